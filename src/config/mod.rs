@@ -1,0 +1,132 @@
+//! What a mount is told to do: values that the command line, `-o` and a YAML file all become.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One mount, complete and checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MountConfig {
+    /// Fastest first; one to eight.
+    pub tiers: Vec<TierConfig>,
+    /// Where it appears.
+    pub mountpoint: PathBuf,
+    /// How it behaves.
+    pub options: MountOptions,
+}
+
+/// One tier as the administrator names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TierConfig {
+    /// The tier's root directory.
+    pub path: PathBuf,
+    /// The id its marker must carry; `None` takes what the markers say.
+    pub id: Option<String>,
+    /// New files go to the next tier when less than this is free.
+    pub min_free: MinFree,
+}
+
+/// Free space a tier keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinFree {
+    /// So many bytes.
+    Bytes(u64),
+    /// So many hundredths of the filesystem, 0 to 100.
+    Percent(u8),
+}
+
+/// How changes made beside the mount come to be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutOfBand {
+    /// Kernel notification (fanotify as root, inotify otherwise).
+    Watch,
+    /// Nothing is cached longer than `ttl`.
+    Ttl,
+    /// There are none: the mount owns its tiers.
+    Never,
+}
+
+/// What `statfs(2)` on the mount tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatfsOf {
+    /// The sum over distinct filesystems.
+    Sum,
+    /// The primary's alone.
+    Primary,
+    /// The secondary's alone.
+    Secondary,
+}
+
+/// What becomes of a file on a slower tier that is opened for writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnWrite {
+    /// It is written where it is.
+    InPlace,
+    /// It is brought to the primary first.
+    Promote,
+}
+
+/// What happens at the start when a tier's marker is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnMissing {
+    /// The mount refuses to start.
+    Fail,
+    /// It serves what it has, answers EIO for what it cannot know, and refuses changes.
+    Degraded,
+}
+
+/// Behaviour common to command line, `-o` and configuration file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MountOptions {
+    /// Every user may use the mount, not only the one who mounted it.
+    pub allow_other: bool,
+    /// The kernel checks permissions. Turned off only on request.
+    pub default_permissions: bool,
+    /// Nothing can be changed.
+    pub read_only: bool,
+    /// What `df` and `/proc/mounts` show as the source.
+    pub fsname: Option<String>,
+    /// Set-user-id bits work (root only).
+    pub suid: bool,
+    /// Device nodes work (root only).
+    pub dev: bool,
+    /// Programs can be run.
+    pub exec: bool,
+    /// How out-of-band changes are seen.
+    pub out_of_band: OutOfBand,
+    /// How long the kernel keeps names, attributes and absences with `OutOfBand::Ttl`.
+    pub ttl: Duration,
+    /// What `statfs` tells.
+    pub statfs: StatfsOf,
+    /// New files go to the next tier when one is below `min_free` or full.
+    pub spill: bool,
+    /// Writing to a file of a slower tier.
+    pub on_write: OnWrite,
+    /// A tier that is absent at the start.
+    pub on_missing: OnMissing,
+    /// Data goes past tierfs through FUSE passthrough where the kernel can.
+    pub passthrough: bool,
+    /// Threads that serve requests; `None`: four or the number of CPUs, whichever is more.
+    pub threads: Option<usize>,
+}
+
+impl Default for MountOptions {
+    fn default() -> Self {
+        MountOptions {
+            allow_other: false,
+            default_permissions: true,
+            read_only: false,
+            fsname: None,
+            suid: false,
+            dev: false,
+            exec: true,
+            out_of_band: OutOfBand::Watch,
+            ttl: Duration::from_secs(1),
+            statfs: StatfsOf::Sum,
+            spill: true,
+            on_write: OnWrite::InPlace,
+            on_missing: OnMissing::Fail,
+            passthrough: true,
+            threads: None,
+        }
+    }
+}

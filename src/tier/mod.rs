@@ -1,0 +1,179 @@
+//! One level of storage. A tier holds files under a root and knows nothing of other tiers.
+//!
+//! The union speaks to a tier in directories and names, never in path strings: a [`Dir`] is one
+//! directory that was opened once, and every call names at most one component below it. A tier
+//! never follows a symbolic link, so nobody who can write into it can lead the union out of it.
+//!
+//! Promises every tier keeps: a call that returns `Ok` has taken effect; absence of a name is
+//! `Ok(None)` from [`Dir::stat`] and ENOENT elsewhere; `rename` and `create` are atomic.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::types::attr::{SetAttr, Space, Stat};
+use crate::types::errno::Result;
+use crate::types::name::Name;
+
+pub mod directory;
+pub mod marker;
+
+/// One level of storage.
+pub trait Tier: std::fmt::Debug + Send + Sync {
+    /// The root directory.
+    fn root(&self) -> Arc<dyn Dir>;
+
+    /// Space and inodes.
+    fn space(&self) -> Result<Space>;
+
+    /// Whether bodies that tierfs stamped with the number of an older body may be here, so that
+    /// [`Dir::stat`] alone does not tell a directory's number.
+    fn has_stamps(&self) -> bool;
+
+    /// Whether the tier is there: EIO (or what the storage says) if it is not.
+    fn probe(&self) -> Result<()>;
+}
+
+/// What a name, a directory or an open file of a tier has in common.
+///
+/// Methods of [`Dir`] take `Option<&Name>`: `None` is the directory itself.
+pub trait Dir: std::fmt::Debug + Send + Sync + std::any::Any {
+    /// Attributes; `None` where the name is absent.
+    fn stat(&self, name: Option<&Name>) -> Result<Option<Stat>>;
+
+    /// Opens a directory below. ENOTDIR for anything else, also for a link to a directory.
+    fn open_dir(&self, name: &Name) -> Result<Arc<dyn Dir>>;
+
+    /// Opens a file for what `how` says, without blocking on a fifo or following a link (ELOOP).
+    fn open(&self, name: &Name, how: Open) -> Result<Box<dyn File>>;
+
+    /// Creates a regular file that must not be there, open for reading and writing as `how` says.
+    fn create(&self, name: &Name, mode: u32, how: Open) -> Result<Box<dyn File>>;
+
+    /// Makes a directory.
+    fn mkdir(&self, name: &Name, mode: u32) -> Result<()>;
+
+    /// Makes a node of the type in `mode`.
+    fn mknod(&self, name: &Name, mode: u32, rdev: u64) -> Result<()>;
+
+    /// Makes a symbolic link.
+    fn symlink(&self, name: &Name, target: &std::ffi::OsStr) -> Result<()>;
+
+    /// The target of a symbolic link.
+    fn readlink(&self, name: &Name) -> Result<Vec<u8>>;
+
+    /// A second name in `to`, which belongs to the same tier.
+    fn link(&self, name: &Name, to: &dyn Dir, new: &Name) -> Result<()>;
+
+    /// Removes a non-directory.
+    fn unlink(&self, name: &Name) -> Result<()>;
+
+    /// Removes an empty directory.
+    fn rmdir(&self, name: &Name) -> Result<()>;
+
+    /// Renames into `to`, which belongs to the same tier.
+    fn rename(&self, name: &Name, to: &dyn Dir, new: &Name, how: Rename) -> Result<()>;
+
+    /// All entries but `.` and `..`, in the order of the storage, each passed to `each`.
+    fn list(&self, each: &mut dyn FnMut(Listed<'_>)) -> Result<()>;
+
+    /// Changes attributes (all but the size).
+    fn set_attr(&self, name: Option<&Name>, change: &SetAttr) -> Result<()>;
+
+    /// One extended attribute. ENODATA if there is none of that name.
+    fn get_xattr(&self, name: Option<&Name>, key: &std::ffi::CStr) -> Result<Vec<u8>>;
+
+    /// Sets an extended attribute; `flags` as in `setxattr(2)`.
+    fn set_xattr(&self, name: Option<&Name>, key: &std::ffi::CStr, value: &[u8], flags: i32) -> Result<()>;
+
+    /// Names of the extended attributes, each ended by a NUL.
+    fn list_xattr(&self, name: Option<&Name>) -> Result<Vec<u8>>;
+
+    /// Removes an extended attribute.
+    fn remove_xattr(&self, name: Option<&Name>, key: &std::ffi::CStr) -> Result<()>;
+
+    /// Makes entries and attributes of this directory durable.
+    fn fsync(&self) -> Result<()>;
+
+    /// The directory opened for `ioctl(2)`, where it is one of the local machine.
+    fn descriptor(&self) -> Result<OwnedFd>;
+
+    /// For the tier's own downcast in `link` and `rename`.
+    fn as_any(&self) -> &dyn std::any::Any;
+}
+
+/// An open file, or a file held without being open ([`Open::Hold`]).
+pub trait File: std::fmt::Debug + Send + Sync {
+    /// Attributes.
+    fn stat(&self) -> Result<Stat>;
+
+    /// Changes attributes; the size only on a file open for writing.
+    fn set_attr(&self, change: &SetAttr) -> Result<()>;
+
+    /// Reads at `offset` (bytes); fewer bytes only at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize>;
+
+    /// Writes all of `data` at `offset` (bytes), or at the end for a file open for appending.
+    /// The count is short only where an error struck after some bytes.
+    fn write_at(&self, data: &[u8], offset: u64) -> Result<usize>;
+
+    /// Makes contents (and, unless `data_only`, attributes) durable.
+    fn fsync(&self, data_only: bool) -> Result<()>;
+
+    /// `fallocate(2)`.
+    fn allocate(&self, mode: i32, offset: u64, length: u64) -> Result<()>;
+
+    /// `lseek(2)` with SEEK_DATA or SEEK_HOLE.
+    fn seek(&self, offset: u64, whence: i32) -> Result<u64>;
+
+    /// One extended attribute.
+    fn get_xattr(&self, key: &std::ffi::CStr) -> Result<Vec<u8>>;
+
+    /// Sets an extended attribute.
+    fn set_xattr(&self, key: &std::ffi::CStr, value: &[u8], flags: i32) -> Result<()>;
+
+    /// Names of the extended attributes.
+    fn list_xattr(&self) -> Result<Vec<u8>>;
+
+    /// Removes an extended attribute.
+    fn remove_xattr(&self, key: &std::ffi::CStr) -> Result<()>;
+
+    /// The descriptor through which the kernel may serve the data itself: plain tiers only.
+    fn backing(&self) -> Option<std::os::fd::BorrowedFd<'_>>;
+}
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Open {
+    /// Only to refer to it: attributes, passthrough. Works for every type of file.
+    Hold,
+    /// Reading.
+    Read,
+    /// Reading, without a trace in the access time where the caller may do so.
+    ReadQuiet,
+    /// Writing.
+    Write,
+    /// Both.
+    ReadWrite,
+}
+
+/// What a rename does with a target that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rename {
+    /// It goes.
+    Replace,
+    /// EEXIST.
+    NoReplace,
+    /// The two change places.
+    Exchange,
+}
+
+/// One entry of a directory.
+#[derive(Debug, Clone, Copy)]
+pub struct Listed<'a> {
+    /// Its name.
+    pub name: &'a [u8],
+    /// Its type, where the storage tells it without a look at the inode.
+    pub kind: Option<crate::types::attr::Kind>,
+    /// Its inode number on the storage.
+    pub ino: u64,
+}

@@ -1,0 +1,6 @@
+//! Values every layer may use. No I/O, no locks, no system calls.
+
+pub mod attr;
+pub mod errno;
+pub mod ids;
+pub mod name;
