@@ -10,6 +10,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::types::caller::Caller;
 use crate::types::attr::{SetAttr, Space, Stat};
 use crate::types::errno::Result;
 use crate::types::name::Name;
@@ -29,6 +30,12 @@ pub trait Tier: std::fmt::Debug + Send + Sync {
     /// [`Dir::stat`] alone does not tell a directory's number.
     fn has_stamps(&self) -> bool;
 
+    /// Records, durably, that there are stamps from now on. Comes before the first stamp.
+    fn announce_stamps(&self) -> Result<()>;
+
+    /// Where the tier is on the local machine, if it is.
+    fn path(&self) -> Option<&std::path::Path>;
+
     /// Whether the tier is there: EIO (or what the storage says) if it is not.
     fn probe(&self) -> Result<()>;
 }
@@ -47,16 +54,16 @@ pub trait Dir: std::fmt::Debug + Send + Sync + std::any::Any {
     fn open(&self, name: &Name, how: Open) -> Result<Box<dyn File>>;
 
     /// Creates a regular file that must not be there, open for reading and writing as `how` says.
-    fn create(&self, name: &Name, mode: u32, how: Open) -> Result<Box<dyn File>>;
+    fn create(&self, name: &Name, mode: u32, how: Open, by: &Caller) -> Result<Box<dyn File>>;
 
     /// Makes a directory.
-    fn mkdir(&self, name: &Name, mode: u32) -> Result<()>;
+    fn mkdir(&self, name: &Name, mode: u32, by: &Caller) -> Result<()>;
 
     /// Makes a node of the type in `mode`.
-    fn mknod(&self, name: &Name, mode: u32, rdev: u64) -> Result<()>;
+    fn mknod(&self, name: &Name, mode: u32, rdev: u64, by: &Caller) -> Result<()>;
 
     /// Makes a symbolic link.
-    fn symlink(&self, name: &Name, target: &std::ffi::OsStr) -> Result<()>;
+    fn symlink(&self, name: &Name, target: &std::ffi::OsStr, by: &Caller) -> Result<()>;
 
     /// The target of a symbolic link.
     fn readlink(&self, name: &Name) -> Result<Vec<u8>>;
@@ -82,8 +89,8 @@ pub trait Dir: std::fmt::Debug + Send + Sync + std::any::Any {
     /// One extended attribute. ENODATA if there is none of that name.
     fn get_xattr(&self, name: Option<&Name>, key: &std::ffi::CStr) -> Result<Vec<u8>>;
 
-    /// Sets an extended attribute; `flags` as in `setxattr(2)`.
-    fn set_xattr(&self, name: Option<&Name>, key: &std::ffi::CStr, value: &[u8], flags: i32) -> Result<()>;
+    /// Sets an extended attribute.
+    fn set_xattr(&self, name: Option<&Name>, key: &std::ffi::CStr, value: &[u8], how: SetXattr) -> Result<()>;
 
     /// Names of the extended attributes, each ended by a NUL.
     fn list_xattr(&self, name: Option<&Name>) -> Result<Vec<u8>>;
@@ -94,8 +101,11 @@ pub trait Dir: std::fmt::Debug + Send + Sync + std::any::Any {
     /// Makes entries and attributes of this directory durable.
     fn fsync(&self) -> Result<()>;
 
-    /// The directory opened for `ioctl(2)`, where it is one of the local machine.
+    /// The directory open for reading, where it is one of the local machine.
     fn descriptor(&self) -> Result<OwnedFd>;
+
+    /// The directory as a file, for its inode flags.
+    fn as_file(&self) -> Result<Box<dyn File>>;
 
     /// For the tier's own downcast in `link` and `rename`.
     fn as_any(&self) -> &dyn std::any::Any;
@@ -112,9 +122,12 @@ pub trait File: std::fmt::Debug + Send + Sync {
     /// Reads at `offset` (bytes); fewer bytes only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize>;
 
-    /// Writes all of `data` at `offset` (bytes), or at the end for a file open for appending.
+    /// Writes all of `data` at `offset` (bytes).
     /// The count is short only where an error struck after some bytes.
     fn write_at(&self, data: &[u8], offset: u64) -> Result<usize>;
+
+    /// Writes all of `data` at the end, atomically against other appenders.
+    fn append(&self, data: &[u8]) -> Result<usize>;
 
     /// Makes contents (and, unless `data_only`, attributes) durable.
     fn fsync(&self, data_only: bool) -> Result<()>;
@@ -129,7 +142,7 @@ pub trait File: std::fmt::Debug + Send + Sync {
     fn get_xattr(&self, key: &std::ffi::CStr) -> Result<Vec<u8>>;
 
     /// Sets an extended attribute.
-    fn set_xattr(&self, key: &std::ffi::CStr, value: &[u8], flags: i32) -> Result<()>;
+    fn set_xattr(&self, key: &std::ffi::CStr, value: &[u8], how: SetXattr) -> Result<()>;
 
     /// Names of the extended attributes.
     fn list_xattr(&self) -> Result<Vec<u8>>;
@@ -139,6 +152,28 @@ pub trait File: std::fmt::Debug + Send + Sync {
 
     /// The descriptor through which the kernel may serve the data itself: plain tiers only.
     fn backing(&self) -> Option<std::os::fd::BorrowedFd<'_>>;
+
+    /// A name for this file in `to`, which belongs to the same tier. ENOENT if no name is left.
+    fn link_to(&self, to: &dyn Dir, new: &Name) -> Result<()>;
+
+    /// Copies up to `length` bytes into `to` without bringing them here; EXDEV where that cannot be.
+    fn copy_to(&self, offset: u64, to: &dyn File, to_offset: u64, length: u64) -> Result<usize>;
+
+    /// The same file opened for something else, whatever its name has become.
+    fn reopen(&self, how: Open) -> Result<Box<dyn File>>;
+
+    /// Whether anybody has this file, which is open for reading only, open for writing or mapped
+    /// so, through the mount or beside it. `true` where the storage cannot tell.
+    fn is_written(&self) -> Result<bool>;
+
+    /// The inode flags of `chattr(1)`; ENOTTY where the storage has none.
+    fn flags(&self) -> Result<u32>;
+
+    /// Sets the inode flags.
+    fn set_flags(&self, flags: u32) -> Result<()>;
+
+    /// `struct fsxattr` of `linux/fs.h`.
+    fn fsxattr(&self) -> Result<[u8; 28]>;
 }
 
 /// What a file is opened for.
@@ -174,6 +209,15 @@ pub struct Listed<'a> {
     pub name: &'a [u8],
     /// Its type, where the storage tells it without a look at the inode.
     pub kind: Option<crate::types::attr::Kind>,
-    /// Its inode number on the storage.
-    pub ino: u64,
+    /// Which body it is.
+    pub body: crate::types::attr::Body,
+}
+
+/// How an extended attribute is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SetXattr {
+    /// `XATTR_CREATE`, `XATTR_REPLACE` of `setxattr(2)`.
+    pub flags: i32,
+    /// An access ACL changes the mode; the caller may keep the set-group-id bit in it.
+    pub keep_set_gid: bool,
 }

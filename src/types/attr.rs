@@ -62,8 +62,10 @@ impl Kind {
 /// The attributes of one copy as `statx(2)` tells them, with the number of its body on its tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
-    /// Which body this is: the same for all hard links of a file, never reused while it lives.
+    /// Which body this is: the same for all hard links of a file.
     pub body: Body,
+    /// Tells two bodies apart that had the same number one after the other: from the birth time.
+    pub generation: u32,
     /// Type and permissions.
     pub mode: u32,
     /// Hard links.
@@ -88,8 +90,9 @@ pub struct Stat {
     pub ctime: Time,
 }
 
-/// A body is one inode of a backing filesystem: a 64-bit mix of tier, filesystem, inode number
-/// and birth time. It keeps over remounts and machines because it holds no device number.
+/// A body is one inode of a backing filesystem: a 64-bit mix of tier, filesystem and inode number,
+/// so that a listing tells it without a look at the inode. It keeps over remounts and machines
+/// because it holds no device number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Body(pub u64);
 

@@ -1,0 +1,141 @@
+//! Data of an open file.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::libc;
+
+use super::{check, check_len, retry};
+use crate::types::errno::{Errno, Result};
+
+fn offset(bytes: u64) -> Result<libc::off_t> {
+    libc::off_t::try_from(bytes).map_err(|_| Errno::EFBIG)
+}
+
+/// Reads until `buffer` is full or the file ends.
+pub fn read_at(fd: BorrowedFd<'_>, buffer: &mut [u8], at: u64) -> Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        let rest = &mut buffer[done..];
+        let position = offset(at + done as u64)?;
+        // SAFETY: the kernel writes at most `rest.len()` bytes into `rest`.
+        let got = check_len(unsafe { libc::pread(fd.as_raw_fd(), rest.as_mut_ptr().cast(), rest.len(), position) });
+        match got {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(Errno::EINTR) => {}
+            Err(_) if done > 0 => break,
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(done)
+}
+
+/// Writes all of `data`; short only if an error struck after some bytes.
+pub fn write_at(fd: BorrowedFd<'_>, data: &[u8], at: u64) -> Result<usize> {
+    let mut done = 0;
+    while done < data.len() {
+        let rest = &data[done..];
+        let position = offset(at + done as u64)?;
+        // SAFETY: the kernel reads at most `rest.len()` bytes of `rest`.
+        let put = check_len(unsafe { libc::pwrite(fd.as_raw_fd(), rest.as_ptr().cast(), rest.len(), position) });
+        match put {
+            Ok(n) => done += n,
+            Err(Errno::EINTR) => {}
+            Err(_) if done > 0 => break,
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(done)
+}
+
+/// Appends all of `data` atomically against other appenders (`RWF_APPEND`, `pwritev2(2)`).
+pub fn append(fd: BorrowedFd<'_>, data: &[u8]) -> Result<usize> {
+    let part = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+    // SAFETY: one iovec that spans `data`, which the kernel only reads.
+    check_len(unsafe { libc::pwritev2(fd.as_raw_fd(), &raw const part, 1, 0, libc::RWF_APPEND) })
+}
+
+/// Makes a file durable.
+pub fn fsync(fd: BorrowedFd<'_>, data_only: bool) -> Result<()> {
+    retry(|| {
+        // SAFETY: plain calls on an open descriptor.
+        unsafe { if data_only { libc::fdatasync(fd.as_raw_fd()) } else { libc::fsync(fd.as_raw_fd()) } }
+    })
+    .map(drop)
+}
+
+/// Sets the size in bytes.
+pub fn truncate(fd: BorrowedFd<'_>, size: u64) -> Result<()> {
+    let size = offset(size)?;
+    // SAFETY: a plain call on an open descriptor.
+    retry(|| unsafe { libc::ftruncate(fd.as_raw_fd(), size) }).map(drop)
+}
+
+/// `fallocate(2)`.
+pub fn allocate(fd: BorrowedFd<'_>, mode: i32, at: u64, length: u64) -> Result<()> {
+    let (at, length) = (offset(at)?, offset(length)?);
+    // SAFETY: a plain call on an open descriptor.
+    retry(|| unsafe { libc::fallocate(fd.as_raw_fd(), mode, at, length) }).map(drop)
+}
+
+/// `lseek(2)` with SEEK_DATA or SEEK_HOLE; the position of the descriptor is nobody's.
+pub fn seek(fd: BorrowedFd<'_>, at: u64, whence: i32) -> Result<u64> {
+    let at = offset(at)?;
+    // SAFETY: a plain call on an open descriptor.
+    let found = unsafe { libc::lseek(fd.as_raw_fd(), at, whence) };
+    u64::try_from(found).map_err(|_| super::last())
+}
+
+/// Copies inside the kernel (`copy_file_range(2)`).
+pub fn copy_range(from: BorrowedFd<'_>, at: u64, to: BorrowedFd<'_>, to_at: u64, length: usize) -> Result<usize> {
+    let (mut a, mut b) = (offset(at)?, offset(to_at)?);
+    // SAFETY: both descriptors are open; the offsets are valid for reading and writing.
+    check_len(unsafe {
+        libc::copy_file_range(from.as_raw_fd(), &raw mut a, to.as_raw_fd(), &raw mut b, length, 0)
+    })
+}
+
+/// Reads the inode flags of `chattr(1)` (`FS_IOC_GETFLAGS`, `ioctl_iflags(2)`).
+pub fn get_flags(fd: BorrowedFd<'_>) -> Result<u32> {
+    let mut flags = 0u32;
+    // SAFETY: this request writes one int.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FS_IOC_GETFLAGS, &raw mut flags) })?;
+    Ok(flags)
+}
+
+/// Sets the inode flags (`FS_IOC_SETFLAGS`).
+pub fn set_flags(fd: BorrowedFd<'_>, flags: u32) -> Result<()> {
+    // SAFETY: this request reads one int.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FS_IOC_SETFLAGS, &raw const flags) }).map(drop)
+}
+
+/// `struct fsxattr` of `linux/fs.h`: 28 bytes.
+pub type Fsxattr = [u8; 28];
+
+/// Reads the extended inode flags (`FS_IOC_FSGETXATTR`).
+pub fn get_fsxattr(fd: BorrowedFd<'_>) -> Result<Fsxattr> {
+    let mut raw = MaybeUninit::<Fsxattr>::zeroed();
+    // SAFETY: this request writes 28 bytes.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), FS_IOC_FSGETXATTR, raw.as_mut_ptr()) })?;
+    // SAFETY: zeroed bytes are valid, and the call filled them.
+    Ok(unsafe { raw.assume_init() })
+}
+
+/// `_IOR('X', 31, struct fsxattr)`.
+pub const FS_IOC_FSGETXATTR: libc::c_ulong = 0x801c_581f;
+
+/// Whether anybody holds a file open or mapped for writing: a read lease is refused then
+/// (`F_SETLEASE`, `fcntl(2)`). `fd` must be open for reading only.
+pub fn is_written(fd: BorrowedFd<'_>) -> Result<bool> {
+    // SAFETY: plain calls on an open descriptor.
+    match check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) }) {
+        Ok(_) => {
+            // SAFETY: as above.
+            check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) })?;
+            Ok(false)
+        }
+        Err(Errno::EAGAIN | Errno::EACCES | Errno::EINVAL) => Ok(true),
+        Err(other) => Err(other),
+    }
+}

@@ -1,0 +1,135 @@
+//! Making files, directories, nodes and symbolic links.
+
+use std::ffi::OsStr;
+
+use super::inodes::Serving;
+use super::open::{Access, Opened};
+use super::passthrough::Registrar;
+use super::resolve::Resolution;
+use super::{Attr, Union};
+use crate::types::attr::{FORMAT_MASK, Kind, SetAttr};
+use crate::types::caller::Caller;
+use crate::types::errno::{Errno, Result};
+use crate::types::ids::{Ino, Rank};
+use crate::types::name::Name;
+
+/// How a file is created and opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Create {
+    /// Permission bits, before the umask.
+    pub mode: u32,
+    /// What it is opened for.
+    pub access: Access,
+    /// Whether it must not be there (`O_EXCL`).
+    pub exclusive: bool,
+    /// Whether it is emptied if it is there (`O_TRUNC`).
+    pub truncate: bool,
+}
+
+impl Union {
+    /// Creates and opens a regular file, and counts a lookup.
+    ///
+    /// # Errors
+    /// EEXIST if a tier has the name and `exclusive` is asked for; ENOSPC; what a tier says.
+    pub fn create(&self, parent: Ino, name: &Name, how: &Create, by: &Caller, with: Option<&dyn Registrar>) -> Result<(Attr, Opened)> {
+        let made = self.make(parent, name, |dir| dir.create(name, how.mode, how.access.how(), by));
+        let (node, rank, file) = match made {
+            Err(Errno::EEXIST) if !how.exclusive => return self.open_existing(parent, name, how, with),
+            other => other?,
+        };
+        let attr = self.enter(&node, name, &Resolution::File(rank, file.stat()?))?;
+        let opened = self.open_new(attr.ino, how.access, file, with);
+        if opened.is_err() {
+            self.forget(attr.ino, 1);
+        }
+        // A file that is being written has no attributes worth keeping.
+        Ok((Attr { ttl: self.attr_ttl(attr.ino), ..attr }, opened?))
+    }
+
+    fn open_new(&self, ino: Ino, access: Access, file: Box<dyn crate::tier::File>, with: Option<&dyn Registrar>) -> Result<Opened> {
+        let serving = self.inodes.opened(ino, access)?;
+        let backing = match serving {
+            Serving::Kernel(backing) => Some(backing),
+            Serving::Daemon => None,
+            Serving::Undecided => self.register(ino, file.as_ref(), with)?,
+        };
+        let opened = self.serve(ino, access, backing, || Ok(file));
+        if opened.is_err() {
+            self.inodes.released(ino, access.writes(), false);
+        }
+        opened
+    }
+
+    fn open_existing(&self, parent: Ino, name: &Name, how: &Create, with: Option<&dyn Registrar>) -> Result<(Attr, Opened)> {
+        let attr = self.lookup(parent, name)?.ok_or(Errno::ENOENT)?;
+        let opened = match attr.stat.kind() {
+            Kind::File => self.open(attr.ino, how.access, how.truncate, with),
+            Kind::Dir => Err(Errno::EISDIR),
+            Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => Err(Errno::EEXIST),
+        };
+        if opened.is_err() {
+            self.forget(attr.ino, 1);
+        }
+        let opened = opened?;
+        Ok((if how.truncate { self.getattr(attr.ino)? } else { attr }, opened))
+    }
+
+    /// Makes a directory, and counts a lookup.
+    ///
+    /// # Errors
+    /// As [`Union::create`].
+    pub fn mkdir(&self, parent: Ino, name: &Name, mode: u32, by: &Caller) -> Result<Attr> {
+        let (node, rank, ()) = self.make(parent, name, |dir| dir.mkdir(name, mode, by))?;
+        let stat = node.copy(rank)?.stat(Some(name))?.ok_or(Errno::ENOENT)?;
+        self.enter(&node, name, &Resolution::Dir(vec![(rank, stat)]))
+    }
+
+    /// Makes a node of the type in `mode` (a regular file for no type), and counts a lookup.
+    ///
+    /// # Errors
+    /// As [`Union::create`].
+    pub fn mknod(&self, parent: Ino, name: &Name, mode: u32, rdev: u64, by: &Caller) -> Result<Attr> {
+        let mode = if mode & FORMAT_MASK == 0 { mode | Kind::File.mode() } else { mode };
+        self.make(parent, name, |dir| dir.mknod(name, mode, rdev, by)).and_then(|made| self.entered(&made, name))
+    }
+
+    /// Makes a symbolic link, and counts a lookup.
+    ///
+    /// # Errors
+    /// As [`Union::create`].
+    pub fn symlink(&self, parent: Ino, name: &Name, target: &OsStr, by: &Caller) -> Result<Attr> {
+        self.make(parent, name, |dir| dir.symlink(name, target, by)).and_then(|made| self.entered(&made, name))
+    }
+
+    fn entered(&self, made: &(std::sync::Arc<super::dirs::Node>, Rank, ()), name: &Name) -> Result<Attr> {
+        let (node, rank, ()) = made;
+        let stat = node.copy(*rank)?.stat(Some(name))?.ok_or(Errno::ENOENT)?;
+        self.enter(node, name, &Resolution::File(*rank, stat))
+    }
+
+    /// Changes attributes; of a merged directory on every copy.
+    ///
+    /// # Errors
+    /// ESTALE if the name leads elsewhere now; EROFS; what a tier says.
+    pub fn setattr(&self, ino: Ino, fh: Option<crate::types::ids::Fh>, change: &SetAttr) -> Result<Attr> {
+        if self.inodes.kind(ino)? == Kind::Dir {
+            self.may_change_names()?;
+            let node = self.dir(ino)?;
+            // The copy that shows the change comes last, so that it never shows half of it.
+            node.copies().rev().try_for_each(|(_, dir)| dir.set_attr(None, change))?;
+            return self.getattr(ino);
+        }
+        self.may_change_data()?;
+        let file = self.hold(ino)?;
+        if let Some(size) = change.size {
+            let size = SetAttr { size: Some(size), ..SetAttr::default() };
+            match fh.and_then(|fh| self.handles.file(fh)) {
+                Some(open) => open.set_attr(&size)?,
+                None => file.reopen(crate::tier::Open::Write)?.set_attr(&size)?,
+            }
+        }
+        file.set_attr(&SetAttr { size: None, ..*change })?;
+        let stat = file.stat()?;
+        Ok(Attr { ttl: self.attr_ttl(ino), ..self.attr(ino, stat.generation, stat) })
+    }
+}

@@ -1,0 +1,180 @@
+//! Directories kept open, a descriptor for each tier that holds one.
+//!
+//! A [`Node`] does not change: when a directory gains or loses a copy, a new node takes its place
+//! here, and whoever still holds the old one works with what was true when he began.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::tier::Dir;
+use crate::types::attr::{Body, Stat};
+use crate::types::errno::{Errno, Result};
+use crate::types::ids::{Ino, Rank, Ranks};
+
+/// One merged directory: its copies, fastest first.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub ino: Ino,
+    copies: Vec<(Rank, Arc<dyn Dir>)>,
+}
+
+impl Node {
+    pub(super) fn new(ino: Ino, copies: Vec<(Rank, Arc<dyn Dir>)>) -> Node {
+        Node { ino, copies }
+    }
+
+    /// Fastest first.
+    pub(super) fn copies(&self) -> impl DoubleEndedIterator<Item = (Rank, &Arc<dyn Dir>)> {
+        self.copies.iter().map(|(rank, dir)| (*rank, dir))
+    }
+
+    /// The copy on `rank`. EIO if there is none: the caller has been told there is.
+    pub(super) fn copy(&self, rank: Rank) -> Result<&Arc<dyn Dir>> {
+        self.find(rank).ok_or(Errno::EIO)
+    }
+
+    pub(super) fn find(&self, rank: Rank) -> Option<&Arc<dyn Dir>> {
+        self.copies.iter().find(|(r, _)| *r == rank).map(|(_, dir)| dir)
+    }
+
+    pub(super) fn ranks(&self) -> Ranks {
+        self.copies.iter().fold(Ranks::NONE, |ranks, (rank, _)| ranks.with(*rank))
+    }
+
+    /// Attributes of every copy, fastest first.
+    pub(super) fn stats(&self) -> Result<Vec<(Rank, Stat)>> {
+        self.copies().map(|(rank, dir)| Ok((rank, dir.stat(None)?.ok_or(Errno::ESTALE)?))).collect()
+    }
+
+    fn with(&self, rank: Rank, dir: Arc<dyn Dir>) -> Node {
+        let mut copies: Vec<_> = self.copies.iter().filter(|(r, _)| *r != rank).cloned().collect();
+        copies.push((rank, dir));
+        copies.sort_by_key(|(rank, _)| *rank);
+        Node { ino: self.ino, copies }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Dirs {
+    root: Arc<Node>,
+    open: RwLock<HashMap<Ino, Kept>>,
+    /// Bodies of the copies, to tell which directory an out-of-band change was in.
+    bodies: RwLock<Bodies>,
+    clock: AtomicU64,
+    most: usize,
+}
+
+#[derive(Debug, Default)]
+struct Bodies {
+    inos: HashMap<(Rank, Body), Ino>,
+    of: HashMap<Ino, Vec<(Rank, Body)>>,
+}
+
+impl Bodies {
+    fn insert(&mut self, rank: Rank, body: Body, ino: Ino) {
+        if self.inos.insert((rank, body), ino) != Some(ino) {
+            self.of.entry(ino).or_default().push((rank, body));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Kept {
+    node: Arc<Node>,
+    used: AtomicU64,
+}
+
+impl Dirs {
+    pub(super) fn new(roots: Vec<Option<Arc<dyn Dir>>>, most: usize) -> Result<Dirs> {
+        let copies: Vec<_> =
+            (0u8..).map(Rank).zip(roots).filter_map(|(rank, dir)| Some((rank, dir?))).collect();
+        if copies.is_empty() {
+            return Err(Errno::EIO);
+        }
+        let root = Arc::new(Node::new(Ino::ROOT, copies));
+        let mut bodies = Bodies::default();
+        for (rank, stat) in root.stats()? {
+            bodies.insert(rank, stat.body, Ino::ROOT);
+        }
+        Ok(Dirs {
+            root,
+            open: RwLock::default(),
+            bodies: RwLock::new(bodies),
+            clock: AtomicU64::new(0),
+            most: most.max(64),
+        })
+    }
+
+    pub(super) fn root(&self) -> &Arc<Node> {
+        &self.root
+    }
+
+    pub(super) fn get(&self, ino: Ino) -> Option<Arc<Node>> {
+        if ino == Ino::ROOT {
+            return Some(Arc::clone(&self.root));
+        }
+        let open = self.open.read();
+        let kept = open.get(&ino)?;
+        kept.used.store(self.clock.load(Ordering::Relaxed), Ordering::Relaxed);
+        Some(Arc::clone(&kept.node))
+    }
+
+    /// Keeps `node`, and closes the longest unused eighth when there are too many.
+    pub(super) fn keep(&self, node: Arc<Node>) {
+        let now = self.clock.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut dropped = Vec::new();
+        let mut open = self.open.write();
+        if open.len() >= self.most {
+            let mut ages: Vec<u64> = open.values().map(|k| k.used.load(Ordering::Relaxed)).collect();
+            let at = ages.len() / 8;
+            let oldest = *ages.select_nth_unstable(at).1;
+            dropped.extend(open.extract_if(|_, kept| kept.used.load(Ordering::Relaxed) <= oldest));
+        }
+        dropped.extend(open.insert(node.ino, Kept { node, used: AtomicU64::new(now) }).map(|k| (Ino::ROOT, k)));
+        drop(open);
+        // The descriptors close here, after the lock.
+        drop(dropped);
+    }
+
+    /// The directory has a copy more.
+    pub(super) fn grow(&self, node: &Node, rank: Rank, dir: Arc<dyn Dir>) -> Arc<Node> {
+        let grown = Arc::new(node.with(rank, dir));
+        self.keep(Arc::clone(&grown));
+        grown
+    }
+
+    pub(super) fn close(&self, ino: Ino) {
+        let closed = self.open.write().remove(&ino);
+        drop(closed);
+    }
+
+    pub(super) fn learn(&self, ino: Ino, copies: &[(Rank, Stat)]) {
+        let known = self.bodies.read();
+        if copies.iter().all(|(rank, stat)| known.inos.get(&(*rank, stat.body)) == Some(&ino)) {
+            return;
+        }
+        drop(known);
+        let mut bodies = self.bodies.write();
+        for (rank, stat) in copies {
+            bodies.insert(*rank, stat.body, ino);
+        }
+    }
+
+    /// The kernel has forgotten a directory.
+    pub(super) fn forget(&self, ino: Ino) {
+        self.close(ino);
+        let mut bodies = self.bodies.write();
+        for key in bodies.of.remove(&ino).unwrap_or_default() {
+            if bodies.inos.get(&key) == Some(&ino) {
+                bodies.inos.remove(&key);
+            }
+        }
+    }
+
+    pub(super) fn of_body(&self, rank: Rank, body: Body) -> Option<Ino> {
+        self.bodies.read().inos.get(&(rank, body)).copied()
+    }
+}

@@ -1,0 +1,274 @@
+//! The record of a rename that takes several steps, so that a crash cannot leave half of it.
+//!
+//! A record is one file in `.tierfs/renames/` of the fastest tier that is there, text, one field a
+//! line, names in hexadecimal:
+//!
+//! ```text
+//! tierfs-rename 1
+//! old 646f6373/61          directories and name, from the root of the union
+//! new 646f6373/62
+//! step 1 forth 00000000000000ab      rank, act, body that must be found for it to be still to do
+//! end
+//! ```
+//!
+//! It is written under a temporary name, made durable and renamed, so that it is whole or not
+//! there; one without `end` is none. It goes when all its steps are durable. At the start every
+//! record found is rolled forward: a step is done if what it would move or remove is still where
+//! it was before, and skipped otherwise. So the roll-forward can itself be cut short and repeated.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::Union;
+use super::place::temporary_name;
+use super::rename::{Act, Side, Step};
+use crate::tier::{Dir, Open, Rename};
+use crate::types::attr::Body;
+use crate::types::caller::Caller;
+use crate::types::errno::{Errno, Result};
+use crate::types::ids::Rank;
+use crate::types::name::Name;
+
+const DIRECTORY: &str = "renames";
+const TITLE: &str = "tierfs-rename 1";
+
+/// A larger file is no record: two paths of names and one line a tier and step.
+const RECORD_LEN_MAX: usize = 1 << 26;
+
+/// What a rename is about to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Record {
+    pub old_dir: Vec<Name>,
+    pub old_name: Name,
+    pub new_dir: Vec<Name>,
+    pub new_name: Name,
+    pub steps: Vec<Step>,
+}
+
+/// A record on its tier.
+#[derive(Debug)]
+pub(super) struct Written {
+    dir: Arc<dyn Dir>,
+    name: Name,
+}
+
+fn hex(name: &Name) -> String {
+    name.as_bytes().iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _never = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Option<Name> {
+    let bytes = text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    Name::new(&bytes.collect::<Option<Vec<u8>>>()?).ok()
+}
+
+fn path_text(dir: &[Name], name: &Name) -> String {
+    dir.iter().chain([name]).map(hex).collect::<Vec<_>>().join("/")
+}
+
+fn path_parse(text: &str) -> Option<(Vec<Name>, Name)> {
+    let mut names = text.split('/').map(unhex).collect::<Option<Vec<_>>>()?;
+    let name = names.pop()?;
+    Some((names, name))
+}
+
+const ACTS: [(&str, Act); 7] = [
+    ("unlink-old", Act::Unlink(Side::Old)),
+    ("unlink-new", Act::Unlink(Side::New)),
+    ("rmdir-old", Act::Rmdir(Side::Old)),
+    ("rmdir-new", Act::Rmdir(Side::New)),
+    ("forth", Act::Forth),
+    ("back", Act::Back),
+    ("exchange", Act::Exchange),
+];
+
+impl Record {
+    fn to_text(&self) -> String {
+        let mut text = format!("{TITLE}\n");
+        text += &format!("old {}\n", path_text(&self.old_dir, &self.old_name));
+        text += &format!("new {}\n", path_text(&self.new_dir, &self.new_name));
+        for step in &self.steps {
+            let act = ACTS.iter().find(|(_, act)| *act == step.act).map_or("", |(word, _)| word);
+            text += &format!("step {} {act} {:016x}\n", step.rank.0, step.body.0);
+        }
+        text + "end\n"
+    }
+
+    fn parse(text: &str) -> Option<Record> {
+        let mut lines = text.lines();
+        if lines.next()? != TITLE {
+            return None;
+        }
+        let (old_dir, old_name) = path_parse(lines.next()?.strip_prefix("old ")?)?;
+        let (new_dir, new_name) = path_parse(lines.next()?.strip_prefix("new ")?)?;
+        let mut steps = Vec::new();
+        loop {
+            let line = lines.next()?;
+            if line == "end" {
+                return Some(Record { old_dir, old_name, new_dir, new_name, steps });
+            }
+            let mut fields = line.strip_prefix("step ")?.split(' ');
+            let rank = Rank(fields.next()?.parse().ok()?);
+            let word = fields.next()?;
+            let act = ACTS.iter().find(|(known, _)| *known == word)?.1;
+            steps.push(Step { rank, act, body: Body(u64::from_str_radix(fields.next()?, 16).ok()?) });
+        }
+    }
+}
+
+impl Union {
+    fn journal_dir(&self) -> Result<Arc<dyn Dir>> {
+        let (rank, _) = self.dirs.root().copies().next().ok_or(Errno::EIO)?;
+        self.private(rank, DIRECTORY)
+    }
+
+    pub(super) fn write_journal(&self, record: &Record) -> Result<Written> {
+        let dir = self.journal_dir()?;
+        let name = temporary_name()?;
+        let draft = Name::new(&[b"draft-", name.as_bytes()].concat())?;
+        let file = dir.create(&draft, 0o600, Open::ReadWrite, &Caller::DAEMON)?;
+        let text = record.to_text();
+        let written = file.write_at(text.as_bytes(), 0).and_then(|len| {
+            if len < text.len() { Err(Errno::ENOSPC) } else { file.fsync(false) }
+        });
+        let published =
+            written.and_then(|()| dir.rename(&draft, dir.as_ref(), &name, Rename::NoReplace)).and_then(|()| dir.fsync());
+        if let Err(errno) = published {
+            if let Err(left) = dir.unlink(&draft) {
+                tracing::debug!("a draft of a rename record stays behind: {left}");
+            }
+            return Err(errno);
+        }
+        Ok(Written { dir, name })
+    }
+
+    pub(super) fn remove_journal(&self, written: &Written) -> Result<()> {
+        written.dir.unlink(&written.name)?;
+        written.dir.fsync()
+    }
+
+    /// Finishes what a crash cut short. Before anything is served.
+    ///
+    /// # Errors
+    /// What a tier says: the mount must then not start, since names may be half changed.
+    pub(super) fn recover(&self) -> Result<()> {
+        let root = self.tier(Rank::PRIMARY)?.root();
+        let private = match root.open_dir(&Name::new(crate::types::name::PRIVATE_DIR.as_bytes())?) {
+            Err(Errno::ENOENT) => return Ok(()),
+            other => other?,
+        };
+        let dir = match private.open_dir(&Name::new(DIRECTORY.as_bytes())?) {
+            Err(Errno::ENOENT) => return Ok(()),
+            other => other?,
+        };
+        let mut names = Vec::new();
+        dir.list(&mut |found| names.extend(Name::new(found.name)))?;
+        names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+        for name in names {
+            if !name.as_bytes().starts_with(b"draft-") {
+                match read_record(dir.as_ref(), &name)? {
+                    Some(record) => self.roll_forward(&record)?,
+                    None => tracing::warn!(%name, "a rename record cannot be read and is dropped"),
+                }
+            }
+            dir.unlink(&name)?;
+        }
+        dir.fsync()
+    }
+
+    fn roll_forward(&self, record: &Record) -> Result<()> {
+        tracing::info!(old = %record.old_name, new = %record.new_name, "finishing a rename that was cut short");
+        for step in &record.steps {
+            self.roll_step(record, step)?;
+        }
+        Ok(())
+    }
+
+    fn roll_step(&self, record: &Record, step: &Step) -> Result<()> {
+        let root = self.tier(step.rank)?.root();
+        let (old, new) = (walk(&root, &record.old_dir)?, walk(&root, &record.new_dir)?);
+        let (from, from_name) = match step.act {
+            Act::Unlink(Side::New) | Act::Rmdir(Side::New) | Act::Back => (&new, &record.new_name),
+            Act::Unlink(Side::Old) | Act::Rmdir(Side::Old) | Act::Forth | Act::Exchange => (&old, &record.old_name),
+        };
+        // What is not where it was has been moved already, or its directory was never made: then
+        // nothing of this step had been begun and the parent's clone is missing, too.
+        let Some(from) = from else { return Ok(()) };
+        if from.stat(Some(from_name))?.is_none_or(|stat| stat.body != step.body) {
+            return Ok(());
+        }
+        match step.act {
+            Act::Unlink(_) => from.unlink(from_name)?,
+            Act::Rmdir(_) => from.rmdir(from_name)?,
+            Act::Forth | Act::Back | Act::Exchange => {
+                let (to, to_name) = if step.act == Act::Back { (&old, &record.old_name) } else { (&new, &record.new_name) };
+                let how = if step.act == Act::Exchange { Rename::Exchange } else { Rename::Replace };
+                // The clones of the target's ancestors are made before the first step.
+                let to = to.as_ref().ok_or(Errno::EIO)?;
+                from.rename(from_name, to.as_ref(), to_name, how)?;
+                to.fsync()?;
+            }
+        }
+        from.fsync()
+    }
+}
+
+fn read_record(dir: &dyn Dir, name: &Name) -> Result<Option<Record>> {
+    let file = dir.open(name, Open::Read)?;
+    let len = usize::try_from(file.stat()?.size).unwrap_or(usize::MAX);
+    if len > RECORD_LEN_MAX {
+        return Ok(None);
+    }
+    let mut raw = vec![0; len];
+    let got = file.read_at(&mut raw, 0)?;
+    raw.truncate(got);
+    Ok(std::str::from_utf8(&raw).ok().and_then(Record::parse))
+}
+
+/// The directory below `root`, `None` if the tier does not have it.
+fn walk(root: &Arc<dyn Dir>, names: &[Name]) -> Result<Option<Arc<dyn Dir>>> {
+    let mut dir = Arc::clone(root);
+    for name in names {
+        dir = match dir.open_dir(name) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+            other => other?,
+        };
+    }
+    Ok(Some(dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        let name = |raw: &[u8]| Name::new(raw).unwrap();
+        let step = |rank, act| Step { rank: Rank(rank), act, body: Body(0xab) };
+        Record {
+            old_dir: vec![name(b"a b"), name(b"\xff\n")],
+            old_name: name(b"old"),
+            new_dir: Vec::new(),
+            new_name: name(&[b'x'; 255]),
+            steps: ACTS.iter().map(|(_, act)| step(1, *act)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back() {
+        assert_eq!(Record::parse(&record().to_text()), Some(record()));
+    }
+
+    #[test]
+    fn a_cut_or_foreign_record_is_none() {
+        let text = record().to_text();
+        for cut in 0..text.len() - 1 {
+            assert_eq!(Record::parse(&text[..cut]), None, "cut at {cut}");
+        }
+        assert_eq!(Record::parse(&text.replace("tierfs-rename 1", "tierfs-rename 2")), None);
+        assert_eq!(Record::parse(&text.replace("forth", "forwards")), None);
+        assert_eq!(Record::parse(&text.replace("6120", "2f20")), None);
+    }
+}

@@ -1,0 +1,205 @@
+//! Finding things: lookup, getattr, readlink, forget, and the directory behind a number.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::dirs::Node;
+use super::inodes::{Place, Seen, Spot};
+use super::resolve::Resolution;
+use super::{Attr, Union};
+use crate::tier::{Dir, File, Open};
+use crate::types::attr::Kind;
+use crate::types::errno::{Errno, Result};
+use crate::types::ids::{Ino, Rank, Ranks};
+use crate::types::name::Name;
+
+impl Union {
+    /// Looks `name` up in `parent` and counts the lookup; `None` if no tier has it.
+    ///
+    /// # Errors
+    /// EIO where a tier that might hold it is missing; what a tier says.
+    pub fn lookup(&self, parent: Ino, name: &Name) -> Result<Option<Attr>> {
+        if parent == Ino::ROOT && name.is_private() {
+            return Ok(None);
+        }
+        let node = self.dir(parent)?;
+        match self.resolve(&node, name)? {
+            Resolution::Absent => Ok(None),
+            found => self.enter(&node, name, &found).map(Some),
+        }
+    }
+
+    /// Counts a lookup of what was found under `name`.
+    pub(super) fn enter(&self, node: &Node, name: &Name, found: &Resolution) -> Result<Attr> {
+        let (rank, ranks, stat, body) = match found {
+            Resolution::Absent => return Err(Errno::ENOENT),
+            Resolution::File(rank, stat) => (*rank, Ranks::only(*rank), *stat, stat),
+            Resolution::Dir(copies) => {
+                let (rank, stat) = copies.last().ok_or(Errno::EIO)?;
+                (*rank, found.ranks(), self.merged(copies)?, stat)
+            }
+        };
+        let (ino, generation) = self.identify(rank, node.copy(rank)?.as_ref(), Some(name), body)?;
+        let seen = Seen {
+            ino,
+            parent: node.ino,
+            name,
+            rank,
+            ranks,
+            body: body.body,
+            generation: body.generation,
+            kind: stat.kind(),
+            nlink: stat.nlink,
+        };
+        let changed = self.inodes.remember(&seen);
+        if let Resolution::Dir(copies) = found {
+            if changed {
+                self.dirs.close(ino);
+            }
+            self.dirs.learn(ino, copies);
+        }
+        Ok(Attr { ttl: self.attr_ttl(ino), ..self.attr(ino, generation, stat) })
+    }
+
+    /// Takes back `count` lookups.
+    pub fn forget(&self, ino: Ino, count: u64) {
+        let kind = self.inodes.kind(ino);
+        if self.inodes.forget(ino, count) && kind == Ok(Kind::Dir) {
+            self.dirs.forget(ino);
+        }
+    }
+
+    /// Attributes.
+    ///
+    /// # Errors
+    /// ESTALE if the inode's names lead elsewhere now; what a tier says.
+    pub fn getattr(&self, ino: Ino) -> Result<Attr> {
+        if self.inodes.kind(ino)? == Kind::Dir {
+            let node = self.dir(ino)?;
+            let copies = node.stats()?;
+            let stat = self.merged(&copies)?;
+            let generation = copies.last().map_or(0, |(_, stat)| stat.generation);
+            return Ok(self.attr(ino, generation, stat));
+        }
+        let stat = match self.inodes.place(ino)? {
+            Place::Orphan(file) => file.stat()?,
+            Place::Named(spot) => self.stat_at(ino, spot)?,
+        };
+        Ok(Attr { ttl: self.attr_ttl(ino), ..self.attr(ino, stat.generation, stat) })
+    }
+
+    fn stat_at(&self, ino: Ino, mut spot: Spot) -> Result<crate::types::attr::Stat> {
+        loop {
+            let node = self.dir(spot.parent)?;
+            let found = node.find(spot.rank).map(|dir| dir.stat(Some(&spot.name))).transpose()?.flatten();
+            if let Some(stat) = found
+                && (stat.body, stat.generation) == (spot.body, spot.generation)
+            {
+                return Ok(stat);
+            }
+            spot = self.inodes.next_place(ino, &spot)?;
+        }
+    }
+
+    /// While a file may be written past tierfs, through a mapping or by passthrough, the kernel
+    /// must ask for its attributes each time: it does not see such writes.
+    pub(super) fn attr_ttl(&self, ino: Ino) -> Duration {
+        match self.inodes.writing(ino) {
+            (true, _) => Duration::ZERO,
+            (false, false) => self.settings.ttl,
+            (false, true) => {
+                let written = self.hold(ino).and_then(|file| file.reopen(Open::ReadQuiet)?.is_written());
+                if written == Ok(false) {
+                    self.inodes.at_rest(ino);
+                    self.settings.ttl
+                } else {
+                    Duration::ZERO
+                }
+            }
+        }
+    }
+
+    /// The target of a symbolic link.
+    ///
+    /// # Errors
+    /// ESTALE if the name leads elsewhere now; what a tier says.
+    pub fn readlink(&self, ino: Ino) -> Result<Vec<u8>> {
+        match self.inodes.place(ino)? {
+            Place::Orphan(_) => Err(Errno::ESTALE),
+            Place::Named(spot) => self.dir(spot.parent)?.copy(spot.rank)?.readlink(&spot.name),
+        }
+    }
+
+    /// The directory behind a number, opened on every tier that holds it.
+    pub(super) fn dir(&self, ino: Ino) -> Result<Arc<Node>> {
+        if let Some(node) = self.dirs.get(ino) {
+            return Ok(node);
+        }
+        // From the deepest ancestor that is open downwards: a tree may be deeper than the stack.
+        let mut missing = vec![(ino, self.inodes.dir(ino)?)];
+        let mut node = loop {
+            let (_, (spot, _)) = missing.last().ok_or(Errno::EIO)?;
+            match self.dirs.get(spot.parent) {
+                Some(node) => break node,
+                None => missing.push((spot.parent, self.inodes.dir(spot.parent)?)),
+            }
+            if missing.len() > DEPTH_MAX {
+                return Err(Errno::ELOOP);
+            }
+        };
+        for (ino, (spot, ranks)) in missing.into_iter().rev() {
+            node = Arc::new(self.open_dir(&node, ino, &spot, ranks)?);
+            self.dirs.keep(Arc::clone(&node));
+        }
+        Ok(node)
+    }
+
+    fn open_dir(&self, parent: &Node, ino: Ino, spot: &Spot, ranks: Ranks) -> Result<Node> {
+        let mut copies: Vec<(Rank, Arc<dyn Dir>)> = Vec::new();
+        for rank in ranks.iter() {
+            let dir = match parent.copy(rank)?.open_dir(&spot.name) {
+                Err(Errno::ENOENT | Errno::ENOTDIR) => return Err(Errno::ESTALE),
+                other => other?,
+            };
+            if rank == spot.rank {
+                let stat = dir.stat(None)?.ok_or(Errno::ESTALE)?;
+                if (stat.body, stat.generation) != (spot.body, spot.generation) {
+                    return Err(Errno::ESTALE);
+                }
+            }
+            copies.push((rank, dir));
+        }
+        Ok(Node::new(ino, copies))
+    }
+
+    /// The file behind a number, held and known to be that file, for whoever changes it.
+    ///
+    /// A program that may write into a tier could put another file under the name at any moment;
+    /// what the kernel allowed the caller to do concerns this one only.
+    pub(super) fn hold(&self, ino: Ino) -> Result<Arc<dyn File>> {
+        let mut spot = match self.inodes.place(ino)? {
+            Place::Orphan(file) => return Ok(file),
+            Place::Named(spot) => spot,
+        };
+        loop {
+            if let Some(dir) = self.dir(spot.parent)?.find(spot.rank)
+                && let Some(file) = self.hold_at(dir.as_ref(), &spot)?
+            {
+                return Ok(file);
+            }
+            spot = self.inodes.next_place(ino, &spot)?;
+        }
+    }
+
+    fn hold_at(&self, dir: &dyn Dir, spot: &Spot) -> Result<Option<Arc<dyn File>>> {
+        let file = match dir.open(&spot.name, Open::Hold) {
+            Err(Errno::ENOENT) => return Ok(None),
+            other => other?,
+        };
+        let stat = file.stat()?;
+        Ok(((stat.body, stat.generation) == (spot.body, spot.generation)).then(|| file.into()))
+    }
+}
+
+/// Deeper trees than this cannot be made through any one call of a program.
+const DEPTH_MAX: usize = 1 << 20;

@@ -1,0 +1,211 @@
+//! One namespace over all tiers, in FUSE's words but without fuser's types.
+//!
+//! A request names an inode number and perhaps a component below it. The difficulty is that a tier
+//! knows only directories and names, that names change while requests run, and that programs write
+//! beside the mount. What settles it:
+//!
+//! - [`inodes`] says where an inode was last seen (parent, name, rank). It is a hint: whoever acts
+//!   on a file first holds it and compares its body with the one the kernel asked for, and answers
+//!   ESTALE if another file has taken the name. The kernel then looks the name up again.
+//! - [`dirs`] keeps directories open, a descriptor for each tier, so a directory is never reached
+//!   through a path. The number of descriptors is bounded.
+//! - [`resolve`] joins what the tiers hold under one name into a visible copy.
+//!
+//! Lock order: `clone_lock`, then a shard of the inode table, then nothing. No lock of the table
+//! is held across a call into a tier. The kernel serialises changes of one directory (it holds the
+//! directory's lock across the request), so two requests never create or remove the same name.
+
+use std::ffi::CString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::tier::Tier;
+use crate::types::attr::{Kind, Stat, Time};
+use crate::types::errno::{Errno, Result};
+use crate::types::ids::{Ino, Rank};
+
+mod attributes;
+pub mod create;
+mod data;
+mod dirs;
+mod identity;
+mod inodes;
+mod journal;
+mod link;
+mod lookup;
+pub mod open;
+mod out_of_band;
+pub mod passthrough;
+mod place;
+pub mod readdir;
+mod remove;
+mod rename;
+mod resolve;
+mod space;
+mod xattrs;
+
+pub use open::Access;
+pub use out_of_band::Stale;
+
+/// A tier in its place; `None` while it is missing in degraded operation.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    /// The tier.
+    pub tier: Option<Arc<dyn Tier>>,
+    /// New files go elsewhere below so many free bytes or hundredths.
+    pub min_free: MinFree,
+}
+
+/// Free space a tier keeps for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinFree {
+    /// Bytes.
+    Bytes(u64),
+    /// Hundredths of the filesystem.
+    Percent(u8),
+}
+
+/// Whose space `statfs` tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpaceOf {
+    /// All tiers', each filesystem once.
+    Sum,
+    /// One tier's.
+    Tier(Rank),
+}
+
+/// How the union behaves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long the kernel may keep names, attributes and absences.
+    pub ttl: Duration,
+    /// Whose space `statfs` tells.
+    pub space_of: SpaceOf,
+    /// Whether new files go to the next tier when one is full.
+    pub spill: bool,
+    /// Whether files of slower tiers come to the primary when they are opened for writing.
+    pub promote_on_write: bool,
+    /// Whether nothing may be changed.
+    pub read_only: bool,
+    /// Most directories kept open at a time.
+    pub dirs_max: usize,
+    /// Whether tierfs runs as root: it may set any owner and use `trusted.` attributes.
+    pub root: bool,
+}
+
+/// Attributes as the union shows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attr {
+    /// Inode number.
+    pub ino: Ino,
+    /// Tells apart two inodes that had one number.
+    pub generation: u32,
+    /// Everything else. `body` and `generation` in it are the visible copy's.
+    pub stat: Stat,
+    /// How long the kernel may keep it.
+    pub ttl: Duration,
+}
+
+/// The union of the tiers.
+#[derive(Debug)]
+pub struct Union {
+    slots: Vec<Slot>,
+    settings: Settings,
+    inodes: inodes::Inodes,
+    dirs: dirs::Dirs,
+    handles: open::Handles,
+    /// One ancestor chain is cloned at a time, so that no directory gets two clones on a tier.
+    clone_lock: Mutex<()>,
+    room: space::Room,
+    stamp_key: CString,
+    registered: passthrough::Registered,
+    degraded: bool,
+}
+
+impl Union {
+    /// Over `slots`, fastest first.
+    ///
+    /// # Errors
+    /// EINVAL for no tier or more than eight; EIO if all are missing; what a tier says of its root.
+    pub fn new(slots: Vec<Slot>, settings: Settings) -> Result<Union> {
+        if slots.is_empty() || slots.len() > crate::types::ids::TIERS_MAX {
+            return Err(Errno::EINVAL);
+        }
+        let key = if settings.root { c"trusted.tierfs.stamp" } else { c"user.tierfs.stamp" };
+        let roots = slots.iter().map(|s| s.tier.as_ref().map(|t| t.root())).collect::<Vec<_>>();
+        let degraded = roots.iter().any(Option::is_none);
+        let dirs = dirs::Dirs::new(roots, settings.dirs_max)?;
+        let union = Union {
+            room: space::Room::new(slots.len()),
+            slots,
+            inodes: inodes::Inodes::default(),
+            dirs,
+            handles: open::Handles::default(),
+            clone_lock: Mutex::new(()),
+            stamp_key: key.to_owned(),
+            registered: passthrough::Registered::default(),
+            settings,
+            degraded,
+        };
+        union.inodes.insert_root(union.dirs.root().ranks());
+        if !union.degraded && !union.settings.read_only {
+            union.recover()?;
+        }
+        Ok(union)
+    }
+
+    /// How many tiers there are, missing ones counted.
+    pub fn tiers(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// How many inodes the kernel knows.
+    pub fn inodes_known(&self) -> usize {
+        self.inodes.len()
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn tier(&self, rank: Rank) -> Result<&Arc<dyn Tier>> {
+        self.slots.get(rank.index()).and_then(|s| s.tier.as_ref()).ok_or(Errno::EIO)
+    }
+
+    /// Ranks whose tier is missing.
+    fn missing(&self) -> impl Iterator<Item = Rank> + '_ {
+        (0u8..).map(Rank).zip(&self.slots).filter(|(_, slot)| slot.tier.is_none()).map(|(rank, _)| rank)
+    }
+
+    /// EROFS unless names may be changed. With a tier missing they may not: what is done to a name
+    /// here could be undone by a copy there.
+    fn may_change_names(&self) -> Result<()> {
+        if self.settings.read_only || self.degraded { Err(Errno::EROFS) } else { Ok(()) }
+    }
+
+    fn may_change_data(&self) -> Result<()> {
+        if self.settings.read_only { Err(Errno::EROFS) } else { Ok(()) }
+    }
+
+    fn attr(&self, ino: Ino, generation: u32, stat: Stat) -> Attr {
+        Attr { ino, generation, stat, ttl: self.settings.ttl }
+    }
+}
+
+/// Joins the copies of a directory, fastest first: the fastest's attributes, the newest times of
+/// change. A directory with several copies has one link, as on btrfs: how many subdirectories the
+/// union has cannot be told without reading them all.
+fn merge(copies: &[Stat]) -> Option<Stat> {
+    let (first, rest) = copies.split_first()?;
+    let mut merged = *first;
+    let newest = |pick: fn(&Stat) -> Time| copies.iter().map(pick).max().unwrap_or_default();
+    if !rest.is_empty() && merged.kind() == Kind::Dir {
+        merged.mtime = newest(|s| s.mtime);
+        merged.ctime = newest(|s| s.ctime);
+        merged.nlink = 1;
+    }
+    Some(merged)
+}

@@ -1,0 +1,256 @@
+//! Open files: opening, releasing, and the handles between.
+//!
+//! Most opens need no handle of ours: the kernel reads the registered backing file, and everything
+//! else (attributes, allocation, syncing) finds the file by its inode. Handle 0 stands for all of
+//! these that only read.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::inodes::Serving;
+use super::passthrough::{Registrar, Registration};
+use super::readdir::Stream;
+use super::{Attr, Union};
+use crate::tier::{File, Open};
+use crate::types::attr::SetAttr;
+use crate::types::errno::{Errno, Result};
+use crate::types::ids::{Fh, Ino};
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading.
+    Read,
+    /// Writing.
+    Write,
+    /// Both.
+    ReadWrite,
+}
+
+impl Access {
+    /// Whether it writes.
+    pub fn writes(self) -> bool {
+        self != Access::Read
+    }
+
+    pub(super) fn how(self) -> Open {
+        match self {
+            Access::Read => Open::Read,
+            Access::Write => Open::Write,
+            Access::ReadWrite => Open::ReadWrite,
+        }
+    }
+}
+
+/// An opened file, for the answer to the kernel.
+#[derive(Debug)]
+pub struct Opened {
+    /// The handle.
+    pub fh: Fh,
+    /// The registration, where the kernel serves the data itself.
+    pub backing: Option<Arc<Registration>>,
+}
+
+/// What stays of an open file.
+#[derive(Debug)]
+pub(super) enum Handle {
+    /// tierfs serves the data.
+    Plain { file: Arc<dyn File>, writes: bool },
+    /// The kernel serves the data. `errors` is how many failures to sync this handle knows of.
+    Writer { errors: u64 },
+    /// A directory.
+    Dir(Arc<Stream>),
+}
+
+/// Open handles by number; numbers are used again.
+#[derive(Debug, Default)]
+pub(super) struct Handles(Mutex<Slab>);
+
+#[derive(Debug, Default)]
+struct Slab {
+    slots: Vec<Option<Handle>>,
+    free: Vec<usize>,
+}
+
+/// The handle of everything that needs none.
+const NO_STATE: Fh = Fh(0);
+
+impl Handles {
+    pub(super) fn insert(&self, handle: Handle) -> Fh {
+        let mut slab = self.0.lock();
+        let at = if let Some(at) = slab.free.pop() {
+            slab.slots[at] = Some(handle);
+            at
+        } else {
+            slab.slots.push(Some(handle));
+            slab.slots.len() - 1
+        };
+        Fh(at as u64 + 1)
+    }
+
+    fn with<T>(&self, fh: Fh, act: impl FnOnce(&mut Handle) -> T) -> Option<T> {
+        let at = usize::try_from(fh.0).ok()?.checked_sub(1)?;
+        self.0.lock().slots.get_mut(at)?.as_mut().map(act)
+    }
+
+    fn remove(&self, fh: Fh) -> Option<Handle> {
+        let at = usize::try_from(fh.0).ok()?.checked_sub(1)?;
+        let mut slab = self.0.lock();
+        let handle = slab.slots.get_mut(at)?.take();
+        if handle.is_some() {
+            slab.free.push(at);
+        }
+        handle
+    }
+
+    /// The file behind a handle whose data tierfs serves.
+    pub(super) fn file(&self, fh: Fh) -> Option<Arc<dyn File>> {
+        self.with(fh, |handle| match handle {
+            Handle::Plain { file, .. } => Some(Arc::clone(file)),
+            Handle::Writer { .. } | Handle::Dir(_) => None,
+        })?
+    }
+
+    /// The stream behind a directory's handle.
+    pub(super) fn stream(&self, fh: Fh) -> Result<Arc<Stream>> {
+        self.with(fh, |handle| match handle {
+            Handle::Dir(stream) => Some(Arc::clone(stream)),
+            Handle::Writer { .. } | Handle::Plain { .. } => None,
+        })
+        .flatten()
+        .ok_or(Errno::EBADF)
+    }
+
+    /// Brings the handle's count of sync failures to `now` and tells whether it missed some.
+    fn catch_up(&self, fh: Fh, now: u64) -> bool {
+        self.with(fh, |handle| match handle {
+            Handle::Writer { errors } => std::mem::replace(errors, now) < now,
+            Handle::Plain { .. } | Handle::Dir(_) => false,
+        })
+        .unwrap_or(false)
+    }
+}
+
+impl Union {
+    /// Opens a regular file. `truncate` empties it; `with` is how the kernel may serve the data.
+    ///
+    /// # Errors
+    /// ESTALE if the name leads elsewhere now; EROFS; what a tier says.
+    pub fn open(&self, ino: Ino, access: Access, truncate: bool, with: Option<&dyn Registrar>) -> Result<Opened> {
+        if access.writes() || truncate {
+            self.may_change_data()?;
+        }
+        let serving = self.inodes.opened(ino, access)?;
+        let opened = self.open_counted(ino, access, truncate, serving, with);
+        if opened.is_err() {
+            self.inodes.released(ino, access.writes(), false);
+        }
+        opened
+    }
+
+    fn open_counted(
+        &self,
+        ino: Ino,
+        access: Access,
+        truncate: bool,
+        serving: Serving,
+        with: Option<&dyn Registrar>,
+    ) -> Result<Opened> {
+        if truncate {
+            // The size goes only after the file is known to be the one the kernel asked for.
+            let file = self.hold(ino)?.reopen(Open::Write)?;
+            file.set_attr(&SetAttr { size: Some(0), ..SetAttr::default() })?;
+        }
+        let backing = match serving {
+            Serving::Kernel(backing) => Some(backing),
+            Serving::Daemon => None,
+            Serving::Undecided if with.is_some() => self.register(ino, self.hold(ino)?.as_ref(), with)?,
+            Serving::Undecided => None,
+        };
+        self.serve(ino, access, backing, || self.hold(ino)?.reopen(access.how()))
+    }
+
+    /// Gives an open, counted file its handle.
+    pub(super) fn serve(
+        &self,
+        ino: Ino,
+        access: Access,
+        backing: Option<Arc<Registration>>,
+        open: impl FnOnce() -> Result<Box<dyn File>>,
+    ) -> Result<Opened> {
+        if backing.is_none() {
+            let file = open()?;
+            match self.inodes.serve_plain(ino)? {
+                None => {
+                    let writes = access.writes();
+                    let fh = self.handles.insert(Handle::Plain { file: file.into(), writes });
+                    return Ok(Opened { fh, backing: None });
+                }
+                other => return Ok(self.serve_by_kernel(ino, access, other)),
+            }
+        }
+        Ok(self.serve_by_kernel(ino, access, backing))
+    }
+
+    fn serve_by_kernel(&self, ino: Ino, access: Access, backing: Option<Arc<Registration>>) -> Opened {
+        let fh = if access.writes() {
+            self.handles.insert(Handle::Writer { errors: self.inodes.sync_errors(ino) })
+        } else {
+            NO_STATE
+        };
+        Opened { fh, backing }
+    }
+
+    /// The last close of a handle.
+    pub fn release(&self, ino: Ino, fh: Fh) {
+        let (writes, plain) = match self.handles.remove(fh) {
+            None => (false, false),
+            Some(Handle::Writer { .. }) => (true, false),
+            Some(Handle::Plain { writes, .. }) => (writes, true),
+            Some(Handle::Dir(_)) => return,
+        };
+        self.inodes.released(ino, writes, plain);
+    }
+
+    /// Makes a file durable.
+    ///
+    /// The kernel tells a failed write-back once to each descriptor that was open then, but this
+    /// call has only one for all handles of a file that is served by passthrough. So a failure is
+    /// counted, and each handle that was open learns of it at its own next call.
+    ///
+    /// # Errors
+    /// What the tier says; EIO for a failure another handle was told first.
+    pub fn fsync(&self, ino: Ino, fh: Fh, data_only: bool) -> Result<()> {
+        if let Some(file) = self.handles.file(fh) {
+            return file.fsync(data_only);
+        }
+        let result = self.hold(ino)?.reopen(Open::ReadQuiet).and_then(|file| file.fsync(data_only));
+        if result.is_err() {
+            self.inodes.count_sync_error(ino);
+        }
+        let missed = self.handles.catch_up(fh, self.inodes.sync_errors(ino));
+        match result {
+            Ok(()) if missed => Err(Errno::EIO),
+            other => other,
+        }
+    }
+
+    /// A file for one operation: the handle's own, or one opened for this.
+    pub(super) fn file_for(&self, ino: Ino, fh: Fh, how: Open) -> Result<Arc<dyn File>> {
+        if let Some(file) = self.handles.file(fh) {
+            return Ok(file);
+        }
+        Ok(self.hold(ino)?.reopen(how)?.into())
+    }
+
+    /// Attributes of an open file or, without a handle, of an inode.
+    ///
+    /// # Errors
+    /// As [`Union::getattr`].
+    pub fn getattr_open(&self, ino: Ino, fh: Fh) -> Result<Attr> {
+        let Some(file) = self.handles.file(fh) else { return self.getattr(ino) };
+        let stat = file.stat()?;
+        Ok(Attr { ttl: self.attr_ttl(ino), ..self.attr(ino, stat.generation, stat) })
+    }
+}

@@ -1,0 +1,227 @@
+//! Which tier a new file goes to, and the directories that must be there first.
+//!
+//! A directory that a slower tier has and the target has not is cloned: made and dressed in the
+//! target's private directory, made durable, and only then renamed into place. So nobody ever sees
+//! one with the wrong owner or without its ACL, and a file made durable in it stays reachable.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Union;
+use super::dirs::Node;
+use crate::tier::{Dir, Rename, SetXattr};
+use crate::types::attr::{SetAttr, SetTime, Stat};
+use crate::types::caller::Caller;
+use crate::types::errno::{Errno, Result};
+use crate::types::ids::{Ino, Rank};
+use crate::types::name::{Name, PRIVATE_DIR};
+
+/// Where clones are dressed, below the private directory.
+const STAGING: &str = "staging";
+
+impl Union {
+    /// Tiers for a new file, best first: those with room, then the primary to say why not.
+    pub(super) fn candidates(&self) -> Vec<Rank> {
+        let ranks = (0u8..).map(Rank).zip(&self.slots).map(|(rank, _)| rank);
+        if !self.settings.spill {
+            return vec![Rank::PRIMARY];
+        }
+        let (low, roomy): (Vec<_>, Vec<_>) = ranks.partition(|rank| self.is_low(*rank));
+        roomy.into_iter().chain(low).collect()
+    }
+
+    /// Runs `make` on the first tier that takes a new `name` in `parent`.
+    ///
+    /// # Errors
+    /// EEXIST if any tier has the name; ENOSPC if none has room; what a tier says.
+    pub(super) fn make<T>(
+        &self,
+        parent: Ino,
+        name: &Name,
+        make: impl Fn(&dyn Dir) -> Result<T>,
+    ) -> Result<(Arc<Node>, Rank, T)> {
+        self.may_change_names()?;
+        check_public(parent, name)?;
+        let mut full = Errno::ENOSPC;
+        for rank in self.candidates() {
+            let attempt = self.ensure(parent, rank).and_then(|node| {
+                self.check_absent(&node, name, Some(rank))?;
+                let made = make(node.copy(rank)?.as_ref())?;
+                Ok((node, rank, made))
+            });
+            match attempt {
+                Err(errno @ Errno::ENOSPC) if self.settings.spill => full = errno,
+                other => return other,
+            }
+        }
+        Err(full)
+    }
+
+    /// EEXIST if a tier other than `but` holds `name`. The kernel has seen none, but a program
+    /// beside the mount may have made one since; a new file must not hide it.
+    pub(super) fn check_absent(&self, node: &Node, name: &Name, but: Option<Rank>) -> Result<()> {
+        for (rank, dir) in node.copies().filter(|(rank, _)| Some(*rank) != but) {
+            if dir.stat(Some(name))?.is_some() {
+                tracing::debug!(tier = %rank, dir = %node.ino, "a name appeared beside the mount");
+                return Err(Errno::EEXIST);
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory `ino` with a copy on `rank`: cloned there with its ancestors if need be.
+    pub(super) fn ensure(&self, ino: Ino, rank: Rank) -> Result<Arc<Node>> {
+        let node = self.dir(ino)?;
+        if node.find(rank).is_some() {
+            return Ok(node);
+        }
+        let _one_at_a_time = self.clone_lock.lock();
+        let mut chain = Vec::new();
+        let mut at = ino;
+        let mut node = loop {
+            let node = self.dir(at)?;
+            if node.find(rank).is_some() {
+                break node;
+            }
+            let (spot, _) = self.inodes.dir(at)?;
+            let parent = spot.parent;
+            chain.push((node, spot));
+            if at == Ino::ROOT {
+                return Err(Errno::EIO);
+            }
+            at = parent;
+        };
+        for (source, spot) in chain.into_iter().rev() {
+            let dir = self.clone_dir(&source, node.copy(rank)?.as_ref(), rank, &spot.name)?;
+            node = self.dirs.grow(&source, rank, dir);
+            self.inodes.add_rank(source.ino, rank);
+            let stats = node.stats()?;
+            self.dirs.learn(source.ino, &stats);
+        }
+        Ok(node)
+    }
+
+    fn clone_dir(&self, source: &Node, parent: &dyn Dir, rank: Rank, name: &Name) -> Result<Arc<dyn Dir>> {
+        let (_, fastest) = source.copies().next().ok_or(Errno::EIO)?;
+        let before = parent.stat(None)?.ok_or(Errno::ESTALE)?;
+        let staging = self.private(rank, STAGING)?;
+        let temporary = temporary_name()?;
+        staging.mkdir(&temporary, 0o700, &Caller::DAEMON)?;
+        let published = self.dress(source, fastest.as_ref(), staging.as_ref(), &temporary, rank).and_then(|dir| {
+            staging.rename(&temporary, parent, name, Rename::NoReplace)?;
+            Ok(dir)
+        });
+        match published {
+            Ok(dir) => {
+                // The entry came by tierfs's own doing: the directory above has not changed.
+                parent.set_attr(None, &times(&before))?;
+                parent.fsync()?;
+                Ok(dir)
+            }
+            Err(errno) => {
+                if let Err(left) = staging.rmdir(&temporary) {
+                    tracing::warn!(tier = %rank, "a staging directory stays behind: {left}");
+                }
+                match errno {
+                    Errno::EEXIST => parent.open_dir(name),
+                    other => Err(other),
+                }
+            }
+        }
+    }
+
+    fn dress(&self, source: &Node, from: &dyn Dir, staging: &dyn Dir, name: &Name, rank: Rank) -> Result<Arc<dyn Dir>> {
+        let dir = staging.open_dir(name)?;
+        let (slowest, last) = source.copies().next_back().ok_or(Errno::EIO)?;
+        if rank > slowest {
+            let stat = last.stat(None)?.ok_or(Errno::ESTALE)?;
+            self.stamp(rank, dir.as_ref(), (source.ino, stat.generation))?;
+        }
+        let stat = self.merged(&source.stats()?)?;
+        self.copy_attributes(from, &stat, dir.as_ref())?;
+        dir.fsync()?;
+        Ok(dir)
+    }
+
+    /// Owner, extended attributes with ACLs, mode and times, in the order in which none undoes
+    /// another.
+    fn copy_attributes(&self, from: &dyn Dir, stat: &Stat, to: &dyn Dir) -> Result<()> {
+        let owner = SetAttr { uid: Some(stat.uid), gid: Some(stat.gid), ..SetAttr::default() };
+        match to.set_attr(None, &owner) {
+            // An ordinary user cannot give directories away.
+            Err(Errno::EPERM) if !self.settings.root => {}
+            other => other?,
+        }
+        for key in split_keys(&match from.list_xattr(None) {
+            Err(Errno::EOPNOTSUPP) => Vec::new(),
+            other => other?,
+        }) {
+            self.copy_xattr(from, &key, to)?;
+        }
+        to.set_attr(None, &SetAttr { mode: Some(stat.mode), ..times(stat) })
+    }
+
+    fn copy_xattr(&self, from: &dyn Dir, key: &std::ffi::CStr, to: &dyn Dir) -> Result<()> {
+        if key == self.stamp_key.as_c_str() {
+            return Ok(());
+        }
+        let value = match from.get_xattr(None, key) {
+            Err(Errno::ENODATA) => return Ok(()),
+            other => other?,
+        };
+        let acl = key.to_bytes().starts_with(b"system.posix_acl");
+        match to.set_xattr(None, key, &value, SetXattr::default()) {
+            // Without its ACL a directory may let in whom it should not; anything else is worth
+            // less than the file that is to be made.
+            Err(Errno::EOPNOTSUPP | Errno::EPERM) if !acl => {
+                tracing::warn!(key = ?key, "a cloned directory lacks an extended attribute");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// A directory of tierfs's own on a tier.
+    pub(super) fn private(&self, rank: Rank, name: &str) -> Result<Arc<dyn Dir>> {
+        let private = open_or_make(self.tier(rank)?.root().as_ref(), &Name::new(PRIVATE_DIR.as_bytes())?)?;
+        open_or_make(private.as_ref(), &Name::new(name.as_bytes())?)
+    }
+}
+
+fn open_or_make(dir: &dyn Dir, name: &Name) -> Result<Arc<dyn Dir>> {
+    match dir.open_dir(name) {
+        Err(Errno::ENOENT) => {
+            match dir.mkdir(name, 0o700, &Caller::DAEMON) {
+                Err(Errno::EEXIST) => {}
+                other => other?,
+            }
+            dir.open_dir(name)
+        }
+        other => other,
+    }
+}
+
+/// EACCES for tierfs's own directory, which nobody else may make, name or remove.
+pub(super) fn check_public(parent: Ino, name: &Name) -> Result<()> {
+    if parent == Ino::ROOT && name.is_private() { Err(Errno::EACCES) } else { Ok(()) }
+}
+
+/// Access and modification times to set back.
+pub(super) fn times(stat: &Stat) -> SetAttr {
+    SetAttr { atime: Some(SetTime::At(stat.atime)), mtime: Some(SetTime::At(stat.mtime)), ..SetAttr::default() }
+}
+
+/// A name no other has in the private directories of a tier, also after a crash.
+pub(super) fn temporary_name() -> Result<Name> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let text = format!("{}-{}-{}", since.as_nanos(), std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    Name::new(text.as_bytes())
+}
+
+/// The names in a list of extended attributes.
+pub(super) fn split_keys(list: &[u8]) -> Vec<std::ffi::CString> {
+    list.split_inclusive(|b| *b == 0)
+        .filter_map(|key| std::ffi::CString::from_vec_with_nul(key.to_vec()).ok())
+        .collect()
+}

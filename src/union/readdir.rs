@@ -1,0 +1,177 @@
+//! Merged listings.
+//!
+//! A listing is a snapshot: the names of all tiers at the moment the directory was opened or
+//! rewound, each once, the faster tier's entry first. So offsets are stable whatever happens to
+//! the directory meanwhile, and merging costs one pass. Names lie in one piece of memory.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::dirs::Node;
+use super::open::Handle;
+use super::resolve::Resolution;
+use super::{Attr, Union, identity};
+use crate::types::attr::Kind;
+use crate::types::errno::{Errno, Result};
+use crate::types::ids::{Fh, Ino, Rank};
+use crate::types::name::Name;
+
+/// An open directory.
+#[derive(Debug)]
+pub(super) struct Stream {
+    node: Arc<Node>,
+    listing: Mutex<Option<Arc<Listing>>>,
+}
+
+/// One snapshot.
+#[derive(Debug, Default)]
+pub struct Listing {
+    names: Vec<u8>,
+    entries: Vec<Packed>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Packed {
+    at: u32,
+    len: u8,
+    kind: Option<Kind>,
+    ino: Ino,
+}
+
+/// An entry of a listing.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// Its name.
+    pub name: &'a [u8],
+    /// Its type, `None` if the storage did not tell.
+    pub kind: Option<Kind>,
+    /// Its number.
+    pub ino: Ino,
+}
+
+impl Listing {
+    /// The entry at `index`.
+    pub fn get(&self, index: usize) -> Option<Entry<'_>> {
+        let entry = self.entries.get(index)?;
+        let at = entry.at as usize;
+        let name = self.names.get(at..at + usize::from(entry.len))?;
+        Some(Entry { name, kind: entry.kind, ino: entry.ino })
+    }
+
+    fn push(&mut self, name: &[u8], kind: Option<Kind>, ino: Ino) {
+        let (Ok(at), Ok(len)) = (u32::try_from(self.names.len()), u8::try_from(name.len())) else {
+            // Four gigabytes of names, or a name no Linux filesystem takes.
+            return;
+        };
+        self.names.extend_from_slice(name);
+        self.entries.push(Packed { at, len, kind, ino });
+    }
+}
+
+impl Union {
+    /// Opens a directory for listing.
+    ///
+    /// # Errors
+    /// ESTALE if it is elsewhere now; what a tier says.
+    pub fn opendir(&self, ino: Ino) -> Result<Fh> {
+        let node = self.dir(ino)?;
+        Ok(self.handles.insert(Handle::Dir(Arc::new(Stream { node, listing: Mutex::new(None) }))))
+    }
+
+    /// The snapshot behind a handle, a new one if `rewound`.
+    ///
+    /// # Errors
+    /// EBADF; EIO where a tier that may hold entries is missing; what a tier says.
+    pub fn listing(&self, fh: Fh, rewound: bool) -> Result<Arc<Listing>> {
+        let stream = self.handles.stream(fh)?;
+        let mut kept = stream.listing.lock();
+        if let Some(listing) = kept.as_ref().filter(|_| !rewound) {
+            return Ok(Arc::clone(listing));
+        }
+        // A copy that came since the directory was opened belongs to the snapshot too.
+        let node = self.dir(stream.node.ino).unwrap_or_else(|_| Arc::clone(&stream.node));
+        let listing = Arc::new(self.list(&node)?);
+        *kept = Some(Arc::clone(&listing));
+        Ok(listing)
+    }
+
+    /// The numbers of a directory and of its parent, for `.` and `..`.
+    pub fn dots(&self, ino: Ino) -> (Ino, Ino) {
+        (ino, self.inodes.dir(ino).map_or(Ino::ROOT, |(spot, _)| spot.parent))
+    }
+
+    fn list(&self, node: &Node) -> Result<Listing> {
+        let mut listing = Listing::default();
+        let last = node.ranks().iter().next_back();
+        let mut seen: HashMap<Box<[u8]>, usize> = HashMap::new();
+        let mut merged: Vec<Rank> = Vec::new();
+        for (rank, dir) in node.copies() {
+            let several = Some(rank) != last || !merged.is_empty();
+            dir.list(&mut |found| {
+                if node.ino == Ino::ROOT && found.name == crate::types::name::PRIVATE_DIR.as_bytes() {
+                    return;
+                }
+                let ino = identity::of_body(found.body);
+                if several && let Some(&index) = seen.get(found.name) {
+                    // The number of a merged directory is its slowest copy's.
+                    let entry = &mut listing.entries[index];
+                    if entry.kind == Some(Kind::Dir) && found.kind == Some(Kind::Dir) {
+                        entry.ino = ino;
+                    }
+                    return;
+                }
+                if Some(rank) != last {
+                    seen.insert(found.name.into(), listing.entries.len());
+                }
+                listing.push(found.name, found.kind, ino);
+            })?;
+            merged.push(rank);
+        }
+        if self.degraded {
+            tracing::debug!(dir = %node.ino, "listing without the missing tier");
+        }
+        self.settle(node, &mut listing)?;
+        Ok(listing)
+    }
+
+    /// Numbers that the listing alone does not tell: of stamped bodies, and of unknown types.
+    fn settle(&self, node: &Node, listing: &mut Listing) -> Result<()> {
+        let stamped = node.ranks().iter().any(|rank| self.tier(rank).is_ok_and(|t| t.has_stamps()));
+        for index in 0..listing.entries.len() {
+            if !stamped && listing.entries[index].kind.is_some() {
+                continue;
+            }
+            let Some(name) = listing.get(index).and_then(|entry| Name::new(entry.name).ok()) else { continue };
+            let (rank, stat) = match self.resolve(node, &name)? {
+                Resolution::Absent => continue,
+                Resolution::File(rank, stat) => (rank, stat),
+                Resolution::Dir(copies) => *copies.last().ok_or(Errno::EIO)?,
+            };
+            let (ino, _) = self.identify(rank, node.copy(rank)?.as_ref(), Some(&name), &stat)?;
+            listing.entries[index].ino = ino;
+            listing.entries[index].kind = Some(stat.kind());
+        }
+        Ok(())
+    }
+
+    /// Looks up an entry of a listing and counts the lookup; `None` if it is gone meanwhile.
+    ///
+    /// # Errors
+    /// As [`Union::lookup`].
+    pub fn lookup_listed(&self, fh: Fh, entry: &Entry<'_>) -> Result<Option<Attr>> {
+        let stream = self.handles.stream(fh)?;
+        let name = Name::new(entry.name)?;
+        self.lookup(stream.node.ino, &name)
+    }
+
+    /// Makes the entries of a directory durable on every tier that holds it.
+    ///
+    /// # Errors
+    /// What a tier says.
+    pub fn fsync_dir(&self, ino: Ino, fh: Fh) -> Result<()> {
+        let node = self.dir(ino).or_else(|_| self.handles.stream(fh).map(|s| Arc::clone(&s.node)))?;
+        node.copies().try_for_each(|(_, dir)| dir.fsync())
+    }
+}

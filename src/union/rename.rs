@@ -1,0 +1,362 @@
+//! Renaming across tiers.
+//!
+//! What has to happen on each tier is planned as a list of steps over what was found, and then
+//! done. The order makes an old version come back never: shadowed copies of the old name go before
+//! the rename, or they would show when the visible one has left; slower copies of the new name go
+//! after it, when they are shadowed. Where one step is not the whole change (a directory that lies
+//! on two tiers, a target on a faster tier than the source), a crash between two steps would leave
+//! a mixture, so the steps are first written down ([`super::journal`]) and finished at the next
+//! start.
+
+use super::Union;
+use super::dirs::Node;
+use super::journal::Record;
+use super::place::check_public;
+use super::remove::check_empty;
+use super::resolve::{Copies, Resolution};
+use crate::tier::Rename;
+use crate::types::attr::{Body, Stat};
+use crate::types::errno::{Errno, Result};
+use crate::types::ids::{Ino, Rank};
+use crate::types::name::Name;
+
+/// Which of the two names a step is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Old,
+    New,
+}
+
+/// One change on one tier. `body` is what must be found for the step to be still to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Step {
+    pub rank: Rank,
+    pub act: Act,
+    pub body: Body,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    /// Remove a non-directory.
+    Unlink(Side),
+    /// Remove an empty directory.
+    Rmdir(Side),
+    /// Old name becomes new name.
+    Forth,
+    /// New name becomes old name.
+    Back,
+    /// The two change places.
+    Exchange,
+}
+
+/// The steps of a rename, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub steps: Vec<Step>,
+    /// Whether a crash between two steps would show.
+    pub journal: bool,
+}
+
+fn copies_of(side: &Copies) -> Vec<(Rank, Stat)> {
+    match &side.visible {
+        Resolution::Absent => Vec::new(),
+        Resolution::File(rank, stat) => std::iter::once((*rank, *stat)).chain(side.shadowed.iter().copied()).collect(),
+        Resolution::Dir(dirs) => dirs.clone(),
+    }
+}
+
+fn step(rank: Rank, act: Act, stat: &Stat) -> Step {
+    Step { rank, act, body: stat.body }
+}
+
+/// Plans a rename of `old` to `new`. Neither may be in conflict.
+///
+/// # Errors
+/// Those of `rename(2)` that the types of the two decide.
+pub(super) fn plan(old: &Copies, new: &Copies, how: Rename) -> Result<Plan> {
+    match (&old.visible, &new.visible, how) {
+        (Resolution::Absent, _, _) | (_, Resolution::Absent, Rename::Exchange) => Err(Errno::ENOENT),
+        (_, Resolution::File(..) | Resolution::Dir(_), Rename::NoReplace) => Err(Errno::EEXIST),
+        (_, _, Rename::Exchange) => Ok(plan_exchange(old, new)),
+        (Resolution::File(..), Resolution::Dir(_), _) => Err(Errno::EISDIR),
+        (Resolution::Dir(_), Resolution::File(..), _) => Err(Errno::ENOTDIR),
+        (Resolution::File(rank, stat), _, _) => Ok(plan_file(*rank, stat, old, new)),
+        (Resolution::Dir(dirs), _, _) => Ok(plan_dir(dirs, new)),
+    }
+}
+
+fn plan_file(rank: Rank, stat: &Stat, old: &Copies, new: &Copies) -> Plan {
+    let mut steps = Vec::new();
+    steps.extend(old.shadowed.iter().rev().map(|(r, s)| step(*r, Act::Unlink(Side::Old), s)));
+    steps.push(step(rank, Act::Forth, stat));
+    let targets = copies_of(new);
+    let (faster, slower): (Vec<_>, Vec<_>) = targets.iter().filter(|(r, _)| *r != rank).partition(|(r, _)| *r < rank);
+    for (r, s) in slower.iter().rev().chain(faster.iter().rev()) {
+        steps.push(step(*r, Act::Unlink(Side::New), s));
+    }
+    Plan { steps, journal: !faster.is_empty() }
+}
+
+fn plan_dir(dirs: &[(Rank, Stat)], new: &Copies) -> Plan {
+    let mut steps: Vec<Step> = dirs.iter().map(|(rank, stat)| step(*rank, Act::Forth, stat)).collect();
+    for (rank, stat) in copies_of(new).iter().rev() {
+        if dirs.iter().all(|(r, _)| r != rank) {
+            steps.push(step(*rank, Act::Rmdir(Side::New), stat));
+        }
+    }
+    let journal = steps.len() > 1;
+    Plan { steps, journal }
+}
+
+fn plan_exchange(old: &Copies, new: &Copies) -> Plan {
+    let mut steps = Vec::new();
+    for (side, copies) in [(Side::Old, old), (Side::New, new)] {
+        if matches!(copies.visible, Resolution::File(..)) {
+            steps.extend(copies.shadowed.iter().rev().map(|(r, s)| step(*r, Act::Unlink(side), s)));
+        }
+    }
+    let shown = |copies: &Copies| match &copies.visible {
+        Resolution::File(rank, stat) => vec![(*rank, *stat)],
+        Resolution::Absent | Resolution::Dir(_) => copies_of(copies),
+    };
+    let (ours, theirs) = (shown(old), shown(new));
+    let before = steps.len();
+    for (rank, stat) in &ours {
+        let both = theirs.iter().any(|(r, _)| r == rank);
+        steps.push(step(*rank, if both { Act::Exchange } else { Act::Forth }, stat));
+    }
+    for (rank, stat) in &theirs {
+        if ours.iter().all(|(r, _)| r != rank) {
+            steps.push(step(*rank, Act::Back, stat));
+        }
+    }
+    let journal = steps.len() - before > 1;
+    Plan { steps, journal }
+}
+
+/// A name and the directory it is in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub dir: Ino,
+    pub name: &'a Name,
+}
+
+impl Union {
+    /// Renames, with the flags of `renameat2(2)`.
+    ///
+    /// # Errors
+    /// Those of `rename(2)`, never EXDEV within one tier's filesystem; EBUSY where a name stands
+    /// for a file on one tier and a directory on another; EROFS; what a tier says.
+    pub fn rename(&self, old: (Ino, &Name), new: (Ino, &Name), how: Rename) -> Result<()> {
+        self.may_change_names()?;
+        check_public(old.0, old.1)?;
+        check_public(new.0, new.1)?;
+        let (old, new) = (Place { dir: old.0, name: old.1 }, Place { dir: new.0, name: new.1 });
+        let (from, to) = (self.dir(old.dir)?, self.dir(new.dir)?);
+        let (olds, news) = (self.copies(&from, old.name)?, self.copies(&to, new.name)?);
+        self.refuse_conflict(&from, old.name, &olds)?;
+        self.refuse_conflict(&to, new.name, &news)?;
+        let plan = plan(&olds, &news, how)?;
+        let inos = self.inos_before(&from, old, &olds, how).and_then(|o| Ok((o, self.inos_before(&to, new, &news, how)?)))?;
+        if let (Resolution::Dir(_), Resolution::Dir(dirs), Rename::Replace) = (&olds.visible, &news.visible, how) {
+            for (rank, _) in dirs {
+                check_empty(to.copy(*rank)?.open_dir(new.name)?.as_ref())?;
+            }
+        }
+        // Clones come first: the steps on record then need no more than renames and removals.
+        for step in &plan.steps {
+            if matches!(step.act, Act::Forth | Act::Back | Act::Exchange) {
+                self.ensure(old.dir, step.rank)?;
+                self.ensure(new.dir, step.rank)?;
+            }
+        }
+        let record = if plan.journal { Some(self.write_record(old, new, &plan)?) } else { None };
+        let done = self.perform(old, new, &plan);
+        if let Some(record) = record {
+            // A step that failed midway stays on record: the next start finishes it.
+            if done.is_ok() {
+                self.clear_record(&record, old.dir, new.dir)?;
+            }
+        }
+        done?;
+        self.note_renamed(old, new, &olds, &news, inos, how);
+        Ok(())
+    }
+
+    fn inos_before(&self, node: &Node, place: Place<'_>, copies: &Copies, how: Rename) -> Result<Option<Ino>> {
+        match &copies.visible {
+            Resolution::Absent => Ok(None),
+            Resolution::File(rank, stat) => {
+                let ino = if how == Rename::Exchange {
+                    self.identify(*rank, node.copy(*rank)?.as_ref(), Some(place.name), stat)?.0
+                } else {
+                    self.before_loss(node, place.name, *rank, stat)?
+                };
+                Ok(Some(ino))
+            }
+            Resolution::Dir(dirs) => {
+                let (rank, stat) = dirs.last().ok_or(Errno::EIO)?;
+                Ok(Some(self.identify(*rank, node.copy(*rank)?.as_ref(), Some(place.name), stat)?.0))
+            }
+        }
+    }
+
+    pub(super) fn write_record(&self, old: Place<'_>, new: Place<'_>, plan: &Plan) -> Result<super::journal::Written> {
+        self.write_journal(&Record {
+            old_dir: self.path_of(old.dir)?,
+            old_name: old.name.clone(),
+            new_dir: self.path_of(new.dir)?,
+            new_name: new.name.clone(),
+            steps: plan.steps.clone(),
+        })
+    }
+
+    /// What the record promised must be durable before the record goes.
+    fn clear_record(&self, record: &super::journal::Written, old: Ino, new: Ino) -> Result<()> {
+        for ino in [old, new] {
+            self.dir(ino)?.copies().try_for_each(|(_, dir)| dir.fsync())?;
+        }
+        self.remove_journal(record)
+    }
+
+    fn perform(&self, old: Place<'_>, new: Place<'_>, plan: &Plan) -> Result<()> {
+        for step in &plan.steps {
+            let rank = step.rank;
+            match step.act {
+                Act::Unlink(Side::Old) => self.dir(old.dir)?.copy(rank)?.unlink(old.name)?,
+                Act::Unlink(Side::New) => self.dir(new.dir)?.copy(rank)?.unlink(new.name)?,
+                Act::Rmdir(Side::Old) => self.dir(old.dir)?.copy(rank)?.rmdir(old.name)?,
+                Act::Rmdir(Side::New) => self.dir(new.dir)?.copy(rank)?.rmdir(new.name)?,
+                Act::Forth => self.rename_on(rank, old, new, Rename::Replace)?,
+                Act::Back => self.rename_on(rank, new, old, Rename::Replace)?,
+                Act::Exchange => self.rename_on(rank, old, new, Rename::Exchange)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn rename_on(&self, rank: Rank, from: Place<'_>, to: Place<'_>, how: Rename) -> Result<()> {
+        let source = self.ensure(from.dir, rank)?;
+        let target = self.ensure(to.dir, rank)?;
+        source.copy(rank)?.rename(from.name, target.copy(rank)?.as_ref(), to.name, how)
+    }
+
+    fn note_renamed(&self, old: Place<'_>, new: Place<'_>, olds: &Copies, news: &Copies, inos: (Option<Ino>, Option<Ino>), how: Rename) {
+        let rank_of = |copies: &Copies| match &copies.visible {
+            Resolution::File(rank, _) => *rank,
+            Resolution::Absent => Rank::PRIMARY,
+            Resolution::Dir(dirs) => dirs.last().map_or(Rank::PRIMARY, |(rank, _)| *rank),
+        };
+        let (Some(moved), gone) = inos else { return };
+        if let Some(other) = gone.filter(|other| *other != moved) {
+            if how == Rename::Exchange {
+                self.inodes.renamed(other, (new.dir, new.name), (old.dir, old.name), rank_of(news));
+            } else {
+                let last = match &news.visible {
+                    Resolution::File(_, stat) => stat.nlink <= 1,
+                    Resolution::Absent | Resolution::Dir(_) => true,
+                };
+                self.inodes.unlinked(other, new.dir, new.name, last);
+            }
+        }
+        self.inodes.renamed(moved, (old.dir, old.name), (new.dir, new.name), rank_of(olds));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::attr::{Kind, Time};
+
+    fn stat(kind: Kind, body: u64) -> Stat {
+        let zero = Time::default();
+        Stat {
+            body: Body(body),
+            generation: 0,
+            mode: kind.mode(),
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            size: 0,
+            blocks: 0,
+            blksize: 0,
+            atime: zero,
+            mtime: zero,
+            ctime: zero,
+        }
+    }
+
+    fn file(rank: u8, shadowed: &[u8]) -> Copies {
+        Copies {
+            visible: Resolution::File(Rank(rank), stat(Kind::File, u64::from(rank))),
+            shadowed: shadowed.iter().map(|r| (Rank(*r), stat(Kind::File, u64::from(*r)))).collect(),
+        }
+    }
+
+    fn dir(ranks: &[u8]) -> Copies {
+        let dirs = ranks.iter().map(|r| (Rank(*r), stat(Kind::Dir, u64::from(*r)))).collect();
+        Copies { visible: Resolution::Dir(dirs), shadowed: Vec::new() }
+    }
+
+    fn absent() -> Copies {
+        Copies { visible: Resolution::Absent, shadowed: Vec::new() }
+    }
+
+    fn acts(plan: &Plan) -> Vec<(u8, Act)> {
+        plan.steps.iter().map(|s| (s.rank.0, s.act)).collect()
+    }
+
+    #[test]
+    fn an_old_version_never_comes_back() {
+        let planned = plan(&file(1, &[2, 3]), &file(0, &[1, 2]), Rename::Replace).unwrap();
+        let expected = [
+            (3, Act::Unlink(Side::Old)),
+            (2, Act::Unlink(Side::Old)),
+            (1, Act::Forth),
+            (2, Act::Unlink(Side::New)),
+            (0, Act::Unlink(Side::New)),
+        ];
+        assert_eq!(acts(&planned), expected);
+        assert!(planned.journal);
+    }
+
+    #[test]
+    fn one_tier_needs_no_journal() {
+        for (old, new) in [(file(0, &[]), absent()), (file(0, &[]), file(0, &[])), (dir(&[1]), dir(&[1])), (dir(&[0]), absent())] {
+            let planned = plan(&old, &new, Rename::Replace).unwrap();
+            assert_eq!(planned.steps.len(), 1);
+            assert!(!planned.journal);
+        }
+    }
+
+    #[test]
+    fn a_merged_directory_moves_on_every_tier() {
+        let planned = plan(&dir(&[0, 1]), &dir(&[1, 2]), Rename::Replace).unwrap();
+        assert_eq!(acts(&planned), [(0, Act::Forth), (1, Act::Forth), (2, Act::Rmdir(Side::New))]);
+        assert!(planned.journal);
+    }
+
+    #[test]
+    fn exchange_crosses_tiers() {
+        let planned = plan(&file(0, &[1]), &file(1, &[]), Rename::Exchange).unwrap();
+        assert_eq!(acts(&planned), [(1, Act::Unlink(Side::Old)), (0, Act::Forth), (1, Act::Back)]);
+        assert!(planned.journal);
+        let planned = plan(&dir(&[0, 1]), &file(1, &[]), Rename::Exchange).unwrap();
+        assert_eq!(acts(&planned), [(0, Act::Forth), (1, Act::Exchange)]);
+    }
+
+    #[test]
+    fn types_decide_the_error() {
+        let table = [
+            (absent(), file(0, &[]), Rename::Replace, Errno::ENOENT),
+            (file(0, &[]), dir(&[1]), Rename::Replace, Errno::EISDIR),
+            (dir(&[1]), file(0, &[]), Rename::Replace, Errno::ENOTDIR),
+            (file(0, &[]), file(1, &[]), Rename::NoReplace, Errno::EEXIST),
+            (file(0, &[]), absent(), Rename::Exchange, Errno::ENOENT),
+        ];
+        for (old, new, how, errno) in table {
+            assert_eq!(plan(&old, &new, how), Err(errno));
+        }
+    }
+}

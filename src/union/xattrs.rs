@@ -1,0 +1,196 @@
+//! Extended attributes, and those that tierfs itself answers.
+
+use std::ffi::{CStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::Arc;
+
+use super::Union;
+use super::inodes::Place;
+use super::place::split_keys;
+use crate::tier::{Dir, SetXattr};
+use crate::types::attr::Kind;
+use crate::types::caller::Caller;
+use crate::types::errno::{Errno, Result};
+use crate::types::ids::{Ino, Rank};
+use crate::types::name::Name;
+
+/// The tier of the visible copy: `primary`, `secondary`, `tier2` ….
+const TIER: &CStr = c"user.tierfs.tier";
+/// The path of the visible copy on its tier.
+const REALPATH: &CStr = c"user.tierfs.realpath";
+/// All copies, fastest first: rank, tab, path, each ended by NUL.
+const COPIES: &CStr = c"user.tierfs.copies";
+
+/// The ACL that changes the mode (`acl(5)`).
+const ACCESS_ACL: &CStr = c"system.posix_acl_access";
+
+/// `S_ISGID` of `inode(7)`.
+const SET_GID: u32 = 0o2000;
+
+impl Union {
+    /// One extended attribute.
+    ///
+    /// # Errors
+    /// ENODATA if there is none of that name; what a tier says.
+    pub fn getxattr(&self, ino: Ino, key: &CStr) -> Result<Vec<u8>> {
+        if key == c"security.selinux" {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if is_private(key) {
+            return self.answer(ino, key);
+        }
+        if self.inodes.kind(ino)? == Kind::Dir {
+            return self.fastest(ino)?.get_xattr(None, key);
+        }
+        self.hold(ino)?.get_xattr(key)
+    }
+
+    /// Names of the extended attributes, without tierfs's own.
+    ///
+    /// # Errors
+    /// What a tier says.
+    pub fn listxattr(&self, ino: Ino) -> Result<Vec<u8>> {
+        let list = match self.inodes.kind(ino)? {
+            Kind::Dir => self.fastest(ino)?.list_xattr(None)?,
+            Kind::File | Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {
+                self.hold(ino)?.list_xattr()?
+            }
+        };
+        Ok(split_keys(&list)
+            .into_iter()
+            .filter(|key| !is_private(key))
+            .flat_map(std::ffi::CString::into_bytes_with_nul)
+            .collect())
+    }
+
+    /// Sets an extended attribute; of a merged directory on every copy. `groups` tells the
+    /// caller's supplementary groups, which an access ACL may ask for.
+    ///
+    /// # Errors
+    /// EPERM for tierfs's own; EROFS; what a tier says.
+    pub fn setxattr(&self, ino: Ino, key: &CStr, value: &[u8], flags: i32, by: &Caller, groups: &dyn Fn() -> Vec<u32>) -> Result<()> {
+        if is_private(key) {
+            return Err(Errno::EPERM);
+        }
+        let keep_set_gid = key == ACCESS_ACL && self.may_keep_set_gid(ino, by, groups)?;
+        let how = SetXattr { flags, keep_set_gid };
+        if self.inodes.kind(ino)? == Kind::Dir {
+            self.may_change_names()?;
+            return self.dir(ino)?.copies().rev().try_for_each(|(_, dir)| dir.set_xattr(None, key, value, how));
+        }
+        self.may_change_data()?;
+        self.hold(ino)?.set_xattr(key, value, how)
+    }
+
+    /// Removes an extended attribute; of a merged directory from every copy.
+    ///
+    /// # Errors
+    /// As [`Union::setxattr`]; ENODATA if no copy has it.
+    pub fn removexattr(&self, ino: Ino, key: &CStr) -> Result<()> {
+        if is_private(key) {
+            return Err(Errno::EPERM);
+        }
+        if self.inodes.kind(ino)? != Kind::Dir {
+            self.may_change_data()?;
+            return self.hold(ino)?.remove_xattr(key);
+        }
+        self.may_change_names()?;
+        let mut result = Ok(());
+        for (_, dir) in self.dir(ino)?.copies().rev() {
+            result = dir.remove_xattr(None, key);
+            if !matches!(result, Ok(()) | Err(Errno::ENODATA)) {
+                return result;
+            }
+        }
+        result
+    }
+
+    /// As the kernel decides in `setattr_prepare` (`fs/attr.c`): members of the group may.
+    fn may_keep_set_gid(&self, ino: Ino, by: &Caller, groups: &dyn Fn() -> Vec<u32>) -> Result<bool> {
+        let stat = self.getattr(ino)?.stat;
+        if stat.mode & SET_GID == 0 {
+            return Ok(false);
+        }
+        Ok(by.uid == 0 || by.gid == stat.gid || groups().contains(&stat.gid))
+    }
+
+    fn fastest(&self, ino: Ino) -> Result<Arc<dyn Dir>> {
+        Ok(Arc::clone(self.dir(ino)?.copies().next().ok_or(Errno::EIO)?.1))
+    }
+
+    fn answer(&self, ino: Ino, key: &CStr) -> Result<Vec<u8>> {
+        if ![TIER, REALPATH, COPIES].contains(&key) {
+            return Err(Errno::ENODATA);
+        }
+        let copies = self.where_is(ino)?;
+        let (rank, path) = copies.first().ok_or(Errno::ENODATA)?;
+        if key == TIER {
+            return Ok(rank.to_string().into_bytes());
+        }
+        if key == REALPATH {
+            return Ok(path.as_bytes().to_vec());
+        }
+        let lines = copies.iter().flat_map(|(rank, path)| {
+            [rank.0.to_string().as_bytes(), b"\t", path.as_bytes(), b"\0"].concat()
+        });
+        Ok(lines.collect())
+    }
+
+    /// Every copy of an inode's name: its tier and the path there, fastest first.
+    ///
+    /// # Errors
+    /// ESTALE for a file without a name; what a tier says.
+    pub fn where_is(&self, ino: Ino) -> Result<Vec<(Rank, OsString)>> {
+        if ino == Ino::ROOT {
+            return self.dirs.root().copies().map(|(rank, _)| Ok((rank, self.real_path(rank, &[])?))).collect();
+        }
+        let (parent, name) = match self.inodes.kind(ino)? {
+            Kind::Dir => self.inodes.dir(ino).map(|(spot, _)| (spot.parent, spot.name))?,
+            Kind::File | Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {
+                match self.inodes.place(ino)? {
+                    Place::Named(spot) => (spot.parent, spot.name),
+                    Place::Orphan(_) => return Err(Errno::ESTALE),
+                }
+            }
+        };
+        let node = self.dir(parent)?;
+        let mut path = self.path_of(parent)?;
+        path.push(name.clone());
+        let mut found = Vec::new();
+        for (rank, dir) in node.copies() {
+            if dir.stat(Some(&name))?.is_some() {
+                found.push((rank, self.real_path(rank, &path)?));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The names from the root down to a directory.
+    pub(super) fn path_of(&self, dir: Ino) -> Result<Vec<Name>> {
+        let mut names = Vec::new();
+        let mut at = dir;
+        while at != Ino::ROOT {
+            let (spot, _) = self.inodes.dir(at)?;
+            names.push(spot.name);
+            at = spot.parent;
+        }
+        names.reverse();
+        Ok(names)
+    }
+
+    fn real_path(&self, rank: Rank, names: &[Name]) -> Result<OsString> {
+        let root = self.tier(rank)?.path().ok_or(Errno::ENODATA)?;
+        let mut path = root.as_os_str().as_bytes().to_vec();
+        for name in names {
+            path.push(b'/');
+            path.extend_from_slice(name.as_bytes());
+        }
+        Ok(OsString::from_vec(path))
+    }
+}
+
+/// Attributes that are tierfs's own: stamps, pins and answers.
+fn is_private(key: &CStr) -> bool {
+    let key = key.to_bytes();
+    key.starts_with(b"user.tierfs.") || key.starts_with(b"trusted.tierfs.")
+}
