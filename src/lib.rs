@@ -4,3 +4,4 @@ pub mod types;
 pub mod sys;
 pub mod tier;
 pub mod union;
+pub mod fuse;

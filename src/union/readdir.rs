@@ -97,9 +97,34 @@ impl Union {
         Ok(listing)
     }
 
-    /// The numbers of a directory and of its parent, for `.` and `..`.
-    pub fn dots(&self, ino: Ino) -> (Ino, Ino) {
-        (ino, self.inodes.dir(ino).map_or(Ino::ROOT, |(spot, _)| spot.parent))
+    /// Passes entries from `offset` on to `add`, each with the offset of the next, until `add` says
+    /// that there is no more room. Offset 0 takes a new snapshot.
+    ///
+    /// # Errors
+    /// As [`Union::listing`]; what `add` says.
+    pub fn fill(
+        &self,
+        ino: Ino,
+        fh: Fh,
+        offset: u64,
+        mut add: impl FnMut(u64, &Entry<'_>) -> Result<bool>,
+    ) -> Result<()> {
+        let listing = self.listing(fh, offset == 0)?;
+        let parent = self.inodes.dir(ino).map_or(Ino::ROOT, |(spot, _)| spot.parent);
+        for next in offset + 1.. {
+            let entry = match next {
+                1 => Entry { name: b".", kind: Some(Kind::Dir), ino },
+                2 => Entry { name: b"..", kind: Some(Kind::Dir), ino: parent },
+                _ => match usize::try_from(next - 3).ok().and_then(|index| listing.get(index)) {
+                    Some(entry) => entry,
+                    None => break,
+                },
+            };
+            if add(next, &entry)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn list(&self, node: &Node) -> Result<Listing> {

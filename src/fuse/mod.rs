@@ -1,0 +1,9 @@
+//! The only folder that knows fuser: decode, one call into the union, reply.
+
+mod convert;
+mod invalidate;
+mod ops;
+mod session;
+
+pub use invalidate::Invalidator;
+pub use session::{Behaviour, Session};

@@ -1,0 +1,109 @@
+//! The connection to the kernel.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fuser::{Config, InitFlags, KernelConfig, SessionACL};
+
+use super::invalidate::Invalidator;
+use crate::union::Union;
+
+/// What of the kernel's abilities is used.
+#[derive(Debug, Clone)]
+pub struct Behaviour {
+    /// Data of plain tiers goes past tierfs where the kernel can.
+    pub passthrough: bool,
+    /// How long the kernel may keep names, and absences of names.
+    pub entry_ttl: Duration,
+    /// Whether pages and listings may be kept from one open to the next.
+    pub keep_cache: bool,
+    /// Threads that serve requests.
+    pub threads: usize,
+}
+
+/// Largest request in bytes: what the kernel allows by default (`fs.fuse.max_pages_limit`).
+const WRITE_LEN_MAX: u32 = 1 << 20;
+
+/// Requests nobody waits for that the kernel may have under way: releases above all.
+const BACKGROUND_MAX: u16 = 256;
+
+/// The union behind fuser.
+#[derive(Debug)]
+pub(super) struct Adapter {
+    pub(super) union: Arc<Union>,
+    pub(super) behaviour: Behaviour,
+    pub(super) passthrough: bool,
+}
+
+impl Adapter {
+    pub(super) fn negotiate(&mut self, config: &mut KernelConfig) {
+        let wanted = [
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_POSIX_ACL,
+            InitFlags::FUSE_DONT_MASK,
+            InitFlags::FUSE_ATOMIC_O_TRUNC,
+            InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_AUTO_INVAL_DATA,
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+            InitFlags::FUSE_EXPORT_SUPPORT,
+        ];
+        for flag in wanted {
+            if config.add_capabilities(flag).is_err() {
+                tracing::debug!(?flag, "the kernel lacks an ability");
+            }
+        }
+        self.passthrough = self.behaviour.passthrough
+            && config.set_max_stack_depth(1).is_ok()
+            && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok();
+        let limits = [config.set_max_write(WRITE_LEN_MAX).is_ok(), config.set_max_background(BACKGROUND_MAX).is_ok()];
+        tracing::debug!(passthrough = self.passthrough, ?limits, "connected to the kernel");
+    }
+}
+
+/// A session that has shaken hands with the kernel and is ready to serve.
+#[derive(Debug)]
+pub struct Session {
+    session: fuser::Session<Adapter>,
+    device: File,
+}
+
+impl Session {
+    /// Over an opened and mounted `/dev/fuse`.
+    ///
+    /// # Errors
+    /// What the handshake says.
+    pub fn new(union: Arc<Union>, device: OwnedFd, behaviour: Behaviour) -> io::Result<Session> {
+        let copy = File::from(device.try_clone()?);
+        let mut config = Config::default();
+        config.n_threads = Some(behaviour.threads.max(1));
+        // The kernel itself keeps other users out unless the mount allows them.
+        config.acl = SessionACL::All;
+        let adapter = Adapter { union, behaviour, passthrough: false };
+        let session = fuser::Session::from_fd(adapter, device, SessionACL::All, config)?;
+        Ok(Session { session, device: copy })
+    }
+
+    /// The way to tell the kernel what it must forget.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn invalidator(&self) -> io::Result<Invalidator> {
+        Ok(Invalidator { notifier: self.session.notifier(), device: self.device.try_clone()? })
+    }
+
+    /// Serves until the mount is gone.
+    ///
+    /// # Errors
+    /// What reading from the kernel says.
+    pub fn run(self) -> io::Result<()> {
+        // The copy must not outlive the mount: while it is open the kernel keeps the connection.
+        drop(self.device);
+        self.session.run()
+    }
+}
