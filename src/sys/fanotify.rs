@@ -87,8 +87,7 @@ impl Group {
     pub fn mark_filesystem(&self, dir: BorrowedFd<'_>, mask: Mask) -> Result<()> {
         let flags = libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM;
         // SAFETY: a null path means the directory itself; both descriptors are open.
-        let done =
-            unsafe { libc::fanotify_mark(self.0.as_raw_fd(), flags, mask.0, dir.as_raw_fd(), std::ptr::null()) };
+        let done = unsafe { libc::fanotify_mark(self.0.as_raw_fd(), flags, mask.0, dir.as_raw_fd(), std::ptr::null()) };
         Raw::result(done).map(drop).map_err(errno)
     }
 
