@@ -10,8 +10,9 @@
 //! Watching never slows what it watches more than the kernel's queueing costs: after a wakeup the
 //! thread drains, merges equal changes, delivers, and then does not look again for [`NAP`].
 //!
-//! Not seen by any of this: writes through a writable mapping, and changes that another machine
-//! makes on shared storage.
+//! Seen late: writes through a writable mapping, when it is unmapped. Not seen: a changed link
+//! count of the *other* names of a file that is linked or unlinked, and changes that another
+//! machine makes on shared storage.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -42,7 +43,8 @@ pub struct Change<'a> {
     /// The directory (O_PATH), held open only for the call. It need not be inside a tier: all
     /// changes of a tier's filesystem are told.
     pub dir: BorrowedFd<'a>,
-    /// The name in `dir`; `None`: the directory itself.
+    /// The name in `dir`; `None`: the directory itself. A change of a directory's attributes is told
+    /// so through fanotify, and both so and by the name in its parent through inotify.
     pub name: Option<&'a [u8]>,
     /// What happened to it. A name that is there may meanwhile be another object.
     pub what: What,
@@ -74,10 +76,11 @@ pub trait Listener: Send + Sync {
 /// When changes of contents are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writes {
-    /// When a file that was open for writing is closed. Costs a writer nothing per write. A
-    /// program that keeps its file open is noticed late, `truncate(2)` on a path not at all.
+    /// When a file that was open for writing is closed. Costs a writer nothing per write, and a
+    /// microsecond per close. A program that keeps its file open is noticed late; `truncate(2)`
+    /// of a path and a change of the modification time alone are not noticed.
     AtClose,
-    /// At each write (merged over [`NAP`]). Costs every write on the filesystem, also those of
+    /// At each write (merged over [`NAP`]) and at the close. Costs every write on the filesystem, also those of
     /// FUSE passthrough, about a microsecond.
     Each,
 }

@@ -86,7 +86,7 @@ pub(super) fn join(thread: Option<JoinHandle<()>>) {
 fn wanted(writes: Writes) -> Mask {
     let data = match writes {
         Writes::AtClose => Mask::CLOSE_WRITE,
-        Writes::Each => Mask::WRITE,
+        Writes::Each => Mask::WRITE.or(Mask::CLOSE_WRITE),
     };
     Mask::ENTRY.or(Mask::ATTRIBUTES).or(Mask::DIRECTORY).or(data)
 }
