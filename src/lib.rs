@@ -5,3 +5,4 @@ pub mod sys;
 pub mod tier;
 pub mod union;
 pub mod fuse;
+pub mod watch;

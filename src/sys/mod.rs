@@ -9,6 +9,7 @@ use crate::types::errno::{Errno, Result};
 pub mod at;
 pub mod creds;
 pub mod dirents;
+pub mod fanotify;
 pub mod io;
 pub mod limits;
 pub mod stat;
