@@ -4,3 +4,4 @@ pub mod attr;
 pub mod errno;
 pub mod ids;
 pub mod name;
+pub mod units;
