@@ -1,7 +1,51 @@
 //! What a mount is told to do: values that the command line, `-o` and a YAML file all become.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub mod check;
+pub mod load;
+pub mod options;
+pub mod schema;
+pub mod spec;
+pub mod suggest;
+pub mod template;
+pub mod words;
+
+/// Why a configuration cannot be used: one line for the administrator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// On the command line, `-o` included.
+    Usage(String),
+    /// In a configuration file.
+    File(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Usage(line) | Error::File(line) => f.write_str(line),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A mount while its parts come together: first the file, then SPEC, then `-o`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Draft {
+    /// The file that was read, if any.
+    pub file: Option<PathBuf>,
+    /// A short name for the mount, shown as its source where no `fsname` is given.
+    pub name: Option<String>,
+    /// Where it is to appear.
+    pub mountpoint: Option<PathBuf>,
+    /// Fastest first.
+    pub tiers: Vec<TierConfig>,
+    /// Options so far.
+    pub options: MountOptions,
+}
 
 /// One mount, complete and checked.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,3 +5,4 @@ pub mod caller;
 pub mod errno;
 pub mod ids;
 pub mod name;
+pub mod units;

@@ -1,0 +1,225 @@
+//! Which combinations are legal: every rule that looks at more than one value.
+
+use std::path::{Component, Path};
+use std::time::Duration;
+
+use crate::config::{Draft, Error, MountConfig, StatfsOf, TierConfig};
+use crate::types::ids::TIERS_MAX;
+
+/// More threads than this only wait for one another.
+const THREADS_MAX: usize = 256;
+
+/// The kernel counts a timeout in jiffies; a year is safe on every machine and as good as ever.
+const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Hexadecimal digits of a tier id.
+const ID_DIGITS: usize = 32;
+
+/// Completes a draft.
+///
+/// # Errors
+/// The first rule that is broken: [`Error::File`] if a file was read, else [`Error::Usage`].
+pub fn finish(draft: Draft) -> Result<MountConfig, Error> {
+    let file = draft.file.clone();
+    legal(&draft)
+        .and_then(|()| complete(draft))
+        .map_err(|line| match file {
+            Some(file) => Error::File(format!("{}: {line}", file.display())),
+            None => Error::Usage(line),
+        })
+}
+
+fn complete(draft: Draft) -> Result<MountConfig, String> {
+    let mut options = draft.options;
+    options.fsname = options.fsname.or(draft.name);
+    let Some(mountpoint) = draft.mountpoint else {
+        return Err("there is no mount point: add `mountpoint: /some/directory`".into());
+    };
+    Ok(MountConfig {
+        tiers: draft.tiers,
+        mountpoint,
+        options,
+    })
+}
+
+fn legal(draft: &Draft) -> Result<(), String> {
+    match draft.tiers.len() {
+        0 => {
+            let says = "there are no tiers: add `primary:` and `secondary:`, or a list `tiers:`";
+            return Err(says.into());
+        }
+        1..=TIERS_MAX => {}
+        many => {
+            return Err(format!(
+                "{many} tiers are too many: a union has at most {TIERS_MAX}"
+            ));
+        }
+    }
+    for (index, tier) in draft.tiers.iter().enumerate() {
+        tier_legal(tier)?;
+        for other in &draft.tiers[..index] {
+            if plain(&tier.path) == plain(&other.path) {
+                let path = tier.path.display();
+                return Err(format!(
+                    "{path} is named twice: each tier needs its own directory"
+                ));
+            }
+            if tier.id.is_some() && tier.id == other.id {
+                let (a, b) = (other.path.display(), tier.path.display());
+                return Err(format!(
+                    "{a} and {b} carry the same id: copy each from its marker"
+                ));
+            }
+        }
+    }
+    if let Some(mountpoint) = &draft.mountpoint {
+        absolute("the mount point", mountpoint)?;
+    }
+    options_legal(draft)
+}
+
+fn tier_legal(tier: &TierConfig) -> Result<(), String> {
+    absolute("the tier", &tier.path)?;
+    match &tier.id {
+        Some(id) if id.len() != ID_DIGITS || !id.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            let says = "is not a tier id: copy the 32 digits after `tier:` from";
+            Err(format!(
+                "`{id}` {says} {}/.tierfs/marker",
+                tier.path.display()
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn options_legal(draft: &Draft) -> Result<(), String> {
+    let options = &draft.options;
+    if options.statfs == StatfsOf::Secondary && draft.tiers.len() < 2 {
+        return Err("statfs: secondary needs a second tier".into());
+    }
+    if options
+        .threads
+        .is_some_and(|threads| !(1..=THREADS_MAX).contains(&threads))
+    {
+        return Err(format!("threads must be from 1 to {THREADS_MAX}"));
+    }
+    if options.ttl > TTL_MAX {
+        return Err("ttl must be at most 366d".into());
+    }
+    if options
+        .fsname
+        .as_ref()
+        .or(draft.name.as_ref())
+        .is_some_and(String::is_empty)
+    {
+        return Err("the name must not be empty".into());
+    }
+    Ok(())
+}
+
+fn absolute(what: &str, path: &Path) -> Result<(), String> {
+    if path.is_absolute() {
+        return Ok(());
+    }
+    Err(format!(
+        "{what} {} must be an absolute path, one that begins with /",
+        path.display()
+    ))
+}
+
+/// Without `.` and doubled or trailing slashes. `..` stays: only the kernel knows where it leads.
+fn plain(path: &Path) -> Vec<Component<'_>> {
+    path.components()
+        .filter(|part| *part != Component::CurDir)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::MinFree;
+
+    fn tier(path: &str) -> TierConfig {
+        TierConfig {
+            path: path.into(),
+            id: None,
+            min_free: MinFree::Bytes(0),
+        }
+    }
+
+    fn draft(paths: &[&str]) -> Draft {
+        let tiers = paths.iter().map(|path| tier(path)).collect();
+        Draft {
+            tiers,
+            mountpoint: Some("/m".into()),
+            ..Draft::default()
+        }
+    }
+
+    fn refused(draft: Draft) -> String {
+        finish(draft).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn one_to_eight_tiers() {
+        assert!(refused(draft(&[])).contains("no tiers"));
+        let names: Vec<String> = (0..9).map(|n| format!("/t{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert!(finish(draft(&names[..1])).is_ok());
+        assert!(finish(draft(&names[..8])).is_ok());
+        assert!(refused(draft(&names)).contains("at most 8"));
+    }
+
+    #[test]
+    fn paths_are_absolute_and_distinct() {
+        assert!(refused(draft(&["fast", "/slow"])).contains("absolute"));
+        assert!(refused(draft(&["/fast", "/./fast//"])).contains("named twice"));
+        let mut relative = draft(&["/a"]);
+        relative.mountpoint = Some("m".into());
+        assert!(refused(relative).contains("the mount point m must be an absolute path"));
+        let mut nowhere = draft(&["/a"]);
+        nowhere.mountpoint = None;
+        assert!(refused(nowhere).contains("no mount point"));
+    }
+
+    #[test]
+    fn ids_are_hexadecimal_and_distinct() {
+        let mut short = draft(&["/a", "/b"]);
+        short.tiers[0].id = Some("12".into());
+        assert!(refused(short).contains("/a/.tierfs/marker"));
+        let mut twins = draft(&["/a", "/b"]);
+        twins.tiers[0].id = Some("0".repeat(32));
+        twins.tiers[1].id = Some("0".repeat(32));
+        assert!(refused(twins).contains("same id"));
+    }
+
+    #[test]
+    fn options_have_bounds() {
+        let mut one = draft(&["/a"]);
+        one.options.statfs = StatfsOf::Secondary;
+        assert!(refused(one).contains("second tier"));
+        for threads in [0, THREADS_MAX + 1] {
+            let mut many = draft(&["/a"]);
+            many.options.threads = Some(threads);
+            assert!(refused(many).contains("threads must be"));
+        }
+        let mut long = draft(&["/a"]);
+        long.options.ttl = TTL_MAX * 2;
+        assert!(refused(long).contains("ttl"));
+    }
+
+    #[test]
+    fn the_name_is_the_source_unless_another_is_given() {
+        let mut named = draft(&["/a"]);
+        named.name = Some("docs".into());
+        assert_eq!(
+            finish(named.clone()).unwrap().options.fsname.as_deref(),
+            Some("docs")
+        );
+        named.options.fsname = Some("other".into());
+        assert_eq!(
+            finish(named).unwrap().options.fsname.as_deref(),
+            Some("other")
+        );
+    }
+}

@@ -1,0 +1,333 @@
+//! From a configuration file to a [`Draft`], and back to text.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use crate::config::schema::{File, Mount, Plain, Tier, VERSION};
+use crate::config::{Draft, Error, MinFree, MountConfig, TierConfig, suggest};
+use crate::yaml::{self, Problem};
+
+/// A larger file is not one that was written for tierfs.
+const FILE_LEN_MAX: u64 = 1 << 20;
+
+/// Reads `path`.
+///
+/// # Errors
+/// [`Error::File`] with path, line and column.
+pub fn load(path: &Path) -> Result<Draft, Error> {
+    let fail = |line: String| Error::File(format!("{}{line}", path.display()));
+    let text = read(path).map_err(|line| fail(format!(": {line}")))?;
+    let mut draft = parse(&text).map_err(|problem| fail(describe(&problem)))?;
+    draft.file = Some(path.to_path_buf());
+    Ok(draft)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let cannot = |error: std::io::Error| format!("cannot be read: {}", os_text(&error));
+    // A fifo would make the open itself wait, so the type is looked at first.
+    if !fs::metadata(path).map_err(cannot)?.is_file() {
+        return Err("is not a regular file".into());
+    }
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(cannot)?;
+    file.take(FILE_LEN_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(cannot)?;
+    if bytes.len() as u64 > FILE_LEN_MAX {
+        return Err("is over 1 MiB: this is not a tierfs configuration".into());
+    }
+    String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".into())
+}
+
+fn os_text(error: &std::io::Error) -> String {
+    crate::types::errno::Errno::of(error).to_string()
+}
+
+/// Reads the text of a configuration file.
+///
+/// # Errors
+/// The first thing that is wrong, with its place where it has one.
+pub fn parse(text: &str) -> Result<Draft, Problem> {
+    let file: File = yaml::parse(text).map_err(suggested)?;
+    let wrong = |message: String| Problem { at: None, message };
+    if file.version != VERSION {
+        let says = format!(
+            "version {} is not known: this tierfs reads version 1",
+            file.version
+        );
+        return Err(wrong(says));
+    }
+    let tiers = match (file.tiers, file.primary, file.secondary) {
+        (Some(tiers), None, None) => tiers,
+        (Some(_), _, _) => {
+            return Err(wrong(
+                "give either `tiers` or `primary` and `secondary`, not both".into(),
+            ));
+        }
+        (None, None, Some(_)) => {
+            return Err(wrong("`secondary` is there but `primary` is not".into()));
+        }
+        (None, primary, secondary) => primary.into_iter().chain(secondary).collect(),
+    };
+    let mut draft = Draft {
+        name: file.name.map(|name| name.0),
+        mountpoint: file.mountpoint.map(|path| path.0),
+        tiers: tiers.into_iter().map(tier).collect(),
+        ..Draft::default()
+    };
+    apply(file.mount, &mut draft);
+    Ok(draft)
+}
+
+fn tier(tier: Tier) -> TierConfig {
+    TierConfig {
+        path: tier.path.0,
+        id: tier.id.map(|id| id.0),
+        min_free: tier
+            .min_free
+            .map_or(MinFree::Bytes(0), |min_free| min_free.0),
+    }
+}
+
+fn apply(mount: Mount, draft: &mut Draft) {
+    fn set<T>(target: &mut T, value: Option<Plain<T>>) {
+        if let Some(Plain(value)) = value {
+            *target = value;
+        }
+    }
+    let options = &mut draft.options;
+    set(&mut options.allow_other, mount.allow_other);
+    set(&mut options.default_permissions, mount.default_permissions);
+    set(&mut options.read_only, mount.ro);
+    set(&mut options.suid, mount.suid);
+    set(&mut options.dev, mount.dev);
+    set(&mut options.exec, mount.exec);
+    set(&mut options.out_of_band, mount.out_of_band);
+    set(&mut options.ttl, mount.ttl);
+    set(&mut options.statfs, mount.statfs);
+    set(&mut options.spill, mount.spill);
+    set(&mut options.on_write, mount.on_write);
+    set(&mut options.on_missing, mount.on_missing);
+    set(&mut options.passthrough, mount.passthrough);
+    options.fsname = mount.fsname.map(|name| name.0);
+    options.threads = mount.threads.map(|threads| threads.0);
+}
+
+/// The effective configuration as a file that [`load`] reads back to the same mount.
+///
+/// # Errors
+/// One line where a path is not UTF-8: YAML cannot hold it.
+pub fn show(config: &MountConfig) -> Result<String, String> {
+    let paths = config
+        .tiers
+        .iter()
+        .map(|tier| &tier.path)
+        .chain([&config.mountpoint]);
+    for path in paths {
+        if path.to_str().is_none() {
+            return Err(format!(
+                "{} is not UTF-8: YAML cannot hold it",
+                path.display()
+            ));
+        }
+    }
+    let tiers = config.tiers.iter().map(|tier| Tier {
+        path: Plain(tier.path.clone()),
+        id: tier.id.clone().map(Plain),
+        min_free: Some(Plain(tier.min_free)),
+    });
+    let options = &config.options;
+    let mount = Mount {
+        allow_other: Some(Plain(options.allow_other)),
+        default_permissions: Some(Plain(options.default_permissions)),
+        ro: Some(Plain(options.read_only)),
+        fsname: options.fsname.clone().map(Plain),
+        suid: Some(Plain(options.suid)),
+        dev: Some(Plain(options.dev)),
+        exec: Some(Plain(options.exec)),
+        out_of_band: Some(Plain(options.out_of_band)),
+        ttl: Some(Plain(options.ttl)),
+        statfs: Some(Plain(options.statfs)),
+        spill: Some(Plain(options.spill)),
+        on_write: Some(Plain(options.on_write)),
+        on_missing: Some(Plain(options.on_missing)),
+        passthrough: Some(Plain(options.passthrough)),
+        threads: options.threads.map(Plain),
+    };
+    yaml::render(&File {
+        version: VERSION,
+        mountpoint: Some(Plain(config.mountpoint.clone())),
+        tiers: Some(tiers.collect()),
+        mount,
+        ..File::default()
+    })
+}
+
+/// `:line:column: message`, the form that editors jump to.
+fn describe(problem: &Problem) -> String {
+    match problem.at {
+        Some((line, column)) => format!(":{line}:{column}: {}", problem.message),
+        None => format!(": {}", problem.message),
+    }
+}
+
+/// Adds the nearest known word to serde's "unknown field" message, which lists all known ones
+/// between backticks after the unknown one.
+fn suggested(mut problem: Problem) -> Problem {
+    let unknown = ["unknown field", "unknown variant"]
+        .iter()
+        .any(|s| problem.message.contains(s));
+    if unknown {
+        let mut quoted = problem.message.split('`').skip(1).step_by(2);
+        if let Some(word) = quoted.next() {
+            let hint = suggest::hint(word, quoted);
+            problem.message.push_str(&hint);
+        }
+    }
+    problem
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::{OutOfBand, check};
+
+    const FULL: &str = "\
+version: 1
+name: docs
+mountpoint: /srv/docs
+tiers:
+  - path: /fast/docs
+    id: 00112233445566778899aabbccddeeff
+    min_free: 10%
+  - { path: /slow/docs, min_free: 4GiB }
+mount:
+  allow_other: true
+  ro: yes
+  out_of_band: ttl
+  ttl: 5s
+  threads: 8
+";
+
+    #[test]
+    fn a_full_file_is_read() {
+        let draft = parse(FULL).unwrap();
+        assert_eq!(draft.tiers[0].min_free, MinFree::Percent(10));
+        assert_eq!(
+            draft.tiers[0].id.as_deref(),
+            Some("00112233445566778899aabbccddeeff")
+        );
+        assert_eq!(draft.tiers[1].min_free, MinFree::Bytes(4 << 30));
+        assert!(draft.options.allow_other && draft.options.read_only);
+        assert_eq!(draft.options.out_of_band, OutOfBand::Ttl);
+        assert_eq!(draft.options.ttl, Duration::from_secs(5));
+        assert_eq!(draft.options.threads, Some(8));
+    }
+
+    #[test]
+    fn a_value_is_its_text_whatever_yaml_takes_it_for() {
+        let id = "12345678901234567890123456789012";
+        let draft = parse(&format!(
+            "version: 1\nname: 1e5\nprimary: {{path: /a, id: {id}}}\n"
+        ));
+        let draft = draft.unwrap();
+        assert_eq!(draft.name.as_deref(), Some("1e5"));
+        assert_eq!(draft.tiers[0].id.as_deref(), Some(id));
+    }
+
+    #[test]
+    fn primary_and_secondary_are_the_first_two_tiers() {
+        let text = "version: 1\nsecondary: {path: /s}\nprimary: {path: /p}\n";
+        let paths: Vec<_> = parse(text)
+            .unwrap()
+            .tiers
+            .into_iter()
+            .map(|tier| tier.path)
+            .collect();
+        assert_eq!(paths, [Path::new("/p"), Path::new("/s")]);
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_its_place() {
+        for (text, line) in [
+            (
+                "version: 1\nmount:\n  alow_other: true\n",
+                ":3:3: mount: unknown field `alow_other`",
+            ),
+            ("version: 1\nmont: {}\n", ":2:1: unknown field `mont`"),
+            (
+                "version: 1\nmount:\n  ttl: 5m\n",
+                ":3:8: mount.ttl: `5m` can mean",
+            ),
+            (
+                "version: 1\nmount:\n  ttl: 5\n",
+                ":3:8: mount.ttl: `5` has no unit",
+            ),
+            (
+                "version: 1\nmount:\n  statfs: some\n",
+                ":3:11: mount.statfs: `some` is not one of",
+            ),
+            (
+                "version: 1\nmount:\n  spill: maybe\n",
+                ":3:10: mount.spill: `maybe` is not one",
+            ),
+            (
+                "version: 1\ntiers:\n  - {path: /a, min_fre: 1}\n",
+                ":3:16: tiers[0]: unknown field",
+            ),
+            (
+                "version: 1\ntiers:\n  - {id: x}\n",
+                ":3:5: tiers[0]: missing field `path`",
+            ),
+            ("version: 2\n", ": version 2 is not known"),
+            ("mountpoint: /m\n", ":1:1: missing field `version`"),
+            (
+                "version: 1\nversion: 1\n",
+                ":1:1: duplicate field `version`",
+            ),
+            (
+                "version: 1\ntiers: []\nprimary: {path: /p}\n",
+                ": give either",
+            ),
+            (
+                "version: 1\nsecondary: {path: /p}\n",
+                ": `secondary` is there but",
+            ),
+            ("", ":1:1: missing field `version`"),
+            ("version: [1", ":"),
+        ] {
+            let told = describe(&parse(text).unwrap_err());
+            assert!(told.starts_with(line), "{text:?}\n{told}");
+            assert!(!told.contains('\n'), "{told}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_known_key_is_suggested() {
+        let told = parse("version: 1\nmount:\n  alow_other: true\n")
+            .unwrap_err()
+            .message;
+        assert!(told.ends_with("; did you mean `allow_other`?"), "{told}");
+        let told = parse("version: 1\nmount_point: /m\n").unwrap_err().message;
+        assert!(told.ends_with("; did you mean `mountpoint`?"), "{told}");
+    }
+
+    #[test]
+    fn the_effective_configuration_reads_back() {
+        let config = check::finish(parse(FULL).unwrap()).unwrap();
+        let text = show(&config).unwrap();
+        assert_eq!(check::finish(parse(&text).unwrap()).unwrap(), config);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in ".{0,80}") {
+            let _ = parse(&text);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The configuration file, field for field. Nothing but what is written in it.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::{Deserialize as DeriveDeserialize, Serialize, Serializer};
+
+use crate::config::words::Word;
+use crate::config::{MinFree, OnMissing, OnWrite, OutOfBand, StatfsOf};
+
+/// The one version of the format so far.
+pub const VERSION: u32 = 1;
+
+/// The whole file.
+#[derive(Debug, Default, DeriveDeserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// [`VERSION`].
+    pub version: u32,
+    /// A short name for the mount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Plain<String>>,
+    /// Where it appears.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mountpoint: Option<Plain<PathBuf>>,
+    /// Shorthand for the first of `tiers`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<Tier>,
+    /// Shorthand for the second of `tiers`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secondary: Option<Tier>,
+    /// Fastest first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiers: Option<Vec<Tier>>,
+    /// Options.
+    #[serde(default)]
+    pub mount: Mount,
+}
+
+/// One tier.
+#[derive(Debug, DeriveDeserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tier {
+    /// Its root.
+    pub path: Plain<PathBuf>,
+    /// The id its marker must carry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Plain<String>>,
+    /// Free space it keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_free: Option<Plain<MinFree>>,
+}
+
+macro_rules! mount {
+    ($($(#[$doc:meta])* $field:ident: $type:ty),* $(,)?) => {
+        /// The section `mount:`; every field as in `MountOptions`.
+        #[derive(Debug, Default, DeriveDeserialize, Serialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Mount {
+            $($(#[$doc])*
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub $field: Option<Plain<$type>>,)*
+        }
+    };
+}
+
+mount! {
+    /// Every user may use the mount.
+    allow_other: bool,
+    /// The kernel checks permissions.
+    default_permissions: bool,
+    /// Nothing can be changed.
+    ro: bool,
+    /// The source that `df` shows.
+    fsname: String,
+    /// Set-user-id bits work.
+    suid: bool,
+    /// Device nodes work.
+    dev: bool,
+    /// Programs can be run.
+    exec: bool,
+    /// How out-of-band changes are seen.
+    out_of_band: OutOfBand,
+    /// How long the kernel keeps what it knows.
+    ttl: Duration,
+    /// What `statfs` tells.
+    statfs: StatfsOf,
+    /// New files may go to the next tier.
+    spill: bool,
+    /// Writing to a file of a slower tier.
+    on_write: OnWrite,
+    /// A tier that is absent at the start.
+    on_missing: OnMissing,
+    /// Data goes past tierfs.
+    passthrough: bool,
+    /// Threads that serve requests.
+    threads: usize,
+}
+
+/// A value in its written form, whatever YAML would take it for. Read inside the visitor, so that a wrong one is reported at its own
+/// line and column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plain<T>(pub T);
+
+impl<T: Word> Serialize for Plain<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.show().as_str() {
+            "true" => serializer.serialize_bool(true),
+            "false" => serializer.serialize_bool(false),
+            text => match text.parse::<u64>() {
+                Ok(number) if number.to_string() == text => serializer.serialize_u64(number),
+                _ => serializer.serialize_str(text),
+            },
+        }
+    }
+}
+
+impl<'de, T: Word> Deserialize<'de> for Plain<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer
+            .deserialize_str(PlainVisitor(PhantomData))
+            .map(Plain)
+    }
+}
+
+struct PlainVisitor<T>(PhantomData<T>);
+
+impl<T: Word> Visitor<'_> for PlainVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one value")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        T::read(text).map_err(E::custom)
+    }
+}

@@ -1,0 +1,326 @@
+//! `.tierfs/marker`: which tier of which union a directory is.
+//!
+//! Without it, a disk that is not mounted looks like an empty tier, and everything on it would
+//! seem deleted. The file is text:
+//!
+//! ```text
+//! # tierfs: this directory is a tier. Do not change or delete this file.
+//! version: 1
+//! union: 9f…      32 hexadecimal digits, the same on all tiers
+//! tier: 04…       32 hexadecimal digits, different on all tiers
+//! rank: 0         0 the fastest
+//! tiers: 2        how many the union has
+//! state: member   `new` while the union is being made
+//! stamps: false   whether bodies on this tier may carry an inode number of their own
+//! ```
+//!
+//! Lines that begin with `#` say nothing. `version` comes first, so that a later format is told
+//! from a broken file. Every key is there exactly once and the last line ends with a newline, so
+//! that a file cut short is never read as whole.
+//!
+//! A union is made in two rounds: every tier gets a marker in state `new`, then every marker
+//! becomes `member`. As long as no tier is a member nothing was ever served, and the union can be
+//! made again; once one is, every tier has at least its `new` marker. So a crash while the union is
+//! made cannot look like a missing tier.
+
+use std::ffi::CStr;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::sys::durable;
+use crate::types::errno::Errno;
+use crate::types::ids::{Rank, TIERS_MAX};
+
+pub mod verify;
+
+/// tierfs's own directory in a tier root.
+pub const DIR: &CStr = c".tierfs";
+const FILE: &CStr = c"marker";
+const SCRATCH: &CStr = c"marker.tmp";
+const DIR_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o644;
+
+/// The version this tierfs reads and writes.
+const VERSION: u32 = 1;
+
+/// Far more than a marker needs; a larger file is something else.
+const LEN_MAX: usize = 4096;
+
+/// A random number that names a union or a tier.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Id(pub u128);
+
+impl Id {
+    /// One that no other union or tier has.
+    ///
+    /// # Errors
+    /// Where the kernel gives no random bytes.
+    pub fn random() -> Result<Id, Errno> {
+        durable::random::<16>().map(|bytes| Id(u128::from_be_bytes(bytes)))
+    }
+
+    /// From 32 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Id> {
+        let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        digits
+            .then(|| u128::from_str_radix(text, 16).ok().map(Id))
+            .flatten()
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a marker says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marker {
+    /// The union the tier belongs to.
+    pub union: Id,
+    /// The tier itself.
+    pub tier: Id,
+    /// The tier's place.
+    pub rank: Rank,
+    /// How many tiers the union has.
+    pub tiers: u8,
+    /// How far the union was made.
+    pub state: State,
+    /// Whether bodies on this tier may carry an inode number of their own.
+    pub stamps: bool,
+}
+
+/// How far a union was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Not all tiers have a marker yet; unless another tier is a member.
+    New,
+    /// All tiers have one.
+    Member,
+}
+
+/// Why a marker cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Broken {
+    /// A system call on it failed.
+    Os(Errno),
+    /// `.tierfs` is no directory, or the marker no regular file.
+    NotAFile,
+    /// It is longer than a marker can be.
+    TooLong,
+    /// A later tierfs wrote it.
+    Newer(u32),
+    /// The text is wrong in this way.
+    Text(String),
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Broken::Os(errno) => write!(f, "cannot be read: {errno}"),
+            Broken::NotAFile => f.write_str("is not a regular file in a directory .tierfs"),
+            Broken::TooLong => write!(f, "is longer than {LEN_MAX} bytes: it is not a marker"),
+            Broken::Newer(version) => {
+                write!(
+                    f,
+                    "has version {version}, from a newer tierfs than this one: upgrade"
+                )
+            }
+            Broken::Text(why) => write!(f, "is damaged: {why}"),
+        }
+    }
+}
+
+impl Marker {
+    /// The text of the file.
+    pub fn render(&self) -> String {
+        let Marker {
+            union,
+            tier,
+            rank,
+            tiers,
+            ..
+        } = self;
+        let state = match self.state {
+            State::New => "new",
+            State::Member => "member",
+        };
+        format!(
+            "# tierfs: this directory is a tier. Do not change or delete this file.\n\
+             version: {VERSION}\nunion: {union}\ntier: {tier}\nrank: {}\ntiers: {tiers}\n\
+             state: {state}\nstamps: {}\n",
+            rank.0, self.stamps
+        )
+    }
+
+    /// Reads the text of the file.
+    ///
+    /// # Errors
+    /// [`Broken::Newer`] and [`Broken::Text`].
+    pub fn parse(bytes: &[u8]) -> Result<Marker, Broken> {
+        let wrong = |why: &str| Broken::Text(why.to_string());
+        let text = std::str::from_utf8(bytes).map_err(|_| wrong("it is not text"))?;
+        if text.is_empty() {
+            return Err(wrong("it is empty"));
+        }
+        if !text.ends_with('\n') {
+            return Err(wrong("it is cut short"));
+        }
+        let mut fields = Fields(Vec::new());
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let split = line.split_once(": ");
+            let (key, value) =
+                split.ok_or_else(|| Broken::Text(format!("{line:?} is no `key: value`")))?;
+            if fields.0.is_empty() {
+                version(key, value)?;
+            }
+            if fields.0.iter().any(|(known, _)| *known == key) {
+                return Err(Broken::Text(format!("`{key}` is there twice")));
+            }
+            fields.0.push((key, value));
+        }
+        fields.take("version", |_| Some(()))?;
+        let marker = Marker {
+            union: fields.take("union", Id::parse)?,
+            tier: fields.take("tier", Id::parse)?,
+            rank: Rank(fields.take("rank", |value| value.parse().ok())?),
+            tiers: fields.take("tiers", |value| value.parse().ok())?,
+            state: fields.take("state", |value| match value {
+                "new" => Some(State::New),
+                "member" => Some(State::Member),
+                _ => None,
+            })?,
+            stamps: fields.take("stamps", |value| value.parse().ok())?,
+        };
+        if let Some((key, _)) = fields.0.first() {
+            return Err(Broken::Text(format!("`{key}` is not known")));
+        }
+        if usize::from(marker.tiers) > TIERS_MAX || marker.rank.0 >= marker.tiers {
+            let (rank, tiers) = (marker.rank.0, marker.tiers);
+            return Err(Broken::Text(format!(
+                "rank {rank} of {tiers} tiers cannot be"
+            )));
+        }
+        Ok(marker)
+    }
+}
+
+/// The lines of a marker that were not used yet.
+struct Fields<'a>(Vec<(&'a str, &'a str)>);
+
+impl Fields<'_> {
+    fn take<T>(&mut self, key: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, Broken> {
+        let place = self.0.iter().position(|(known, _)| *known == key);
+        let place = place.ok_or_else(|| Broken::Text(format!("`{key}` is not there")))?;
+        let (_, value) = self.0.remove(place);
+        read(value).ok_or_else(|| Broken::Text(format!("`{key}: {value}` is not possible")))
+    }
+}
+
+fn version(key: &str, value: &str) -> Result<(), Broken> {
+    match (key, value.parse::<u32>()) {
+        ("version", Ok(VERSION)) => Ok(()),
+        ("version", Ok(newer)) if newer > VERSION => Err(Broken::Newer(newer)),
+        _ => Err(Broken::Text("it does not begin with a version".into())),
+    }
+}
+
+/// The marker of the tier whose root is `root`; `None` if it has none.
+///
+/// # Errors
+/// As [`Broken`] says.
+pub fn read(root: BorrowedFd<'_>) -> Result<Option<Marker>, Broken> {
+    let of_os = |errno| match errno {
+        Errno::EFBIG => Broken::TooLong,
+        Errno::ENOTDIR | Errno::ELOOP | Errno::EINVAL | Errno::ENXIO => Broken::NotAFile,
+        other => Broken::Os(other),
+    };
+    let Some(dir) = durable::open_dir(root, DIR).map_err(of_os)? else {
+        return Ok(None);
+    };
+    let bytes = durable::read_small(dir.as_fd(), FILE, LEN_MAX).map_err(of_os)?;
+    bytes.map(|bytes| Marker::parse(&bytes)).transpose()
+}
+
+/// Writes the marker of the tier whose root is `root`; durable on return.
+///
+/// # Errors
+/// What the file system says. The old marker is then still there.
+pub fn write(root: BorrowedFd<'_>, marker: &Marker) -> Result<(), Errno> {
+    let dir = durable::make_dir(root, DIR, DIR_MODE)?;
+    durable::replace(
+        dir.as_fd(),
+        FILE,
+        SCRATCH,
+        marker.render().as_bytes(),
+        FILE_MODE,
+    )
+}
+
+/// Makes the tiers with these roots, fastest first, one union. `old` are their markers so far:
+/// of those the ids stay.
+///
+/// # Errors
+/// The rank that failed and what its file system says.
+pub fn adopt(
+    roots: &[BorrowedFd<'_>],
+    old: &[Option<Marker>],
+) -> Result<Vec<Marker>, (Rank, Errno)> {
+    let of_rank = |index: usize| Rank(u8::try_from(index).unwrap_or(u8::MAX));
+    let at_start = |errno| (Rank::PRIMARY, errno);
+    let known = old.iter().flatten().next().map(|marker| marker.union);
+    let union = known.map_or_else(Id::random, Ok).map_err(at_start)?;
+    let mut markers = Vec::new();
+    for index in 0..roots.len() {
+        let old = old.get(index).copied().flatten();
+        let tier = old
+            .map_or_else(Id::random, |marker| Ok(marker.tier))
+            .map_err(at_start)?;
+        markers.push(Marker {
+            union,
+            tier,
+            rank: of_rank(index),
+            tiers: of_rank(roots.len()).0,
+            state: old.map_or(State::New, |marker| marker.state),
+            stamps: old.is_some_and(|marker| marker.stamps),
+        });
+    }
+    for state in [State::New, State::Member] {
+        for (index, (root, marker)) in roots.iter().zip(&mut markers).enumerate() {
+            if marker.state == State::New {
+                marker.state = state;
+            }
+            write(*root, marker).map_err(|errno| (of_rank(index), errno))?;
+        }
+    }
+    Ok(markers)
+}
+
+/// Records, durably, that bodies on the tier may carry an inode number of their own.
+///
+/// # Errors
+/// EIO if the marker is not what it was at the start; else what the file system says.
+pub fn announce_stamps(root: BorrowedFd<'_>) -> Result<(), Errno> {
+    match read(root) {
+        Ok(Some(marker)) if marker.stamps => Ok(()),
+        Ok(Some(marker)) => write(
+            root,
+            &Marker {
+                stamps: true,
+                ..marker
+            },
+        ),
+        Err(Broken::Os(errno)) => Err(errno),
+        Ok(None) | Err(_) => Err(Errno::EIO),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! Whether the markers that were found make one whole union. Pure but for [`Found::look`].
+
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use crate::tier::marker::{Broken, Id, Marker, State, read};
+use crate::types::errno::Errno;
+use crate::types::ids::{Rank, Ranks};
+
+/// What was found at the root of one tier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The root, for messages.
+    pub path: PathBuf,
+    /// What is there.
+    pub what: What,
+}
+
+/// What a tier root can hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// The root itself cannot be opened.
+    NoRoot(Errno),
+    /// A directory without a marker.
+    NoMarker,
+    /// A marker that cannot be used.
+    Broken(Broken),
+    /// A marker.
+    Marker(Marker),
+}
+
+impl Found {
+    /// Looks at an opened root, or takes down why it could not be opened.
+    pub fn look(path: &Path, root: Result<BorrowedFd<'_>, Errno>) -> Found {
+        let what = match root.map(read) {
+            Err(errno) => What::NoRoot(errno),
+            Ok(Ok(None)) => What::NoMarker,
+            Ok(Ok(Some(marker))) => What::Marker(marker),
+            Ok(Err(broken)) => What::Broken(broken),
+        };
+        Found {
+            path: path.to_path_buf(),
+            what,
+        }
+    }
+
+    /// The marker, if there is a usable one.
+    pub fn marker(&self) -> Option<Marker> {
+        match self.what {
+            What::Marker(marker) => Some(marker),
+            What::NoRoot(_) | What::NoMarker | What::Broken(_) => None,
+        }
+    }
+
+    /// Why the tier counts as missing, in one line.
+    pub fn absence(&self) -> String {
+        let path = self.path.display();
+        match &self.what {
+            What::NoRoot(errno) => format!("{path} cannot be opened: {errno}"),
+            What::NoMarker | What::Broken(_) | What::Marker(_) => {
+                format!("{path} has no .tierfs/marker: is its disk mounted?")
+            }
+        }
+    }
+}
+
+/// Whether a union can be served from what was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// No tier has ever been part of a union: [`adopt`](crate::tier::marker::adopt) them.
+    Fresh,
+    /// All tiers are there. Markers still in state `new` may stay so.
+    Good,
+    /// These are not; the others are right.
+    Missing(Ranks),
+    /// These tiers are not this union, for this reason.
+    Foreign(String),
+}
+
+/// Judges the tiers, fastest first, with the ids that the configuration demands of them.
+///
+/// A tier counts as missing, never as empty, as soon as anything says that there was one: a marker
+/// on another tier, or an id in the configuration.
+pub fn verify(found: &[Found], expected: &[Option<Id>]) -> Verdict {
+    let verdict = found.iter().find_map(|tier| match &tier.what {
+        What::Broken(why) => Some(format!("{}/.tierfs/marker {why}", tier.path.display())),
+        What::NoRoot(_) | What::NoMarker | What::Marker(_) => None,
+    });
+    let foreign = verdict.or_else(|| foreign(found, expected));
+    if let Some(reason) = foreign {
+        return Verdict::Foreign(reason);
+    }
+    let mut absent = Ranks::NONE;
+    let mut gone = false;
+    let mut was_made = expected.iter().any(Option::is_some);
+    for (rank, tier) in (0..).map(Rank).zip(found) {
+        match &tier.what {
+            What::Marker(marker) => was_made |= marker.state == State::Member,
+            What::NoRoot(_) => {
+                gone = true;
+                absent = absent.with(rank);
+            }
+            What::NoMarker | What::Broken(_) => absent = absent.with(rank),
+        }
+    }
+    if was_made {
+        if absent.is_empty() {
+            Verdict::Good
+        } else {
+            Verdict::Missing(absent)
+        }
+    } else if gone {
+        let gone = (0..).map(Rank).zip(found);
+        let gone = gone.filter(|(_, tier)| matches!(tier.what, What::NoRoot(_)));
+        Verdict::Missing(gone.fold(Ranks::NONE, |ranks, (rank, _)| ranks.with(rank)))
+    } else {
+        Verdict::Fresh
+    }
+}
+
+/// Why the markers that are there are not those of one union in this order.
+fn foreign(found: &[Found], expected: &[Option<Id>]) -> Option<String> {
+    let mut seen: Vec<(&Path, Marker)> = Vec::new();
+    for (index, tier) in found.iter().enumerate() {
+        let Some(marker) = tier.marker() else {
+            continue;
+        };
+        let path = tier.path.display();
+        for (other, known) in &seen {
+            let other = other.display();
+            if known.tier == marker.tier {
+                return Some(format!(
+                    "{other} and {path} carry the same marker: one is a copy of the other, or both \
+                     are one directory; to use a copied tier on its own, remove its .tierfs"
+                ));
+            }
+            if known.union != marker.union {
+                return Some(format!(
+                    "{path} belongs to another union than {other}: name the tiers that belong \
+                     together, or remove the .tierfs of the one to be adopted"
+                ));
+            }
+        }
+        if let Some(id) = expected
+            .get(index)
+            .copied()
+            .flatten()
+            .filter(|id| *id != marker.tier)
+        {
+            return Some(format!(
+                "{path} is tier {}, but the configuration says {id}: the wrong disk is mounted there",
+                marker.tier
+            ));
+        }
+        if usize::from(marker.tiers) != found.len() {
+            return Some(format!(
+                "{path} belongs to a union of {} tiers, but {} named: name them all; to add one \
+                 at the slow end, run `tierfs init` with all of them",
+                marker.tiers,
+                if found.len() == 1 {
+                    "1 is".into()
+                } else {
+                    format!("{} are", found.len())
+                }
+            ));
+        }
+        if marker.rank.index() != index {
+            return Some(format!(
+                "{path} is the {} tier of its union, but is named as the {}: give the tiers in \
+                 their order, fastest first",
+                marker.rank,
+                Rank(u8::try_from(index).unwrap_or(u8::MAX))
+            ));
+        }
+        seen.push((&tier.path, marker));
+    }
+    None
+}
