@@ -1,8 +1,23 @@
-//! t
+//! tierfs: one directory over an ordered list of tiers. `docs/ARCHITECTURE.md` is the map.
+//!
+//! Modules in the order in which they build on each other; imports only point up this list.
+
 pub mod types;
-#[expect(unsafe_code, reason = "x")]
+
+#[expect(unsafe_code, reason = "system calls live here and nowhere else")]
 pub mod sys;
+
+pub mod log;
+pub mod yaml;
+
+pub mod config;
 pub mod tier;
+
 pub mod union;
+
 pub mod fuse;
 pub mod watch;
+
+pub mod daemon;
+
+pub mod cli;

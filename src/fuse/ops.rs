@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fuser::{
     BackingId, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, IoctlFlags,
@@ -26,7 +26,7 @@ use crate::types::name::Name;
 use crate::union::create::Create;
 use crate::union::open::Opened;
 use crate::union::passthrough::{Registrar, Token};
-use crate::union::{Attr, Union};
+use crate::union::{Attr, Found, Union};
 
 /// `ioctl(2)` requests that are passed on (`linux/fs.h`).
 const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
@@ -110,7 +110,7 @@ impl Adapter {
         match result {
             Ok(attr) => reply.entry_with_ttls(
                 &attr.ttl,
-                &self.behaviour.entry_ttl,
+                &attr.name_ttl,
                 &convert::attr(&attr),
                 Generation(u64::from(attr.generation)),
             ),
@@ -131,9 +131,9 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match guard(|| self.union().lookup(convert::ino(parent), &named(name)?)) {
-            Ok(Some(attr)) => self.entry(reply, Ok(attr)),
+            Ok(Found::Object(attr)) => self.entry(reply, Ok(attr)),
             // Number 0 lets the kernel remember that the name is absent.
-            Ok(None) => reply.entry(&self.behaviour.entry_ttl, &convert::bare_attr(Ino(0), Kind::File), Generation(0)),
+            Ok(Found::Absent(ttl)) => reply.entry(&ttl, &convert::bare_attr(Ino(0), Kind::File), Generation(0)),
             Err(errno) => reply.error(convert::errno(errno)),
         }
     }
@@ -266,7 +266,8 @@ impl Filesystem for Adapter {
         match guard(|| self.union().create(convert::ino(parent), &named(name)?, &how, &by, with)) {
             Ok((attr, opened)) => {
                 let (file, generation) = (convert::attr(&attr), Generation(u64::from(attr.generation)));
-                let (ttl, fh) = (&self.behaviour.entry_ttl, FileHandle(opened.fh.0));
+                // One time for both name and attributes.
+                let (ttl, fh) = (&attr.name_ttl, FileHandle(opened.fh.0));
                 match backing(&opened) {
                     Some(id) => reply.created_passthrough(ttl, &file, generation, fh, FopenFlags::empty(), id),
                     None => reply.created(ttl, &file, generation, fh, self.kept()),
@@ -362,7 +363,7 @@ impl Filesystem for Adapter {
     }
 
     fn readdirplus(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        let (ino, fh, ttl) = (convert::ino(ino), Fh(fh.0), self.behaviour.entry_ttl);
+        let (ino, fh) = (convert::ino(ino), Fh(fh.0));
         let mut first = true;
         let result = guard(|| {
             self.union().fill(ino, fh, offset, |next, entry| {
@@ -370,17 +371,17 @@ impl Filesystem for Adapter {
                 let empty = std::mem::replace(&mut first, false);
                 if matches!(entry.name, b"." | b"..") {
                     let attr = convert::bare_attr(entry.ino, Kind::Dir);
-                    return Ok(reply.add(INodeNo(entry.ino.0), next, name, &ttl, &attr, Generation(0)));
+                    return Ok(reply.add(INodeNo(entry.ino.0), next, name, &Duration::ZERO, &attr, Generation(0)));
                 }
                 let attr = match self.union().lookup_listed(fh, entry) {
-                    Ok(Some(attr)) => attr,
+                    Ok(Found::Object(attr)) => attr,
                     // Removed since the snapshot was taken.
-                    Ok(None) => return Ok(false),
+                    Ok(Found::Absent(_)) => return Ok(false),
                     Err(errno) => return if empty { Err(errno) } else { Ok(true) },
                 };
                 let (file, generation) = (convert::attr(&attr), Generation(u64::from(attr.generation)));
                 // One time for both name and attributes: the shorter.
-                let full = reply.add(file.ino, next, name, &attr.ttl.min(ttl), &file, generation);
+                let full = reply.add(file.ino, next, name, &attr.ttl.min(attr.name_ttl), &file, generation);
                 if full {
                     self.union().forget(attr.ino, 1);
                 }

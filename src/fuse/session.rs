@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use fuser::{Config, InitFlags, KernelConfig, SessionACL};
 
@@ -16,8 +15,6 @@ use crate::union::Union;
 pub struct Behaviour {
     /// Data of plain tiers goes past tierfs where the kernel can.
     pub passthrough: bool,
-    /// How long the kernel may keep names, and absences of names.
-    pub entry_ttl: Duration,
     /// Whether pages and listings may be kept from one open to the next.
     pub keep_cache: bool,
     /// Threads that serve requests.

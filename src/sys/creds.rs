@@ -45,6 +45,12 @@ pub fn prepare() {
 /// `SECBIT_NO_SETUID_FIXUP` of `linux/securebits.h`.
 const SECBIT_NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
 
+/// Whether the process runs as root.
+#[must_use]
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
 /// Runs `act` with the caller's ids and umask.
 pub fn as_caller<T>(caller: &Caller, act: impl FnOnce() -> T) -> T {
     wear_umask(caller.umask);

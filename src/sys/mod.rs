@@ -11,8 +11,12 @@ pub mod creds;
 pub mod dirents;
 pub mod fanotify;
 pub mod io;
+pub mod durable;
 pub mod limits;
+pub mod mount;
+pub mod signal;
 pub mod stat;
+pub mod tree;
 pub mod xattr;
 
 /// Turns the -1 of a system call into its errno.

@@ -81,6 +81,11 @@ impl Tier for DirectoryTier {
         Some(&self.path)
     }
 
+    fn body_of(&self, dir: BorrowedFd<'_>) -> Result<Option<Body>> {
+        let raw = stat::statx(dir, None)?;
+        Ok(Some(self.root.bodies.stat(&raw, || stat::statfs(dir).map(|s| s.filesystem)).body))
+    }
+
     fn probe(&self) -> Result<()> {
         let held = stat::statx(self.root.fd.as_fd(), None)?;
         let there = at::open_root(&self.path).and_then(|fd| stat::statx(fd.as_fd(), None)).map_err(|_| Errno::EIO)?;
@@ -305,6 +310,10 @@ impl Dir for DirectoryDir {
 
     fn descriptor(&self) -> Result<OwnedFd> {
         at::open(self.fd(), c".", Flags::LIST, 0)
+    }
+
+    fn held(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd())
     }
 
     fn as_file(&self) -> Result<Box<dyn File>> {

@@ -36,6 +36,10 @@ pub trait Tier: std::fmt::Debug + Send + Sync {
     /// Where the tier is on the local machine, if it is.
     fn path(&self) -> Option<&std::path::Path>;
 
+    /// The number of the body that an opened directory is; `None` where the tier is no directory
+    /// of the local machine. It need not be inside the tier.
+    fn body_of(&self, dir: std::os::fd::BorrowedFd<'_>) -> Result<Option<crate::types::attr::Body>>;
+
     /// Whether the tier is there: EIO (or what the storage says) if it is not.
     fn probe(&self) -> Result<()>;
 }
@@ -103,6 +107,9 @@ pub trait Dir: std::fmt::Debug + Send + Sync + std::any::Any {
 
     /// The directory open for reading, where it is one of the local machine.
     fn descriptor(&self) -> Result<OwnedFd>;
+
+    /// The descriptor that holds the directory, where it is one of the local machine.
+    fn held(&self) -> Option<std::os::fd::BorrowedFd<'_>>;
 
     /// The directory as a file, for its inode flags.
     fn as_file(&self) -> Result<Box<dyn File>>;

@@ -1,12 +1,13 @@
 //! Making files, directories, nodes and symbolic links.
 
 use std::ffi::OsStr;
+use std::time::Duration;
 
 use super::inodes::Serving;
 use super::open::{Access, Opened};
 use super::passthrough::Registrar;
 use super::resolve::Resolution;
-use super::{Attr, Union};
+use super::{Attr, Found, Union};
 use crate::types::attr::{FORMAT_MASK, Kind, SetAttr};
 use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
@@ -43,7 +44,8 @@ impl Union {
             self.forget(attr.ino, 1);
         }
         // A file that is being written has no attributes worth keeping.
-        Ok((Attr { ttl: self.attr_ttl(attr.ino), ..attr }, opened?))
+        let ttl = if how.access.writes() { Duration::ZERO } else { attr.ttl };
+        Ok((Attr { ttl, ..attr }, opened?))
     }
 
     fn open_new(&self, ino: Ino, access: Access, file: Box<dyn crate::tier::File>, with: Option<&dyn Registrar>) -> Result<Opened> {
@@ -61,7 +63,7 @@ impl Union {
     }
 
     fn open_existing(&self, parent: Ino, name: &Name, how: &Create, with: Option<&dyn Registrar>) -> Result<(Attr, Opened)> {
-        let attr = self.lookup(parent, name)?.ok_or(Errno::ENOENT)?;
+        let Found::Object(attr) = self.lookup(parent, name)? else { return Err(Errno::ENOENT) };
         let opened = match attr.stat.kind() {
             Kind::File => self.open(attr.ino, how.access, how.truncate, with),
             Kind::Dir => Err(Errno::EISDIR),
@@ -129,7 +131,6 @@ impl Union {
             }
         }
         file.set_attr(&SetAttr { size: None, ..*change })?;
-        let stat = file.stat()?;
-        Ok(Attr { ttl: self.attr_ttl(ino), ..self.attr(ino, stat.generation, stat) })
+        Ok(self.open_attr(ino, file.stat()?))
     }
 }

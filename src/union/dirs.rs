@@ -18,12 +18,14 @@ use crate::types::ids::{Ino, Rank, Ranks};
 #[derive(Debug)]
 pub(super) struct Node {
     pub ino: Ino,
+    /// Whether changes in it are told, if they are told at all.
+    pub watched: bool,
     copies: Vec<(Rank, Arc<dyn Dir>)>,
 }
 
 impl Node {
-    pub(super) fn new(ino: Ino, copies: Vec<(Rank, Arc<dyn Dir>)>) -> Node {
-        Node { ino, copies }
+    pub(super) fn new(ino: Ino, watched: bool, copies: Vec<(Rank, Arc<dyn Dir>)>) -> Node {
+        Node { ino, watched, copies }
     }
 
     /// Fastest first.
@@ -49,11 +51,11 @@ impl Node {
         self.copies().map(|(rank, dir)| Ok((rank, dir.stat(None)?.ok_or(Errno::ESTALE)?))).collect()
     }
 
-    fn with(&self, rank: Rank, dir: Arc<dyn Dir>) -> Node {
+    fn with(&self, rank: Rank, dir: Arc<dyn Dir>, watched: bool) -> Node {
         let mut copies: Vec<_> = self.copies.iter().filter(|(r, _)| *r != rank).cloned().collect();
         copies.push((rank, dir));
         copies.sort_by_key(|(rank, _)| *rank);
-        Node { ino: self.ino, copies }
+        Node { ino: self.ino, watched: self.watched && watched, copies }
     }
 }
 
@@ -94,7 +96,7 @@ impl Dirs {
         if copies.is_empty() {
             return Err(Errno::EIO);
         }
-        let root = Arc::new(Node::new(Ino::ROOT, copies));
+        let root = Arc::new(Node::new(Ino::ROOT, true, copies));
         let mut bodies = Bodies::default();
         for (rank, stat) in root.stats()? {
             bodies.insert(rank, stat.body, Ino::ROOT);
@@ -140,8 +142,8 @@ impl Dirs {
     }
 
     /// The directory has a copy more.
-    pub(super) fn grow(&self, node: &Node, rank: Rank, dir: Arc<dyn Dir>) -> Arc<Node> {
-        let grown = Arc::new(node.with(rank, dir));
+    pub(super) fn grow(&self, node: &Node, rank: Rank, dir: Arc<dyn Dir>, watched: bool) -> Arc<Node> {
+        let grown = Arc::new(node.with(rank, dir, watched));
         self.keep(Arc::clone(&grown));
         grown
     }

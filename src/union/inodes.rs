@@ -156,6 +156,16 @@ impl Inodes {
         self.shards.iter().map(|s| s.lock().len()).sum()
     }
 
+    /// Passes every inode and its last known place to `each`, without a lock held meanwhile.
+    pub(super) fn each(&self, each: &mut dyn FnMut(Ino, Option<(Ino, &Name)>)) {
+        for shard in &self.shards {
+            let known: Vec<_> = shard.lock().iter().map(|(ino, inode)| (Ino(*ino), inode.spot().ok())).collect();
+            for (ino, spot) in known {
+                each(ino, spot.as_ref().filter(|_| ino != Ino::ROOT).map(|spot| (spot.parent, &spot.name)));
+            }
+        }
+    }
+
     pub(super) fn insert_root(&self, ranks: Ranks) {
         let root = Inode {
             parent: Ino::ROOT,

@@ -6,26 +6,26 @@ use std::time::Duration;
 use super::dirs::Node;
 use super::inodes::{Place, Seen, Spot};
 use super::resolve::Resolution;
-use super::{Attr, Union};
+use super::{Attr, Found, Union};
 use crate::tier::{Dir, File, Open};
-use crate::types::attr::Kind;
+use crate::types::attr::{Kind, Stat};
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::{Ino, Rank, Ranks};
 use crate::types::name::Name;
 
 impl Union {
-    /// Looks `name` up in `parent` and counts the lookup; `None` if no tier has it.
+    /// Looks `name` up in `parent`, and counts the lookup if something is there.
     ///
     /// # Errors
     /// EIO where a tier that might hold it is missing; what a tier says.
-    pub fn lookup(&self, parent: Ino, name: &Name) -> Result<Option<Attr>> {
+    pub fn lookup(&self, parent: Ino, name: &Name) -> Result<Found> {
         if parent == Ino::ROOT && name.is_private() {
-            return Ok(None);
+            return Ok(Found::Absent(self.trusted()));
         }
         let node = self.dir(parent)?;
         match self.resolve(&node, name)? {
-            Resolution::Absent => Ok(None),
-            found => self.enter(&node, name, &found).map(Some),
+            Resolution::Absent => Ok(Found::Absent(self.ttl_in(&node))),
+            found => self.enter(&node, name, &found).map(Found::Object),
         }
     }
 
@@ -58,7 +58,9 @@ impl Union {
             }
             self.dirs.learn(ino, copies);
         }
-        Ok(Attr { ttl: self.attr_ttl(ino), ..self.attr(ino, generation, stat) })
+        let name_ttl = self.ttl_in(node);
+        let ttl = if stat.kind() == Kind::File { self.file_ttl(ino, name_ttl) } else { name_ttl };
+        Ok(Attr { ino, generation, stat, ttl, name_ttl })
     }
 
     /// Takes back `count` lookups.
@@ -79,23 +81,23 @@ impl Union {
             let copies = node.stats()?;
             let stat = self.merged(&copies)?;
             let generation = copies.last().map_or(0, |(_, stat)| stat.generation);
-            return Ok(self.attr(ino, generation, stat));
+            return Ok(Union::attr(ino, generation, stat, self.ttl_in(&node)));
         }
-        let stat = match self.inodes.place(ino)? {
-            Place::Orphan(file) => file.stat()?,
+        let (stat, ttl) = match self.inodes.place(ino)? {
+            Place::Orphan(file) => (file.stat()?, self.settings.ttl),
             Place::Named(spot) => self.stat_at(ino, spot)?,
         };
-        Ok(Attr { ttl: self.attr_ttl(ino), ..self.attr(ino, stat.generation, stat) })
+        Ok(Union::attr(ino, stat.generation, stat, self.file_ttl(ino, ttl)))
     }
 
-    fn stat_at(&self, ino: Ino, mut spot: Spot) -> Result<crate::types::attr::Stat> {
+    fn stat_at(&self, ino: Ino, mut spot: Spot) -> Result<(Stat, Duration)> {
         loop {
             let node = self.dir(spot.parent)?;
             let found = node.find(spot.rank).map(|dir| dir.stat(Some(&spot.name))).transpose()?.flatten();
             if let Some(stat) = found
                 && (stat.body, stat.generation) == (spot.body, spot.generation)
             {
-                return Ok(stat);
+                return Ok((stat, self.ttl_in(&node)));
             }
             spot = self.inodes.next_place(ino, &spot)?;
         }
@@ -103,19 +105,33 @@ impl Union {
 
     /// While a file may be written past tierfs, through a mapping or by passthrough, the kernel
     /// must ask for its attributes each time: it does not see such writes.
-    pub(super) fn attr_ttl(&self, ino: Ino) -> Duration {
+    fn file_ttl(&self, ino: Ino, ttl: Duration) -> Duration {
         match self.inodes.writing(ino) {
             (true, _) => Duration::ZERO,
-            (false, false) => self.settings.ttl,
+            (false, false) => ttl,
             (false, true) => {
                 let written = self.hold(ino).and_then(|file| file.reopen(Open::ReadQuiet)?.is_written());
                 if written == Ok(false) {
                     self.inodes.at_rest(ino);
-                    self.settings.ttl
+                    ttl
                 } else {
                     Duration::ZERO
                 }
             }
+        }
+    }
+
+    /// As an answer about an open file, whose directory is not looked at.
+    pub(super) fn open_attr(&self, ino: Ino, stat: Stat) -> Attr {
+        Union::attr(ino, stat.generation, stat, self.file_ttl(ino, self.settings.ttl))
+    }
+
+    /// Has a directory watched, if that must be asked for.
+    pub(super) fn learn(&self, rank: Rank, dir: &dyn Dir) -> bool {
+        match (self.learner.get(), dir.held()) {
+            (None, _) => true,
+            (Some(learner), Some(fd)) => learner.learn(rank, fd),
+            (Some(_), None) => false,
         }
     }
 
@@ -156,6 +172,7 @@ impl Union {
 
     fn open_dir(&self, parent: &Node, ino: Ino, spot: &Spot, ranks: Ranks) -> Result<Node> {
         let mut copies: Vec<(Rank, Arc<dyn Dir>)> = Vec::new();
+        let mut watched = true;
         for rank in ranks.iter() {
             let dir = match parent.copy(rank)?.open_dir(&spot.name) {
                 Err(Errno::ENOENT | Errno::ENOTDIR) => return Err(Errno::ESTALE),
@@ -167,9 +184,10 @@ impl Union {
                     return Err(Errno::ESTALE);
                 }
             }
+            watched &= self.learn(rank, dir.as_ref());
             copies.push((rank, dir));
         }
-        Ok(Node::new(ino, copies))
+        Ok(Node::new(ino, watched, copies))
     }
 
     /// The file behind a number, held and known to be that file, for whoever changes it.

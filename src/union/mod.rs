@@ -16,7 +16,9 @@
 //! directory's lock across the request), so two requests never create or remove the same name.
 
 use std::ffi::CString;
-use std::sync::Arc;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -79,14 +81,12 @@ pub enum SpaceOf {
 /// How the union behaves.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// How long the kernel may keep names, attributes and absences.
+    /// How long the kernel may keep names, attributes and absences that may change untold.
     pub ttl: Duration,
     /// Whose space `statfs` tells.
     pub space_of: SpaceOf,
     /// Whether new files go to the next tier when one is full.
     pub spill: bool,
-    /// Whether files of slower tiers come to the primary when they are opened for writing.
-    pub promote_on_write: bool,
     /// Whether nothing may be changed.
     pub read_only: bool,
     /// Most directories kept open at a time.
@@ -104,8 +104,25 @@ pub struct Attr {
     pub generation: u32,
     /// Everything else. `body` and `generation` in it are the visible copy's.
     pub stat: Stat,
-    /// How long the kernel may keep it.
+    /// How long the kernel may keep the attributes.
     pub ttl: Duration,
+    /// How long it may keep the name, where one was looked up.
+    pub name_ttl: Duration,
+}
+
+/// What a lookup finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Something.
+    Object(Attr),
+    /// Nothing, and for how long the kernel may remember that.
+    Absent(Duration),
+}
+
+/// Has directories watched one by one, where a tier cannot be watched as a whole.
+pub trait Learner: std::fmt::Debug + Send + Sync {
+    /// Whether changes in `dir` of `rank` are told from here on.
+    fn learn(&self, rank: Rank, dir: BorrowedFd<'_>) -> bool;
 }
 
 /// The union of the tiers.
@@ -122,6 +139,9 @@ pub struct Union {
     stamp_key: CString,
     registered: passthrough::Registered,
     degraded: bool,
+    /// How long what changes only with notice may be kept, in milliseconds.
+    told_ms: AtomicU64,
+    learner: OnceLock<Box<dyn Learner>>,
 }
 
 impl Union {
@@ -146,6 +166,8 @@ impl Union {
             clone_lock: Mutex::new(()),
             stamp_key: key.to_owned(),
             registered: passthrough::Registered::default(),
+            told_ms: AtomicU64::new(0),
+            learner: OnceLock::new(),
             settings,
             degraded,
         };
@@ -190,8 +212,30 @@ impl Union {
         if self.settings.read_only { Err(Errno::EROFS) } else { Ok(()) }
     }
 
-    fn attr(&self, ino: Ino, generation: u32, stat: Stat) -> Attr {
-        Attr { ino, generation, stat, ttl: self.settings.ttl }
+    /// From here on, changes beside the mount are told, or there are none: what is looked up may be
+    /// kept for `ttl`.
+    pub fn trust(&self, ttl: Duration) {
+        self.told_ms.store(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long what changes only with notice may be kept.
+    pub fn trusted(&self) -> Duration {
+        Duration::from_millis(self.told_ms.load(Ordering::Relaxed)).max(self.settings.ttl)
+    }
+
+    /// Directories are watched only as `learner` learns of them.
+    pub fn set_learner(&self, learner: Box<dyn Learner>) {
+        // There is one watch and it sets this once.
+        let _already_set = self.learner.set(learner);
+    }
+
+    /// How long what is in the directory may be kept.
+    fn ttl_in(&self, node: &dirs::Node) -> Duration {
+        if node.watched { self.trusted() } else { self.settings.ttl }
+    }
+
+    fn attr(ino: Ino, generation: u32, stat: Stat, ttl: Duration) -> Attr {
+        Attr { ino, generation, stat, ttl, name_ttl: Duration::ZERO }
     }
 }
 

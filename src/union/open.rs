@@ -250,7 +250,6 @@ impl Union {
     /// As [`Union::getattr`].
     pub fn getattr_open(&self, ino: Ino, fh: Fh) -> Result<Attr> {
         let Some(file) = self.handles.file(fh) else { return self.getattr(ino) };
-        let stat = file.stat()?;
-        Ok(Attr { ttl: self.attr_ttl(ino), ..self.attr(ino, stat.generation, stat) })
+        Ok(self.open_attr(ino, file.stat()?))
     }
 }

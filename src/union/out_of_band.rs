@@ -36,6 +36,11 @@ impl Union {
         Ok(Stale { dir: Some(dir), object })
     }
 
+    /// Passes every inode the kernel knows to `each`, with its last known parent and name.
+    pub fn each_known(&self, each: &mut dyn FnMut(Ino, Option<(Ino, &Name)>)) {
+        self.inodes.each(each);
+    }
+
     /// The tier and directory body numbers of a directory that an event names by its descriptor
     /// are the tier's to tell; this gives the tier of a rank.
     pub fn tier_at(&self, rank: Rank) -> Option<&std::sync::Arc<dyn crate::tier::Tier>> {

@@ -93,7 +93,8 @@ impl Union {
         };
         for (source, spot) in chain.into_iter().rev() {
             let dir = self.clone_dir(&source, node.copy(rank)?.as_ref(), rank, &spot.name)?;
-            node = self.dirs.grow(&source, rank, dir);
+            let watched = self.learn(rank, dir.as_ref());
+            node = self.dirs.grow(&source, rank, dir, watched);
             self.inodes.add_rank(source.ino, rank);
             let stats = node.stats()?;
             self.dirs.learn(source.ino, &stats);

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::dirs::Node;
 use super::open::Handle;
 use super::resolve::Resolution;
-use super::{Attr, Union, identity};
+use super::{Found, Union, identity};
 use crate::types::attr::Kind;
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::{Fh, Ino, Rank};
@@ -181,11 +181,11 @@ impl Union {
         Ok(())
     }
 
-    /// Looks up an entry of a listing and counts the lookup; `None` if it is gone meanwhile.
+    /// Looks up an entry of a listing and counts the lookup if it is still there.
     ///
     /// # Errors
     /// As [`Union::lookup`].
-    pub fn lookup_listed(&self, fh: Fh, entry: &Entry<'_>) -> Result<Option<Attr>> {
+    pub fn lookup_listed(&self, fh: Fh, entry: &Entry<'_>) -> Result<Found> {
         let stream = self.handles.stream(fh)?;
         let name = Name::new(entry.name)?;
         self.lookup(stream.node.ino, &name)

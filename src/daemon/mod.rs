@@ -1,0 +1,210 @@
+//! Wires the parts together and serves one mount, from opening the tiers to the last request.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{MinFree, MountConfig, OnWrite, OutOfBand, StatfsOf};
+use crate::fuse::{Behaviour, Session};
+use crate::sys::mount::{self, FuseMount};
+use crate::sys::{creds, limits, signal};
+use crate::tier::directory::DirectoryTier;
+use crate::types::ids::Rank;
+use crate::union::{self, Settings, SpaceOf, Union};
+use crate::watch;
+
+mod out_of_band;
+mod tiers;
+
+use out_of_band::Forgetter;
+
+/// Why a mount does not start, or has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// One line for the administrator that says what to do.
+    pub line: String,
+    /// The exit code, from `docs/EXIT_CODES.md`.
+    pub code: u8,
+}
+
+impl Error {
+    pub(crate) fn new(code: u8, line: impl Into<String>) -> Error {
+        Error { line: line.into(), code }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Something went wrong.
+const FAILED: u8 = 1;
+/// The configuration does not fit what is there.
+const CONFIG: u8 = 78;
+
+/// How long names and attributes are kept while every change is told.
+const TTL_TOLD: Duration = Duration::from_secs(3600);
+
+/// Directories kept open on each tier take at most this part of the descriptors.
+const DESCRIPTORS_PART: u64 = 4;
+
+/// Mounts and serves until the mount is gone. `ready` is called once programs can use it.
+///
+/// # Errors
+/// One line and an exit code.
+pub fn serve(config: &MountConfig, ready: impl FnOnce()) -> Result<(), Error> {
+    creds::prepare();
+    signal::prepare();
+    let root = creds::is_root();
+    let options = &config.options;
+    check_supported(config)?;
+    let opened = tiers::open(config)?;
+    let union = Arc::new(build(config, &opened, limits::raise_descriptors(), root)?);
+    let forgetter = Arc::new(Forgetter::new(Arc::clone(&union)));
+    let watch = match options.out_of_band {
+        OutOfBand::Watch => start_watch(&opened, &union, &forgetter),
+        OutOfBand::Ttl => None,
+        OutOfBand::Never => {
+            union.trust(TTL_TOLD);
+            None
+        }
+    };
+    let told = union.trusted() > options.ttl;
+    let behaviour = Behaviour { passthrough: options.passthrough && root, keep_cache: told, threads: threads(config) };
+    let device = mount::mount_fuse(&config.mountpoint, &how_to_mount(config))
+        .map_err(|error| Error::new(FAILED, error.to_string()))?;
+    let result = run(config, &union, device, behaviour, &forgetter, ready);
+    // The listener may be inside the kernel until the connection has ended.
+    drop(watch);
+    result
+}
+
+fn run(
+    config: &MountConfig,
+    union: &Arc<Union>,
+    device: std::os::fd::OwnedFd,
+    behaviour: Behaviour,
+    forgetter: &Forgetter,
+    ready: impl FnOnce(),
+) -> Result<(), Error> {
+    let broken = |error: std::io::Error| {
+        take_down(&config.mountpoint);
+        Error::new(FAILED, format!("{}: cannot serve: {error}", config.mountpoint.display()))
+    };
+    let session = Session::new(Arc::clone(union), device, behaviour).map_err(broken)?;
+    forgetter.connect(session.invalidator().map_err(broken)?);
+    let mountpoint = config.mountpoint.clone();
+    signal::on_termination(move || take_down(&mountpoint))
+        .map_err(|errno| Error::new(FAILED, format!("cannot wait for signals: {errno}")))?;
+    tracing::info!(mountpoint = %config.mountpoint.display(), tiers = config.tiers.len(), "serving");
+    ready();
+    let served = session.run();
+    forgetter.disconnect();
+    served.map_err(broken)?;
+    tracing::info!(mountpoint = %config.mountpoint.display(), "unmounted");
+    Ok(())
+}
+
+/// Unmounts, at once for new requests even if files are open.
+fn take_down(mountpoint: &Path) {
+    if mount::unmount(mountpoint, false).is_err()
+        && let Err(error) = mount::unmount(mountpoint, true)
+    {
+        tracing::warn!("{error}");
+    }
+}
+
+fn check_supported(config: &MountConfig) -> Result<(), Error> {
+    if config.options.on_write == OnWrite::Promote {
+        let line = "on_write: promote needs the migrator, which this version does not have: use in_place";
+        return Err(Error::new(CONFIG, line));
+    }
+    Ok(())
+}
+
+fn threads(config: &MountConfig) -> usize {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    config.options.threads.unwrap_or_else(|| cpus.max(4))
+}
+
+fn build(config: &MountConfig, opened: &[Option<tiers::Opened>], descriptors: u64, root: bool) -> Result<Union, Error> {
+    let options = &config.options;
+    let slots = config.tiers.iter().zip(opened).map(|(tier, opened)| union::Slot {
+        tier: opened.as_ref().map(|opened| Arc::clone(&opened.tier) as Arc<dyn crate::tier::Tier>),
+        min_free: match tier.min_free {
+            MinFree::Bytes(bytes) => union::MinFree::Bytes(bytes),
+            MinFree::Percent(percent) => union::MinFree::Percent(percent),
+        },
+    });
+    let dirs = descriptors / DESCRIPTORS_PART / config.tiers.len().max(1) as u64;
+    let settings = Settings {
+        ttl: options.ttl,
+        space_of: match options.statfs {
+            StatfsOf::Sum => SpaceOf::Sum,
+            StatfsOf::Primary => SpaceOf::Tier(Rank::PRIMARY),
+            StatfsOf::Secondary => SpaceOf::Tier(Rank(1)),
+        },
+        spill: options.spill,
+        read_only: options.read_only,
+        dirs_max: usize::try_from(dirs).unwrap_or(usize::MAX),
+        root,
+    };
+    Union::new(slots.collect(), settings)
+        .map_err(|errno| Error::new(FAILED, format!("the tiers cannot be united: {errno}")))
+}
+
+/// Starts the watch and says what it covers. Without it everything is kept only for `ttl`.
+fn start_watch(
+    opened: &[Option<tiers::Opened>],
+    union: &Arc<Union>,
+    forgetter: &Arc<Forgetter>,
+) -> Option<Arc<watch::Watch>> {
+    let roots: Vec<_> = opened.iter().flatten().map(tiers::Opened::watched).collect();
+    let listener = Arc::clone(forgetter) as Arc<dyn watch::Listener>;
+    let watch = match watch::start(&roots, listener) {
+        Ok(watch) => Arc::new(watch),
+        Err(errno) => {
+            tracing::warn!("changes beside the mount are seen only after a while: no watch: {errno}");
+            return None;
+        }
+    };
+    let mut whole = true;
+    for (at, coverage) in watch.coverage().iter().enumerate() {
+        match coverage {
+            watch::Coverage::Watched => {}
+            watch::Coverage::ByDirectory => whole = false,
+            watch::Coverage::Unwatched(reason) => {
+                tracing::info!(tier = at, ?reason, "changes beside the mount are seen only after a while");
+                return Some(watch);
+            }
+        }
+    }
+    union.trust(TTL_TOLD);
+    if !whole {
+        union.set_learner(Box::new(out_of_band::Learning(Arc::clone(&watch))));
+    }
+    Some(watch)
+}
+
+fn how_to_mount(config: &MountConfig) -> FuseMount {
+    let options = &config.options;
+    let fsname = options.fsname.clone().unwrap_or_else(|| {
+        let paths = config.tiers.iter().map(|tier| tier.path.display().to_string());
+        paths.collect::<Vec<_>>().join(":")
+    });
+    FuseMount {
+        fsname,
+        allow_other: options.allow_other,
+        read_only: options.read_only,
+        suid: options.suid,
+        dev: options.dev,
+        exec: options.exec,
+    }
+}
+
+/// Where the tiers' roots are, for whoever needs them as they were opened.
+pub(crate) type Local = Arc<DirectoryTier>;

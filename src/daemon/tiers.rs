@@ -1,0 +1,108 @@
+//! Opening the tiers: each root once, its marker verified, overlaps refused.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use super::{CONFIG, Error, FAILED, Local};
+use crate::config::{MountConfig, OnMissing, TierConfig};
+use crate::sys::durable;
+use crate::sys::mount;
+use crate::sys::tree;
+use crate::tier::directory::{DirectoryTier, mix};
+use crate::tier::marker::verify::{Found, Verdict, verify};
+use crate::tier::marker::{self, Id, Marker};
+use crate::types::errno::Errno;
+use crate::types::ids::{Rank, Ranks};
+
+/// A tier that is there.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub tier: Local,
+    /// The root as the administrator sees it, for the watch: tierfs itself goes through another
+    /// view of the mount where it can, so that its own doings are told from others'.
+    root: OwnedFd,
+}
+
+impl Opened {
+    pub(super) fn watched(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+}
+
+/// Opens all tiers; `None` for those missing in degraded operation.
+pub(super) fn open(config: &MountConfig) -> Result<Vec<Option<Opened>>, Error> {
+    let roots: Vec<Result<OwnedFd, Errno>> = config.tiers.iter().map(|tier| durable::open_root(&tier.path)).collect();
+    let paths: Vec<_> = config.tiers.iter().map(|tier| tier.path.as_path()).collect();
+    mount::check_overlap(&paths, &config.mountpoint).map_err(|error| Error::new(CONFIG, error.to_string()))?;
+    let found: Vec<Found> = config
+        .tiers
+        .iter()
+        .zip(&roots)
+        .map(|(tier, root)| Found::look(&tier.path, root.as_ref().map(AsFd::as_fd).map_err(|errno| *errno)))
+        .collect();
+    let markers = markers(config, &found, &roots)?;
+    roots
+        .into_iter()
+        .zip(&config.tiers)
+        .zip(markers)
+        .map(|((root, tier), marker)| match (root, marker) {
+            (Ok(root), Some(marker)) => open_one(tier, root, &marker).map(Some),
+            (Ok(_) | Err(_), _) => Ok(None),
+        })
+        .collect()
+}
+
+fn markers(
+    config: &MountConfig,
+    found: &[Found],
+    roots: &[Result<OwnedFd, Errno>],
+) -> Result<Vec<Option<Marker>>, Error> {
+    let expected: Vec<_> = config.tiers.iter().map(|tier| tier.id.as_deref().and_then(Id::parse)).collect();
+    let known: Vec<Option<Marker>> = found.iter().map(Found::marker).collect();
+    match verify(found, &expected) {
+        Verdict::Good => Ok(known),
+        Verdict::Foreign(reason) => Err(Error::new(CONFIG, reason)),
+        Verdict::Missing(ranks) => missing(config, found, ranks).map(|()| {
+            let at = |(rank, marker): (u8, Option<Marker>)| marker.filter(|_| !ranks.has(Rank(rank)));
+            (0u8..).zip(known).map(at).collect()
+        }),
+        Verdict::Fresh if config.options.read_only => {
+            Err(Error::new(CONFIG, "the tiers have no markers yet, and a read-only mount makes none: run `tierfs init` first"))
+        }
+        Verdict::Fresh => {
+            let roots: Vec<_> = roots.iter().flatten().map(AsFd::as_fd).collect();
+            let written = marker::adopt(&roots, &known).map_err(|(rank, errno)| {
+                let path = config.tiers.get(rank.index()).map(|tier| tier.path.display().to_string());
+                let path = path.unwrap_or_default();
+                Error::new(FAILED, format!("{path}/.tierfs/marker cannot be written: {errno}"))
+            })?;
+            Ok(written.into_iter().map(Some).collect())
+        }
+    }
+}
+
+fn missing(config: &MountConfig, found: &[Found], ranks: Ranks) -> Result<(), Error> {
+    let reasons: Vec<_> = ranks.iter().filter_map(|rank| found.get(rank.index())).map(Found::absence).collect();
+    let reasons = reasons.join("; ");
+    match config.options.on_missing {
+        OnMissing::Degraded => {
+            tracing::warn!("degraded: names cannot be changed and what is not here is an error: {reasons}");
+            Ok(())
+        }
+        OnMissing::Fail => {
+            Err(Error::new(CONFIG, format!("{reasons} (to serve what is there: -o on_missing=degraded)")))
+        }
+    }
+}
+
+fn open_one(tier: &TierConfig, root: OwnedFd, marker: &Marker) -> Result<Opened, Error> {
+    let broken = |errno: Errno| Error::new(FAILED, format!("{}: {errno}", tier.path.display()));
+    // Where the kernel gives no private view the plain one serves as well, only slower.
+    let view = tree::private_clone(root.as_fd()).or_else(|_| crate::sys::at::duplicate(&root)).map_err(broken)?;
+    let for_marker = crate::sys::at::duplicate(&root).map_err(broken)?;
+    let announce = Box::new(move || marker::announce_stamps(for_marker.as_fd()));
+    let id = marker.tier.0;
+    let seed = mix(u64::try_from(id >> 64).unwrap_or(0)) ^ u64::try_from(id & u128::from(u64::MAX)).unwrap_or(0);
+    let made = DirectoryTier::new(&view, tier.path.clone(), seed, marker.stamps, announce).map_err(broken)?;
+    Ok(Opened { tier: Arc::new(made), root })
+}

@@ -1,0 +1,36 @@
+//! Signals: what ends the daemon in order, and what must not end it.
+
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal};
+
+use crate::types::errno::Result;
+
+/// Prepares the process before threads are started: they inherit the mask.
+pub fn prepare() {
+    let mut ending = SigSet::empty();
+    ENDING.iter().for_each(|s| ending.add(*s));
+    // Both can fail only for arguments that are not these.
+    let _mask = pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&ending), None);
+    // A lease that another program's open breaks sends SIGIO, which ends a process by default.
+    // SAFETY: ignoring a signal runs no handler.
+    let _ignored = unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) };
+    // SAFETY: as above; a client that goes away must not end the daemon.
+    let _ignored = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
+}
+
+const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
+/// Runs `act`, on a thread of its own, each time the process is asked to end.
+///
+/// # Errors
+/// EAGAIN if there can be no more threads.
+pub fn on_termination(act: impl Fn() + Send + 'static) -> Result<()> {
+    let wait = move || {
+        let mut ending = SigSet::empty();
+        ENDING.iter().for_each(|s| ending.add(*s));
+        while ending.wait().is_ok() {
+            act();
+        }
+    };
+    let thread = std::thread::Builder::new().name("signals".into()).spawn(wait);
+    thread.map(drop).map_err(|error| crate::types::errno::Errno::of(&error))
+}
