@@ -7,11 +7,18 @@
 use crate::types::errno::{Errno, Result};
 
 pub mod at;
+pub mod by_path;
 pub mod creds;
 pub mod dirents;
+pub mod durable;
 pub mod fanotify;
+pub mod fusermount;
 pub mod io;
 pub mod limits;
+pub mod mount;
+pub mod mountinfo;
+pub mod overlap;
+pub mod process;
 pub mod stat;
 pub mod xattr;
 
