@@ -165,7 +165,7 @@ fn start_watch(
 ) -> Option<Arc<watch::Watch>> {
     let roots: Vec<_> = opened.iter().flatten().map(tiers::Opened::watched).collect();
     let listener = Arc::clone(forgetter) as Arc<dyn watch::Listener>;
-    let watch = match watch::start(&roots, listener) {
+    let watch = match watch::start(&roots, watch::Writes::AtClose, listener) {
         Ok(watch) => Arc::new(watch),
         Err(errno) => {
             tracing::warn!("changes beside the mount are seen only after a while: no watch: {errno}");
@@ -192,12 +192,15 @@ fn start_watch(
 
 fn how_to_mount(config: &MountConfig) -> FuseMount {
     let options = &config.options;
-    let fsname = options.fsname.clone().unwrap_or_else(|| {
+    let source = options.fsname.clone().unwrap_or_else(|| {
         let paths = config.tiers.iter().map(|tier| tier.path.display().to_string());
         paths.collect::<Vec<_>>().join(":")
     });
     FuseMount {
-        fsname,
+        source: source.into(),
+        // Without this check by the kernel nothing would keep users from each other's files.
+        default_permissions: true,
+        max_read_bytes: None,
         allow_other: options.allow_other,
         read_only: options.read_only,
         suid: options.suid,

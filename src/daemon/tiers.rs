@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{CONFIG, Error, FAILED, Local};
 use crate::config::{MountConfig, OnMissing, TierConfig};
 use crate::sys::durable;
-use crate::sys::mount;
+use crate::sys::overlap;
 use crate::sys::tree;
 use crate::tier::directory::{DirectoryTier, mix};
 use crate::tier::marker::verify::{Found, Verdict, verify};
@@ -33,7 +33,7 @@ impl Opened {
 pub(super) fn open(config: &MountConfig) -> Result<Vec<Option<Opened>>, Error> {
     let roots: Vec<Result<OwnedFd, Errno>> = config.tiers.iter().map(|tier| durable::open_root(&tier.path)).collect();
     let paths: Vec<_> = config.tiers.iter().map(|tier| tier.path.as_path()).collect();
-    mount::check_overlap(&paths, &config.mountpoint).map_err(|error| Error::new(CONFIG, error.to_string()))?;
+    overlap::check(&paths, &config.mountpoint).map_err(|error| Error::new(CONFIG, error.to_string()))?;
     let found: Vec<Found> = config
         .tiers
         .iter()

@@ -7,17 +7,23 @@
 use crate::types::errno::{Errno, Result};
 
 pub mod at;
+pub mod by_path;
 pub mod creds;
 pub mod dirents;
-pub mod fanotify;
-pub mod io;
 pub mod durable;
+pub mod fanotify;
+pub mod fusermount;
+pub mod io;
 pub mod limits;
 pub mod mount;
+pub mod mountinfo;
+pub mod overlap;
+pub mod process;
 pub mod signal;
 pub mod stat;
 pub mod tree;
 pub mod xattr;
+
 
 /// Turns the -1 of a system call into its errno.
 fn check(result: i32) -> Result<i32> {

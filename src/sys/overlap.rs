@@ -1,0 +1,256 @@
+//! Tiers and mount point must not lie within one another.
+//!
+//! A mount point inside a tier would show the union inside itself, and one tier inside another
+//! would show every file twice. Names do not tell: a symbolic link or a bind mount gives one
+//! directory many. So three things are compared: the paths without links, the identity of every
+//! directory on the way up, and the place inside the filesystem that the mount table tells.
+
+use std::fmt;
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::sys::by_path;
+use crate::sys::mountinfo::{self, Mount};
+
+/// Two directories that must not overlap but do. Displays as one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlap {
+    inner: String,
+    outer: String,
+    relation: Relation,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Relation {
+    Same,
+    Inside,
+}
+
+impl fmt::Display for Overlap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Overlap {
+            inner,
+            outer,
+            relation,
+        } = self;
+        match relation {
+            Relation::Same => write!(f, "{inner} and {outer} are the same directory"),
+            Relation::Inside => write!(f, "{inner} lies inside {outer}"),
+        }?;
+        f.write_str(": tiers and mount point must be apart")
+    }
+}
+
+impl std::error::Error for Overlap {}
+
+/// Checks every tier against every other and against the mount point. A directory that cannot be
+/// opened is left out: there is nothing yet that it could overlap with.
+///
+/// # Errors
+/// The first two that overlap.
+pub fn check(tiers: &[&Path], mountpoint: &Path) -> Result<(), Overlap> {
+    let mounts = mountinfo::read().unwrap_or_default();
+    let named = tiers.iter().map(|path| ("the tier", *path));
+    let named = named.chain([("the mount point", mountpoint)]);
+    let spots: Vec<Spot> = named
+        .filter_map(|(what, path)| Spot::look(what, path, &mounts))
+        .collect();
+    for (index, spot) in spots.iter().enumerate() {
+        for other in &spots[..index] {
+            if let Some(overlap) = other.overlap(spot) {
+                return Err(overlap);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Everything that tells where a directory is.
+#[derive(Debug)]
+struct Spot {
+    label: String,
+    path: PathBuf,
+    /// Device and inode of the directory and of each one above it.
+    upward: Vec<(u64, u64)>,
+    /// The filesystem's device and the path inside it.
+    place: Option<((u32, u32), PathBuf)>,
+}
+
+impl Spot {
+    fn look(what: &str, given: &Path, mounts: &[Mount]) -> Option<Spot> {
+        let path = fs::canonicalize(given).ok()?;
+        let identity = |path: &Path| fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+        let upward = path.ancestors().map_while(identity).collect();
+        let place = mount_id(&path).and_then(|id| mountinfo::place(mounts, id, &path));
+        let label = if given == path {
+            format!("{what} {}", given.display())
+        } else {
+            format!("{what} {} (which is {})", given.display(), path.display())
+        };
+        Some(Spot {
+            label,
+            path,
+            upward,
+            place,
+        })
+    }
+
+    fn overlap(&self, other: &Spot) -> Option<Overlap> {
+        let told = |inner: &Spot, outer: &Spot, relation| {
+            Some(Overlap {
+                inner: inner.label.clone(),
+                outer: outer.label.clone(),
+                relation,
+            })
+        };
+        match (self.is_within(other), other.is_within(self)) {
+            (true, true) => told(self, other, Relation::Same),
+            (true, false) => told(self, other, Relation::Inside),
+            (false, true) => told(other, self, Relation::Inside),
+            (false, false) => None,
+        }
+    }
+
+    fn is_within(&self, outer: &Spot) -> bool {
+        let by_path = self.path.starts_with(&outer.path);
+        let by_identity = outer
+            .upward
+            .first()
+            .is_some_and(|top| self.upward.contains(top));
+        let by_place = match (&self.place, &outer.place) {
+            (Some((device, path)), Some((same, above))) => {
+                device == same && path.starts_with(above)
+            }
+            _ => false,
+        };
+        by_path || by_identity || by_place
+    }
+}
+
+/// The number of the mount through which `path` is reached.
+fn mount_id(path: &Path) -> Option<u64> {
+    let file = by_path::hold(path).ok()?;
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
+    info.lines()
+        .find_map(|line| line.strip_prefix("mnt_id:"))?
+        .trim()
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+    use super::*;
+
+    struct Tree(tempfile::TempDir);
+
+    impl Tree {
+        fn new() -> Tree {
+            let dir = tempfile::tempdir().unwrap();
+            for name in ["a/sub/deep", "b", "m", "bound"] {
+                fs::create_dir_all(dir.path().join(name)).unwrap();
+            }
+            std::os::unix::fs::symlink("a/sub", dir.path().join("link")).unwrap();
+            Tree(dir)
+        }
+
+        fn told(&self, tiers: &[&str], mountpoint: &str) -> String {
+            let tiers: Vec<PathBuf> = tiers.iter().map(|name| self.0.path().join(name)).collect();
+            let tiers: Vec<&Path> = tiers.iter().map(PathBuf::as_path).collect();
+            let told = check(&tiers, &self.0.path().join(mountpoint)).err();
+            let told = told.map(|overlap| overlap.to_string()).unwrap_or_default();
+            told.replace(&format!("{}/", self.0.path().display()), "")
+        }
+    }
+
+    #[test]
+    fn directories_apart_are_fine() {
+        let tree = Tree::new();
+        assert_eq!(tree.told(&["a", "b"], "m"), "");
+        assert_eq!(tree.told(&["a/sub", "b"], "a/absent"), "");
+        fs::create_dir(tree.0.path().join("a/subway")).unwrap();
+        assert_eq!(tree.told(&["a/sub", "a/subway"], "m"), "");
+    }
+
+    #[test]
+    fn every_kind_of_overlap_is_told() {
+        let tree = Tree::new();
+        let rest = ": tiers and mount point must be apart";
+        for (tiers, mountpoint, says) in [
+            (
+                &["a", "a"][..],
+                "m",
+                "the tier a and the tier a are the same directory",
+            ),
+            (
+                &["a", "a/sub"],
+                "m",
+                "the tier a/sub lies inside the tier a",
+            ),
+            (
+                &["a", "b"],
+                "a/sub/deep",
+                "the mount point a/sub/deep lies inside the tier a",
+            ),
+            (
+                &["a/sub", "b"],
+                "a",
+                "the tier a/sub lies inside the mount point a",
+            ),
+            (
+                &["a", "b"],
+                "b",
+                "the tier b and the mount point b are the same directory",
+            ),
+            (
+                &["a", "link"],
+                "m",
+                "the tier link (which is a/sub) lies inside the tier a",
+            ),
+            (
+                &["link", "b"],
+                "a/sub",
+                "the tier link (which is a/sub) and the mount point a/sub are the same directory",
+            ),
+        ] {
+            assert_eq!(tree.told(tiers, mountpoint), format!("{says}{rest}"));
+        }
+    }
+
+    #[test]
+    fn bind_mounts_do_not_hide_an_overlap() {
+        let tree = Tree::new();
+        let bound = tree.0.path().join("bound");
+        let bind = |from: &str| {
+            let from = tree.0.path().join(from);
+            mount(
+                Some(&from),
+                &bound,
+                None::<&str>,
+                MsFlags::MS_BIND,
+                None::<&str>,
+            )
+        };
+        if let Err(error) = bind("a/sub") {
+            eprintln!("skipped: bind mounts need root: {error}");
+            return;
+        }
+        let inside = tree.told(&["a", "bound"], "m");
+        let same = tree.told(&["a/sub", "b"], "bound");
+        let below = tree.told(&["a", "b"], "bound/deep");
+        umount2(&bound, MntFlags::MNT_DETACH).unwrap();
+        assert!(
+            inside.starts_with("the tier bound lies inside the tier a:"),
+            "{inside}"
+        );
+        assert!(same.contains("are the same directory"), "{same}");
+        assert!(
+            below.starts_with("the mount point bound/deep lies inside the tier a:"),
+            "{below}"
+        );
+    }
+}

@@ -1,0 +1,145 @@
+//! Going to the background, and being told to stop.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::stat::Mode;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{
+    ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setsid,
+};
+
+use crate::types::errno::{Errno, Result};
+
+/// A reason longer than this is cut: one line is promised.
+const LINE_LEN_MAX: u64 = 16 * 1024;
+
+/// Which of the two processes this is.
+#[derive(Debug)]
+pub enum Forked {
+    /// The one that the user started; the other has told how it went.
+    Parent(Told),
+    /// The one that does the work.
+    Child(Teller),
+}
+
+/// What the child told its parent.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The exit code, 0 where all is well.
+    pub code: u8,
+    /// The reason in one line, empty where all is well.
+    pub line: String,
+}
+
+/// Forks. The parent's call returns when the child has told how it went, or has ended.
+///
+/// Must be called before any thread is started: a fork carries over only the calling one.
+///
+/// # Errors
+/// What `pipe2(2)` and `fork(2)` say.
+pub fn background() -> Result<Forked> {
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+    // SAFETY: the caller runs no other thread, so the child may go on as any process may.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            drop(reader);
+            Ok(Forked::Child(Teller {
+                pipe: File::from(writer),
+            }))
+        }
+        ForkResult::Parent { child } => {
+            drop(writer);
+            Ok(Forked::Parent(listen(reader, child)))
+        }
+    }
+}
+
+fn listen(reader: OwnedFd, child: Pid) -> Told {
+    let mut bytes = Vec::new();
+    let read = File::from(reader)
+        .take(LINE_LEN_MAX)
+        .read_to_end(&mut bytes);
+    match (read, bytes.split_first()) {
+        (Ok(_), Some((code, line))) => Told {
+            code: *code,
+            line: String::from_utf8_lossy(line).into_owned(),
+        },
+        _ => Told {
+            code: 1,
+            line: format!("the background process {}", ending(child)),
+        },
+    }
+}
+
+fn ending(child: Pid) -> String {
+    match waitpid(child, None) {
+        Ok(WaitStatus::Exited(_, code)) => format!("ended with code {code} before it served"),
+        Ok(WaitStatus::Signaled(_, signal, _)) => format!("was ended by {signal} before it served"),
+        _ => "ended before it served".into(),
+    }
+}
+
+/// The child's means to tell its parent how it went. Dropped without a word, it tells that the
+/// child ended.
+#[derive(Debug)]
+pub struct Teller {
+    pipe: File,
+}
+
+impl Teller {
+    /// Cuts all ties to the terminal and lets the parent exit with success.
+    ///
+    /// # Errors
+    /// What the failing system call says; the parent is then still waiting, until `self` is gone.
+    pub fn serving(mut self) -> Result<()> {
+        setsid()?;
+        chdir("/")?;
+        let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+        dup2_stdin(null.as_fd())?;
+        dup2_stdout(null.as_fd())?;
+        dup2_stderr(null.as_fd())?;
+        self.pipe.write_all(&[0]).map_err(|error| Errno::of(&error))
+    }
+
+    /// Lets the parent print `line` and exit with `code`.
+    pub fn failed(mut self, code: u8, line: &str) {
+        let mut bytes = vec![code.max(1)];
+        bytes.extend_from_slice(line.as_bytes());
+        // A parent that is gone has nobody to tell.
+        let _ = self.pipe.write_all(&bytes);
+    }
+}
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note_stop(_signal: i32) {
+    STOP.store(true, Ordering::Relaxed);
+}
+
+/// From now on Ctrl-C, a closed terminal and `kill` do not end this process but are noted for
+/// [`should_stop`].
+///
+/// # Errors
+/// What `sigaction(2)` says.
+pub fn catch_stop() -> Result<()> {
+    let action = SigAction::new(
+        SigHandler::Handler(note_stop),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // SAFETY: the handler only stores to an atomic, which is safe at any moment.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    Ok(())
+}
+
+/// Whether this process was asked to stop since [`catch_stop`].
+pub fn should_stop() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
