@@ -62,10 +62,7 @@ mod tests {
     fn a_problem_is_at_the_word_that_is_wrong() {
         let problem = parse::<Outer>("# a comment\ninner:\n  good: 1\n  bda: 2\n").unwrap_err();
         assert_eq!(problem.at, Some((4, 3)));
-        assert_eq!(
-            problem.message,
-            "inner: unknown field `bda`, expected `good`"
-        );
+        assert_eq!(problem.message, "inner: unknown field `bda`, expected `good`");
     }
 
     #[test]

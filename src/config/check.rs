@@ -21,12 +21,10 @@ const ID_DIGITS: usize = 32;
 /// The first rule that is broken: [`Error::File`] if a file was read, else [`Error::Usage`].
 pub fn finish(draft: Draft) -> Result<MountConfig, Error> {
     let file = draft.file.clone();
-    legal(&draft)
-        .and_then(|()| complete(draft))
-        .map_err(|line| match file {
-            Some(file) => Error::File(format!("{}: {line}", file.display())),
-            None => Error::Usage(line),
-        })
+    legal(&draft).and_then(|()| complete(draft)).map_err(|line| match file {
+        Some(file) => Error::File(format!("{}: {line}", file.display())),
+        None => Error::Usage(line),
+    })
 }
 
 fn complete(draft: Draft) -> Result<MountConfig, String> {
@@ -35,11 +33,7 @@ fn complete(draft: Draft) -> Result<MountConfig, String> {
     let Some(mountpoint) = draft.mountpoint else {
         return Err("there is no mount point: add `mountpoint: /some/directory`".into());
     };
-    Ok(MountConfig {
-        tiers: draft.tiers,
-        mountpoint,
-        options,
-    })
+    Ok(MountConfig { tiers: draft.tiers, mountpoint, options })
 }
 
 fn legal(draft: &Draft) -> Result<(), String> {
@@ -50,9 +44,7 @@ fn legal(draft: &Draft) -> Result<(), String> {
         }
         1..=TIERS_MAX => {}
         many => {
-            return Err(format!(
-                "{many} tiers are too many: a union has at most {TIERS_MAX}"
-            ));
+            return Err(format!("{many} tiers are too many: a union has at most {TIERS_MAX}"));
         }
     }
     for (index, tier) in draft.tiers.iter().enumerate() {
@@ -60,15 +52,11 @@ fn legal(draft: &Draft) -> Result<(), String> {
         for other in &draft.tiers[..index] {
             if plain(&tier.path) == plain(&other.path) {
                 let path = tier.path.display();
-                return Err(format!(
-                    "{path} is named twice: each tier needs its own directory"
-                ));
+                return Err(format!("{path} is named twice: each tier needs its own directory"));
             }
             if tier.id.is_some() && tier.id == other.id {
                 let (a, b) = (other.path.display(), tier.path.display());
-                return Err(format!(
-                    "{a} and {b} carry the same id: copy each from its marker"
-                ));
+                return Err(format!("{a} and {b} carry the same id: copy each from its marker"));
             }
         }
     }
@@ -83,10 +71,7 @@ fn tier_legal(tier: &TierConfig) -> Result<(), String> {
     match &tier.id {
         Some(id) if id.len() != ID_DIGITS || !id.bytes().all(|b| b.is_ascii_hexdigit()) => {
             let says = "is not a tier id: copy the 32 digits after `tier:` from";
-            Err(format!(
-                "`{id}` {says} {}/.tierfs/marker",
-                tier.path.display()
-            ))
+            Err(format!("`{id}` {says} {}/.tierfs/marker", tier.path.display()))
         }
         _ => Ok(()),
     }
@@ -97,21 +82,13 @@ fn options_legal(draft: &Draft) -> Result<(), String> {
     if options.statfs == StatfsOf::Secondary && draft.tiers.len() < 2 {
         return Err("statfs: secondary needs a second tier".into());
     }
-    if options
-        .threads
-        .is_some_and(|threads| !(1..=THREADS_MAX).contains(&threads))
-    {
+    if options.threads.is_some_and(|threads| !(1..=THREADS_MAX).contains(&threads)) {
         return Err(format!("threads must be from 1 to {THREADS_MAX}"));
     }
     if options.ttl > TTL_MAX {
         return Err("ttl must be at most 366d".into());
     }
-    if options
-        .fsname
-        .as_ref()
-        .or(draft.name.as_ref())
-        .is_some_and(String::is_empty)
-    {
+    if options.fsname.as_ref().or(draft.name.as_ref()).is_some_and(String::is_empty) {
         return Err("the name must not be empty".into());
     }
     Ok(())
@@ -121,17 +98,12 @@ fn absolute(what: &str, path: &Path) -> Result<(), String> {
     if path.is_absolute() {
         return Ok(());
     }
-    Err(format!(
-        "{what} {} must be an absolute path, one that begins with /",
-        path.display()
-    ))
+    Err(format!("{what} {} must be an absolute path, one that begins with /", path.display()))
 }
 
 /// Without `.` and doubled or trailing slashes. `..` stays: only the kernel knows where it leads.
 fn plain(path: &Path) -> Vec<Component<'_>> {
-    path.components()
-        .filter(|part| *part != Component::CurDir)
-        .collect()
+    path.components().filter(|part| *part != Component::CurDir).collect()
 }
 
 #[cfg(test)]
@@ -140,20 +112,12 @@ mod tests {
     use crate::config::MinFree;
 
     fn tier(path: &str) -> TierConfig {
-        TierConfig {
-            path: path.into(),
-            id: None,
-            min_free: MinFree::Bytes(0),
-        }
+        TierConfig { path: path.into(), id: None, min_free: MinFree::Bytes(0) }
     }
 
     fn draft(paths: &[&str]) -> Draft {
         let tiers = paths.iter().map(|path| tier(path)).collect();
-        Draft {
-            tiers,
-            mountpoint: Some("/m".into()),
-            ..Draft::default()
-        }
+        Draft { tiers, mountpoint: Some("/m".into()), ..Draft::default() }
     }
 
     fn refused(draft: Draft) -> String {
@@ -212,14 +176,8 @@ mod tests {
     fn the_name_is_the_source_unless_another_is_given() {
         let mut named = draft(&["/a"]);
         named.name = Some("docs".into());
-        assert_eq!(
-            finish(named.clone()).unwrap().options.fsname.as_deref(),
-            Some("docs")
-        );
+        assert_eq!(finish(named.clone()).unwrap().options.fsname.as_deref(), Some("docs"));
         named.options.fsname = Some("other".into());
-        assert_eq!(
-            finish(named).unwrap().options.fsname.as_deref(),
-            Some("other")
-        );
+        assert_eq!(finish(named).unwrap().options.fsname.as_deref(), Some("other"));
     }
 }

@@ -31,9 +31,7 @@ fn read(path: &Path) -> Result<String, String> {
     }
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(cannot)?;
-    file.take(FILE_LEN_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(cannot)?;
+    file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > FILE_LEN_MAX {
         return Err("is over 1 MiB: this is not a tierfs configuration".into());
     }
@@ -52,18 +50,13 @@ pub fn parse(text: &str) -> Result<Draft, Problem> {
     let file: File = yaml::parse(text).map_err(suggested)?;
     let wrong = |message: String| Problem { at: None, message };
     if file.version != VERSION {
-        let says = format!(
-            "version {} is not known: this tierfs reads version 1",
-            file.version
-        );
+        let says = format!("version {} is not known: this tierfs reads version 1", file.version);
         return Err(wrong(says));
     }
     let tiers = match (file.tiers, file.primary, file.secondary) {
         (Some(tiers), None, None) => tiers,
         (Some(_), _, _) => {
-            return Err(wrong(
-                "give either `tiers` or `primary` and `secondary`, not both".into(),
-            ));
+            return Err(wrong("give either `tiers` or `primary` and `secondary`, not both".into()));
         }
         (None, None, Some(_)) => {
             return Err(wrong("`secondary` is there but `primary` is not".into()));
@@ -84,9 +77,7 @@ fn tier(tier: Tier) -> TierConfig {
     TierConfig {
         path: tier.path.0,
         id: tier.id.map(|id| id.0),
-        min_free: tier
-            .min_free
-            .map_or(MinFree::Bytes(0), |min_free| min_free.0),
+        min_free: tier.min_free.map_or(MinFree::Bytes(0), |min_free| min_free.0),
     }
 }
 
@@ -119,17 +110,10 @@ fn apply(mount: Mount, draft: &mut Draft) {
 /// # Errors
 /// One line where a path is not UTF-8: YAML cannot hold it.
 pub fn show(config: &MountConfig) -> Result<String, String> {
-    let paths = config
-        .tiers
-        .iter()
-        .map(|tier| &tier.path)
-        .chain([&config.mountpoint]);
+    let paths = config.tiers.iter().map(|tier| &tier.path).chain([&config.mountpoint]);
     for path in paths {
         if path.to_str().is_none() {
-            return Err(format!(
-                "{} is not UTF-8: YAML cannot hold it",
-                path.display()
-            ));
+            return Err(format!("{} is not UTF-8: YAML cannot hold it", path.display()));
         }
     }
     let tiers = config.tiers.iter().map(|tier| Tier {
@@ -175,9 +159,7 @@ fn describe(problem: &Problem) -> String {
 /// Adds the nearest known word to serde's "unknown field" message, which lists all known ones
 /// between backticks after the unknown one.
 fn suggested(mut problem: Problem) -> Problem {
-    let unknown = ["unknown field", "unknown variant"]
-        .iter()
-        .any(|s| problem.message.contains(s));
+    let unknown = ["unknown field", "unknown variant"].iter().any(|s| problem.message.contains(s));
     if unknown {
         let mut quoted = problem.message.split('`').skip(1).step_by(2);
         if let Some(word) = quoted.next() {
@@ -218,10 +200,7 @@ mount:
     fn a_full_file_is_read() {
         let draft = parse(FULL).unwrap();
         assert_eq!(draft.tiers[0].min_free, MinFree::Percent(10));
-        assert_eq!(
-            draft.tiers[0].id.as_deref(),
-            Some("00112233445566778899aabbccddeeff")
-        );
+        assert_eq!(draft.tiers[0].id.as_deref(), Some("00112233445566778899aabbccddeeff"));
         assert_eq!(draft.tiers[1].min_free, MinFree::Bytes(4 << 30));
         assert!(draft.options.allow_other && draft.options.read_only);
         assert_eq!(draft.options.out_of_band, OutOfBand::Ttl);
@@ -232,9 +211,7 @@ mount:
     #[test]
     fn a_value_is_its_text_whatever_yaml_takes_it_for() {
         let id = "12345678901234567890123456789012";
-        let draft = parse(&format!(
-            "version: 1\nname: 1e5\nprimary: {{path: /a, id: {id}}}\n"
-        ));
+        let draft = parse(&format!("version: 1\nname: 1e5\nprimary: {{path: /a, id: {id}}}\n"));
         let draft = draft.unwrap();
         assert_eq!(draft.name.as_deref(), Some("1e5"));
         assert_eq!(draft.tiers[0].id.as_deref(), Some(id));
@@ -243,61 +220,26 @@ mount:
     #[test]
     fn primary_and_secondary_are_the_first_two_tiers() {
         let text = "version: 1\nsecondary: {path: /s}\nprimary: {path: /p}\n";
-        let paths: Vec<_> = parse(text)
-            .unwrap()
-            .tiers
-            .into_iter()
-            .map(|tier| tier.path)
-            .collect();
+        let paths: Vec<_> = parse(text).unwrap().tiers.into_iter().map(|tier| tier.path).collect();
         assert_eq!(paths, [Path::new("/p"), Path::new("/s")]);
     }
 
     #[test]
     fn a_mistake_is_told_with_its_place() {
         for (text, line) in [
-            (
-                "version: 1\nmount:\n  alow_other: true\n",
-                ":3:3: mount: unknown field `alow_other`",
-            ),
+            ("version: 1\nmount:\n  alow_other: true\n", ":3:3: mount: unknown field `alow_other`"),
             ("version: 1\nmont: {}\n", ":2:1: unknown field `mont`"),
-            (
-                "version: 1\nmount:\n  ttl: 5m\n",
-                ":3:8: mount.ttl: `5m` can mean",
-            ),
-            (
-                "version: 1\nmount:\n  ttl: 5\n",
-                ":3:8: mount.ttl: `5` has no unit",
-            ),
-            (
-                "version: 1\nmount:\n  statfs: some\n",
-                ":3:11: mount.statfs: `some` is not one of",
-            ),
-            (
-                "version: 1\nmount:\n  spill: maybe\n",
-                ":3:10: mount.spill: `maybe` is not one",
-            ),
-            (
-                "version: 1\ntiers:\n  - {path: /a, min_fre: 1}\n",
-                ":3:16: tiers[0]: unknown field",
-            ),
-            (
-                "version: 1\ntiers:\n  - {id: x}\n",
-                ":3:5: tiers[0]: missing field `path`",
-            ),
+            ("version: 1\nmount:\n  ttl: 5m\n", ":3:8: mount.ttl: `5m` can mean"),
+            ("version: 1\nmount:\n  ttl: 5\n", ":3:8: mount.ttl: `5` has no unit"),
+            ("version: 1\nmount:\n  statfs: some\n", ":3:11: mount.statfs: `some` is not one of"),
+            ("version: 1\nmount:\n  spill: maybe\n", ":3:10: mount.spill: `maybe` is not one"),
+            ("version: 1\ntiers:\n  - {path: /a, min_fre: 1}\n", ":3:16: tiers[0]: unknown field"),
+            ("version: 1\ntiers:\n  - {id: x}\n", ":3:5: tiers[0]: missing field `path`"),
             ("version: 2\n", ": version 2 is not known"),
             ("mountpoint: /m\n", ":1:1: missing field `version`"),
-            (
-                "version: 1\nversion: 1\n",
-                ":1:1: duplicate field `version`",
-            ),
-            (
-                "version: 1\ntiers: []\nprimary: {path: /p}\n",
-                ": give either",
-            ),
-            (
-                "version: 1\nsecondary: {path: /p}\n",
-                ": `secondary` is there but",
-            ),
+            ("version: 1\nversion: 1\n", ":1:1: duplicate field `version`"),
+            ("version: 1\ntiers: []\nprimary: {path: /p}\n", ": give either"),
+            ("version: 1\nsecondary: {path: /p}\n", ": `secondary` is there but"),
             ("", ":1:1: missing field `version`"),
             ("version: [1", ":"),
         ] {
@@ -309,9 +251,7 @@ mount:
 
     #[test]
     fn the_nearest_known_key_is_suggested() {
-        let told = parse("version: 1\nmount:\n  alow_other: true\n")
-            .unwrap_err()
-            .message;
+        let told = parse("version: 1\nmount:\n  alow_other: true\n").unwrap_err().message;
         assert!(told.ends_with("; did you mean `allow_other`?"), "{told}");
         let told = parse("version: 1\nmount_point: /m\n").unwrap_err().message;
         assert!(told.ends_with("; did you mean `mountpoint`?"), "{told}");

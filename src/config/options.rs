@@ -12,12 +12,8 @@ use crate::config::{Draft, Error, spec, suggest};
 const FLAGS: &[(&str, fn(&mut Draft))] = &[
     ("allow_other", |d| d.options.allow_other = true),
     ("noallow_other", |d| d.options.allow_other = false),
-    ("default_permissions", |d| {
-        d.options.default_permissions = true
-    }),
-    ("nodefault_permissions", |d| {
-        d.options.default_permissions = false
-    }),
+    ("default_permissions", |d| d.options.default_permissions = true),
+    ("nodefault_permissions", |d| d.options.default_permissions = false),
     ("ro", |d| d.options.read_only = true),
     ("rw", |d| d.options.read_only = false),
     ("suid", |d| d.options.suid = true),
@@ -37,30 +33,16 @@ type Set = fn(&mut Draft, &str) -> Result<(), String>;
 
 /// Words that take a value, and what they do.
 const VALUES: &[(&str, Set)] = &[
-    ("fsname", |d, v| {
-        Word::read(v).map(|x| d.options.fsname = Some(x))
-    }),
-    ("min_free", |d, v| {
-        Word::read(v).map(|x| d.tiers.iter_mut().for_each(|tier| tier.min_free = x))
-    }),
-    ("out_of_band", |d, v| {
-        Word::read(v).map(|x| d.options.out_of_band = x)
-    }),
+    ("fsname", |d, v| Word::read(v).map(|x| d.options.fsname = Some(x))),
+    ("min_free", |d, v| Word::read(v).map(|x| d.tiers.iter_mut().for_each(|tier| tier.min_free = x))),
+    ("out_of_band", |d, v| Word::read(v).map(|x| d.options.out_of_band = x)),
     ("ttl", |d, v| Word::read(v).map(|x| d.options.ttl = x)),
     ("statfs", |d, v| Word::read(v).map(|x| d.options.statfs = x)),
     ("spill", |d, v| Word::read(v).map(|x| d.options.spill = x)),
-    ("on_write", |d, v| {
-        Word::read(v).map(|x| d.options.on_write = x)
-    }),
-    ("on_missing", |d, v| {
-        Word::read(v).map(|x| d.options.on_missing = x)
-    }),
-    ("passthrough", |d, v| {
-        Word::read(v).map(|x| d.options.passthrough = x)
-    }),
-    ("threads", |d, v| {
-        Word::read(v).map(|x| d.options.threads = Some(x))
-    }),
+    ("on_write", |d, v| Word::read(v).map(|x| d.options.on_write = x)),
+    ("on_missing", |d, v| Word::read(v).map(|x| d.options.on_missing = x)),
+    ("passthrough", |d, v| Word::read(v).map(|x| d.options.passthrough = x)),
+    ("threads", |d, v| Word::read(v).map(|x| d.options.threads = Some(x))),
 ];
 
 /// The word that names the configuration file; it is read before all others take effect.
@@ -103,24 +85,15 @@ pub struct Options(Vec<OsString>);
 impl Options {
     /// Splits each argument into words.
     pub fn new<'a>(arguments: impl IntoIterator<Item = &'a OsStr>) -> Options {
-        let words = arguments
-            .into_iter()
-            .flat_map(|text| spec::split(text.as_bytes(), b','));
-        Options(
-            words
-                .filter(|word| !word.is_empty())
-                .map(OsString::from_vec)
-                .collect(),
-        )
+        let words = arguments.into_iter().flat_map(|text| spec::split(text.as_bytes(), b','));
+        Options(words.filter(|word| !word.is_empty()).map(OsString::from_vec).collect())
     }
 
     /// The file named by the last `config=`.
     pub fn config_file(&self) -> Option<PathBuf> {
         let files = self.0.iter().rev().map(|word| word.as_bytes());
         let mut files = files.filter_map(|word| word.strip_prefix(b"config="));
-        files
-            .next()
-            .map(|file| PathBuf::from(OsString::from_vec(file.to_vec())))
+        files.next().map(|file| PathBuf::from(OsString::from_vec(file.to_vec())))
     }
 
     /// Applies every word to `draft`, whose tiers are known by now.
@@ -128,9 +101,7 @@ impl Options {
     /// # Errors
     /// [`Error::Usage`] for the first word that is wrong.
     pub fn apply(&self, draft: &mut Draft) -> Result<(), Error> {
-        self.0
-            .iter()
-            .try_for_each(|word| apply_word(word, draft).map_err(Error::Usage))
+        self.0.iter().try_for_each(|word| apply_word(word, draft).map_err(Error::Usage))
     }
 }
 
@@ -155,9 +126,7 @@ fn apply_word(word: &OsStr, draft: &mut Draft) -> Result<(), String> {
             set(draft);
             Ok(())
         }
-        (_, Some((_, set)), Some(value)) => {
-            set(draft, value).map_err(|line| format!("-o {key}={value}: {line}"))
-        }
+        (_, Some((_, set)), Some(value)) => set(draft, value).map_err(|line| format!("-o {key}={value}: {line}")),
         (Some(_), None, Some(_)) => Err(format!("-o {word}: `{key}` takes no value")),
         (None, Some(_), None) => Err(format!("-o {key}: needs a value: write {key}=…")),
         (None, None, _) => Err(unknown(key)),
@@ -174,9 +143,7 @@ fn unknown(key: &str) -> String {
         "remount" => "-o remount: cannot be done: unmount, then mount again".into(),
         _ => {
             let known = FLAGS.iter().map(|(name, _)| *name);
-            let known = known
-                .chain(VALUES.iter().map(|(name, _)| *name))
-                .chain([CONFIG]);
+            let known = known.chain(VALUES.iter().map(|(name, _)| *name)).chain([CONFIG]);
             format!("-o {key}: unknown option{}", suggest::hint(key, known))
         }
     }
@@ -192,22 +159,13 @@ mod tests {
     use crate::config::{MinFree, OnMissing, OnWrite, OutOfBand, StatfsOf, TierConfig};
 
     fn tier(path: &str) -> TierConfig {
-        TierConfig {
-            path: path.into(),
-            id: None,
-            min_free: MinFree::Bytes(0),
-        }
+        TierConfig { path: path.into(), id: None, min_free: MinFree::Bytes(0) }
     }
 
     fn read(arguments: &[&str]) -> Result<Draft, String> {
-        let mut draft = Draft {
-            tiers: vec![tier("/a"), tier("/b")],
-            ..Draft::default()
-        };
+        let mut draft = Draft { tiers: vec![tier("/a"), tier("/b")], ..Draft::default() };
         let options = Options::new(arguments.iter().map(OsStr::new));
-        options
-            .apply(&mut draft)
-            .map_err(|error| error.to_string())?;
+        options.apply(&mut draft).map_err(|error| error.to_string())?;
         Ok(draft)
     }
 
@@ -228,12 +186,7 @@ mod tests {
         assert_eq!(options.on_missing, OnMissing::Degraded);
         assert_eq!(options.threads, Some(8));
         assert_eq!(options.fsname.as_deref(), Some("docs"));
-        assert!(
-            draft
-                .tiers
-                .iter()
-                .all(|tier| tier.min_free == MinFree::Percent(10))
-        );
+        assert!(draft.tiers.iter().all(|tier| tier.min_free == MinFree::Percent(10)));
     }
 
     #[test]
@@ -259,32 +212,20 @@ mod tests {
     #[test]
     fn the_last_config_file_counts() {
         let arguments = [OsStr::new("config=/a,ro"), OsStr::new(r"config=/b\,c.yaml")];
-        assert_eq!(
-            Options::new(arguments).config_file(),
-            Some("/b,c.yaml".into())
-        );
+        assert_eq!(Options::new(arguments).config_file(), Some("/b,c.yaml".into()));
         assert_eq!(Options::new([OsStr::new("ro")]).config_file(), None);
     }
 
     #[test]
     fn a_wrong_word_is_one_clear_line() {
         for (word, line) in [
-            (
-                "alow_other",
-                "-o alow_other: unknown option; did you mean `allow_other`?",
-            ),
+            ("alow_other", "-o alow_other: unknown option; did you mean `allow_other`?"),
             ("frobnicate", "-o frobnicate: unknown option"),
             ("ro=1", "-o ro=1: `ro` takes no value"),
             ("ttl", "-o ttl: needs a value: write ttl=…"),
             ("config", "-o config: needs a value: write config=FILE"),
-            (
-                "threads=many",
-                "-o threads=many: `many` is not a whole number",
-            ),
-            (
-                "remount",
-                "-o remount: cannot be done: unmount, then mount again",
-            ),
+            ("threads=many", "-o threads=many: `many` is not a whole number"),
+            ("remount", "-o remount: cannot be done: unmount, then mount again"),
         ] {
             assert_eq!(read(&[word]).unwrap_err(), line);
         }

@@ -120,9 +120,7 @@ impl<T: Word> Serialize for Plain<T> {
 
 impl<'de, T: Word> Deserialize<'de> for Plain<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer
-            .deserialize_str(PlainVisitor(PhantomData))
-            .map(Plain)
+        deserializer.deserialize_str(PlainVisitor(PhantomData)).map(Plain)
     }
 }
 

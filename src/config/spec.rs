@@ -19,10 +19,7 @@ pub fn parse(spec: &OsStr) -> Result<Vec<PathBuf>, Error> {
             "`{shown}` has an empty path: write PRIMARY:SECONDARY, such as /fast/docs:/slow/docs"
         )));
     }
-    Ok(parts
-        .into_iter()
-        .map(|part| PathBuf::from(OsString::from_vec(part)))
-        .collect())
+    Ok(parts.into_iter().map(|part| PathBuf::from(OsString::from_vec(part))).collect())
 }
 
 /// The tier roots as [`parse`] reads them.
@@ -67,10 +64,7 @@ mod tests {
 
     fn read(spec: &str) -> Vec<String> {
         let paths = parse(OsStr::new(spec)).unwrap();
-        paths
-            .into_iter()
-            .map(|path| path.to_str().unwrap().to_string())
-            .collect()
+        paths.into_iter().map(|path| path.to_str().unwrap().to_string()).collect()
     }
 
     #[test]

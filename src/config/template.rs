@@ -10,11 +10,7 @@ use crate::yaml;
 ///
 /// # Errors
 /// One line where a path is not UTF-8: YAML cannot hold it.
-pub fn render(
-    name: &str,
-    mountpoint: Option<&Path>,
-    tiers: &[TierConfig],
-) -> Result<String, String> {
+pub fn render(name: &str, mountpoint: Option<&Path>, tiers: &[TierConfig]) -> Result<String, String> {
     let mut text = HEAD.to_string();
     text.push_str(&format!("name: {}\n", scalar(name)?));
     match mountpoint {
@@ -38,8 +34,7 @@ pub fn render(
 
 fn quoted(path: &Path) -> Result<String, String> {
     let text = path.to_str();
-    let text =
-        text.ok_or_else(|| format!("{} is not UTF-8: YAML cannot hold it", path.display()))?;
+    let text = text.ok_or_else(|| format!("{} is not UTF-8: YAML cannot hold it", path.display()))?;
     scalar(text)
 }
 
@@ -111,9 +106,6 @@ mod tests {
         let text = render("docs", Some(Path::new("/srv/docs")), &tiers()).unwrap();
         let mut plain = text.replace("\n  #", "\n  ");
         plain = plain.replace("\n  threads: 4", "\n  #threads: 4");
-        assert_eq!(
-            load::parse(&plain).unwrap().options,
-            MountOptions::default()
-        );
+        assert_eq!(load::parse(&plain).unwrap().options, MountOptions::default());
     }
 }

@@ -35,38 +35,26 @@ impl<T: Choice> Word for T {
 
     fn show(&self) -> String {
         let found = T::WORDS.iter().find(|(_, value)| value == self);
-        found
-            .map(|(word, _)| (*word).to_string())
-            .unwrap_or_default()
+        found.map(|(word, _)| (*word).to_string()).unwrap_or_default()
     }
 }
 
 impl Choice for OutOfBand {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("watch", OutOfBand::Watch),
-        ("ttl", OutOfBand::Ttl),
-        ("never", OutOfBand::Never),
-    ];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("watch", OutOfBand::Watch), ("ttl", OutOfBand::Ttl), ("never", OutOfBand::Never)];
 }
 
 impl Choice for StatfsOf {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("sum", StatfsOf::Sum),
-        ("primary", StatfsOf::Primary),
-        ("secondary", StatfsOf::Secondary),
-    ];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("sum", StatfsOf::Sum), ("primary", StatfsOf::Primary), ("secondary", StatfsOf::Secondary)];
 }
 
 impl Choice for OnWrite {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("in_place", OnWrite::InPlace),
-        ("promote", OnWrite::Promote),
-    ];
+    const WORDS: &'static [(&'static str, Self)] = &[("in_place", OnWrite::InPlace), ("promote", OnWrite::Promote)];
 }
 
 impl Choice for OnMissing {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("fail", OnMissing::Fail), ("degraded", OnMissing::Degraded)];
+    const WORDS: &'static [(&'static str, Self)] = &[("fail", OnMissing::Fail), ("degraded", OnMissing::Degraded)];
 }
 
 impl Choice for bool {
@@ -89,9 +77,7 @@ impl Word for MinFree {
         };
         match number.trim().parse::<u8>() {
             Ok(percent @ 0..=100) => Ok(MinFree::Percent(percent)),
-            _ => Err(format!(
-                "`{text}` is not a share: write a whole number from 0% to 100%"
-            )),
+            _ => Err(format!("`{text}` is not a share: write a whole number from 0% to 100%")),
         }
     }
 
@@ -115,8 +101,7 @@ impl Word for Duration {
 
 impl Word for usize {
     fn read(text: &str) -> Result<usize, String> {
-        text.parse()
-            .map_err(|_| format!("`{text}` is not a whole number"))
+        text.parse().map_err(|_| format!("`{text}` is not a whole number"))
     }
 
     fn show(&self) -> String {
@@ -159,34 +144,22 @@ mod tests {
         assert_eq!(MinFree::read("10%"), Ok(MinFree::Percent(10)));
         assert_eq!(MinFree::read("4GiB"), Ok(MinFree::Bytes(4 << 30)));
         for bad in ["101%", "-1%", "%", "1.5%", "ten%"] {
-            assert!(
-                MinFree::read(bad).unwrap_err().contains("0% to 100%"),
-                "{bad}"
-            );
+            assert!(MinFree::read(bad).unwrap_err().contains("0% to 100%"), "{bad}");
         }
     }
 
     #[test]
     fn a_wrong_word_is_answered_with_the_right_ones() {
         let line = OutOfBand::read("wach").unwrap_err();
-        assert_eq!(
-            line,
-            "`wach` is not one of watch, ttl or never; did you mean `watch`?"
-        );
+        assert_eq!(line, "`wach` is not one of watch, ttl or never; did you mean `watch`?");
     }
 
     #[test]
     fn what_is_shown_reads_back() {
         for (word, value) in OutOfBand::WORDS {
-            assert_eq!(
-                (value.show().as_str(), OutOfBand::read(word)),
-                (*word, Ok(*value))
-            );
+            assert_eq!((value.show().as_str(), OutOfBand::read(word)), (*word, Ok(*value)));
         }
         assert_eq!(true.show(), "true");
-        assert_eq!(
-            MinFree::read(&MinFree::Percent(7).show()),
-            Ok(MinFree::Percent(7))
-        );
+        assert_eq!(MinFree::read(&MinFree::Percent(7).show()), Ok(MinFree::Percent(7)));
     }
 }

@@ -66,9 +66,10 @@ fn markers(
             let at = |(rank, marker): (u8, Option<Marker>)| marker.filter(|_| !ranks.has(Rank(rank)));
             (0u8..).zip(known).map(at).collect()
         }),
-        Verdict::Fresh if config.options.read_only => {
-            Err(Error::new(CONFIG, "the tiers have no markers yet, and a read-only mount makes none: run `tierfs init` first"))
-        }
+        Verdict::Fresh if config.options.read_only => Err(Error::new(
+            CONFIG,
+            "the tiers have no markers yet, and a read-only mount makes none: run `tierfs init` first",
+        )),
         Verdict::Fresh => {
             let roots: Vec<_> = roots.iter().flatten().map(AsFd::as_fd).collect();
             let written = marker::adopt(&roots, &known).map_err(|(rank, errno)| {

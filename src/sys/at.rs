@@ -133,9 +133,7 @@ pub fn rename(dir: BorrowedFd<'_>, name: &CStr, to: BorrowedFd<'_>, new: &CStr, 
         RenameFlag::Exchange => libc::RENAME_EXCHANGE,
     };
     // SAFETY: both descriptors are open; both strings end with NUL.
-    let result = check(unsafe {
-        libc::renameat2(dir.as_raw_fd(), name.as_ptr(), to.as_raw_fd(), new.as_ptr(), bits)
-    });
+    let result = check(unsafe { libc::renameat2(dir.as_raw_fd(), name.as_ptr(), to.as_raw_fd(), new.as_ptr(), bits) });
     match result {
         // A filesystem without renameat2 flags (NFS, some FUSE) says EINVAL: say so plainly.
         Err(Errno::EINVAL) if flag == RenameFlag::Exchange => Err(Errno::EINVAL),
@@ -152,8 +150,9 @@ pub(super) fn proc_path(fd: BorrowedFd<'_>, name: Option<&CStr>) -> Result<ProcP
     let mut cursor = &mut path.0[..room];
     let written = match name {
         None => write!(cursor, "/proc/self/fd/{}", fd.as_raw_fd()),
-        Some(name) => write!(cursor, "/proc/self/fd/{}/", fd.as_raw_fd())
-            .and_then(|()| cursor.write_all(name.to_bytes())),
+        Some(name) => {
+            write!(cursor, "/proc/self/fd/{}/", fd.as_raw_fd()).and_then(|()| cursor.write_all(name.to_bytes()))
+        }
     };
     written.map_err(|_| Errno::ENAMETOOLONG)?;
     Ok(path)

@@ -21,9 +21,7 @@ impl From<nix::errno::Errno> for Errno {
     }
 }
 
-const DIRECTORY: OFlag = OFlag::O_RDONLY
-    .union(OFlag::O_DIRECTORY)
-    .union(OFlag::O_CLOEXEC);
+const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 /// Opens a tier root. Symbolic links on the way to it are the administrator's and are followed.
 ///
@@ -84,10 +82,7 @@ pub fn read_small(at: BorrowedFd<'_>, name: &CStr, len_max: usize) -> Result<Opt
     }
     let mut bytes = Vec::new();
     let limit = len_max as u64 + 1;
-    File::from(fd)
-        .take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(|e| Errno::of(&e))?;
+    File::from(fd).take(limit).read_to_end(&mut bytes).map_err(|e| Errno::of(&e))?;
     if bytes.len() > len_max {
         return Err(Errno::EFBIG);
     }
@@ -100,13 +95,7 @@ pub fn read_small(at: BorrowedFd<'_>, name: &CStr, len_max: usize) -> Result<Opt
 ///
 /// # Errors
 /// What the first failing system call says; the old file is then still there.
-pub fn replace(
-    at: BorrowedFd<'_>,
-    name: &CStr,
-    scratch: &CStr,
-    bytes: &[u8],
-    mode: u32,
-) -> Result<()> {
+pub fn replace(at: BorrowedFd<'_>, name: &CStr, scratch: &CStr, bytes: &[u8], mode: u32) -> Result<()> {
     match unlinkat(at, scratch, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(nix::errno::Errno::ENOENT) => {}
         Err(error) => return Err(error.into()),
@@ -115,9 +104,7 @@ pub fn replace(
     let mode = Mode::from_bits_truncate(mode);
     let mut file = File::from(openat(at, scratch, flags, mode)?);
     fchmod(file.as_fd(), mode)?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(|e| Errno::of(&e))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| Errno::of(&e))?;
     renameat(at, scratch, at, name)?;
     fsync(at)?;
     Ok(())
@@ -151,10 +138,7 @@ mod tests {
         replace(at, c"f", c"f.tmp", b"two", 0o640).unwrap();
         assert_eq!(read_small(at, c"f", 3), Ok(Some(b"two".to_vec())));
         assert_eq!(read_small(at, c"f", 2), Err(Errno::EFBIG));
-        let mode = std::fs::metadata(dir.path().join("f"))
-            .unwrap()
-            .permissions()
-            .mode();
+        let mode = std::fs::metadata(dir.path().join("f")).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o640);
         assert!(!dir.path().join("f.tmp").exists());
     }

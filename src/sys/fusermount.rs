@@ -7,9 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair,
-};
+use nix::sys::socket::{AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair};
 
 use crate::sys::mount::{FuseMount, MountError};
 
@@ -21,57 +19,29 @@ const FOLDERS: [&str; 4] = ["/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers
 
 /// Mounts, and returns the descriptor of `/dev/fuse` that the helper opened.
 pub(super) fn mount(mountpoint: &Path, how: &FuseMount) -> Result<OwnedFd, MountError> {
-    let os = |what| {
-        move |errno: nix::errno::Errno| MountError::Os {
-            what,
-            errno: errno.into(),
-        }
-    };
-    let (ours, theirs) = socketpair(
-        AddressFamily::Unix,
-        SockType::Stream,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )
-    .map_err(os("socketpair"))?;
+    let os = |what| move |errno: nix::errno::Errno| MountError::Os { what, errno: errno.into() };
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).map_err(os("socketpair"))?;
     // The socket becomes the helper's standard input: descriptor 0 is inherited without any other
     // process that is started meanwhile inheriting it too.
     let mut command = command()?;
-    command.args([
-        "-o".as_ref(),
-        options(how).as_os_str(),
-        "--".as_ref(),
-        mountpoint.as_os_str(),
-    ]);
-    command
-        .env("_FUSE_COMMFD", "0")
-        .stdin(theirs)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+    command.args(["-o".as_ref(), options(how).as_os_str(), "--".as_ref(), mountpoint.as_os_str()]);
+    command.env("_FUSE_COMMFD", "0").stdin(theirs).stdout(Stdio::null()).stderr(Stdio::piped());
     let child = command.spawn().map_err(|error| not_started(&error))?;
     drop(command);
     let device = receive(&ours).map_err(os("recvmsg"));
     let said = finish(child)?;
     match (device?, said) {
         (Some(device), None) => Ok(device),
-        (_, said) => Err(MountError::Refused(
-            said.unwrap_or_else(|| format!("{NAME} gave no reason")),
-        )),
+        (_, said) => Err(MountError::Refused(said.unwrap_or_else(|| format!("{NAME} gave no reason")))),
     }
 }
 
 /// Unmounts what this user mounted.
 pub(super) fn unmount(mountpoint: &Path, lazy: bool) -> Result<(), MountError> {
     let mut command = command()?;
-    command
-        .arg("-u")
-        .args(lazy.then_some("-z"))
-        .arg("--")
-        .arg(mountpoint);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+    command.arg("-u").args(lazy.then_some("-z")).arg("--").arg(mountpoint);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let child = command.spawn().map_err(|error| not_started(&error))?;
     match finish(child)? {
         None => Ok(()),
@@ -82,17 +52,12 @@ pub(super) fn unmount(mountpoint: &Path, lazy: bool) -> Result<(), MountError> {
 
 /// Waits for the helper; its first line of complaint if it failed.
 fn finish(child: std::process::Child) -> Result<Option<String>, MountError> {
-    let output = child
-        .wait_with_output()
-        .map_err(|error| not_started(&error))?;
+    let output = child.wait_with_output().map_err(|error| not_started(&error))?;
     if output.status.success() {
         return Ok(None);
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let said = said
-        .lines()
-        .next()
-        .map_or_else(|| output.status.to_string(), str::to_string);
+    let said = said.lines().next().map_or_else(|| output.status.to_string(), str::to_string);
     let hint = if said.contains("user_allow_other") {
         ": add the line `user_allow_other` to /etc/fuse.conf, or mount without allow_other"
     } else {
@@ -107,9 +72,7 @@ fn command() -> Result<Command, MountError> {
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(FOLDERS.map(PathBuf::from));
-    let found = folders
-        .map(|folder| folder.join(NAME))
-        .find(|file| file.is_file());
+    let found = folders.map(|folder| folder.join(NAME)).find(|file| file.is_file());
     found.map(Command::new).ok_or(MountError::NoFusermount)
 }
 
@@ -183,13 +146,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_comes_through_the_socket() {
-        let (a, b) = socketpair(
-            AddressFamily::Unix,
-            SockType::Stream,
-            None,
-            SockFlag::empty(),
-        )
-        .unwrap();
+        let (a, b) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::empty()).unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
         let fds = [file.as_raw_fd()];
         let parts = [std::io::IoSlice::new(b"x")];
@@ -202,16 +159,8 @@ mod tests {
 
     #[test]
     fn the_source_is_escaped() {
-        let how = FuseMount {
-            source: OsStr::new(r"a,b\c").into(),
-            ..FuseMount::default()
-        };
+        let how = FuseMount { source: OsStr::new(r"a,b\c").into(), ..FuseMount::default() };
         let text = options(&how);
-        assert!(
-            text.to_str()
-                .unwrap()
-                .starts_with(r"subtype=tierfs,fsname=a\,b\\c,"),
-            "{text:?}"
-        );
+        assert!(text.to_str().unwrap().starts_with(r"subtype=tierfs,fsname=a\,b\\c,"), "{text:?}");
     }
 }

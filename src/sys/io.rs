@@ -91,9 +91,7 @@ pub fn seek(fd: BorrowedFd<'_>, at: u64, whence: i32) -> Result<u64> {
 pub fn copy_range(from: BorrowedFd<'_>, at: u64, to: BorrowedFd<'_>, to_at: u64, length: usize) -> Result<usize> {
     let (mut a, mut b) = (offset(at)?, offset(to_at)?);
     // SAFETY: both descriptors are open; the offsets are valid for reading and writing.
-    check_len(unsafe {
-        libc::copy_file_range(from.as_raw_fd(), &raw mut a, to.as_raw_fd(), &raw mut b, length, 0)
-    })
+    check_len(unsafe { libc::copy_file_range(from.as_raw_fd(), &raw mut a, to.as_raw_fd(), &raw mut b, length, 0) })
 }
 
 /// Reads the inode flags of `chattr(1)` (`FS_IOC_GETFLAGS`, `ioctl_iflags(2)`).

@@ -24,7 +24,6 @@ pub mod stat;
 pub mod tree;
 pub mod xattr;
 
-
 /// Turns the -1 of a system call into its errno.
 fn check(result: i32) -> Result<i32> {
     if result < 0 { Err(last()) } else { Ok(result) }

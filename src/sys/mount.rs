@@ -94,17 +94,10 @@ impl fmt::Display for MountError {
         match self {
             MountError::NoMountpoint(path, Errno::ENOENT) => {
                 let path = path.display();
-                write!(
-                    f,
-                    "the mount point {path} does not exist: make it with mkdir -p {path}"
-                )
+                write!(f, "the mount point {path} does not exist: make it with mkdir -p {path}")
             }
             MountError::NoMountpoint(path, errno) => {
-                write!(
-                    f,
-                    "the mount point {} cannot be reached: {errno}",
-                    path.display()
-                )
+                write!(f, "the mount point {} cannot be reached: {errno}", path.display())
             }
             MountError::NotADirectory(path) => {
                 write!(f, "the mount point {} is not a directory", path.display())
@@ -179,10 +172,7 @@ pub fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf, MountError> {
 pub fn mount_fuse(mountpoint: &Path, how: &FuseMount) -> Result<OwnedFd, MountError> {
     let mountpoint = check_mountpoint(mountpoint)?;
     match mount_directly(&mountpoint, how) {
-        Err(MountError::Os {
-            errno: Errno::EPERM,
-            ..
-        }) => fusermount::mount(&mountpoint, how),
+        Err(MountError::Os { errno: Errno::EPERM, .. }) => fusermount::mount(&mountpoint, how),
         other => other,
     }
 }
@@ -196,19 +186,10 @@ fn mount_directly(mountpoint: &Path, how: &FuseMount) -> Result<OwnedFd, MountEr
     flags.set(MsFlags::MS_NODEV, !how.dev);
     flags.set(MsFlags::MS_NOEXEC, !how.exec);
     let data = data(device.as_raw_fd(), how);
-    match nix::mount::mount(
-        Some(how.source.as_os_str()),
-        mountpoint,
-        Some(KIND),
-        flags,
-        Some(data.as_str()),
-    ) {
+    match nix::mount::mount(Some(how.source.as_os_str()), mountpoint, Some(KIND), flags, Some(data.as_str())) {
         Ok(()) => Ok(device),
         Err(nix::errno::Errno::ENODEV) => Err(MountError::NoDevice(Errno::ENODEV)),
-        Err(errno) => Err(MountError::Os {
-            what: "mount",
-            errno: errno.into(),
-        }),
+        Err(errno) => Err(MountError::Os { what: "mount", errno: errno.into() }),
     }
 }
 
@@ -241,10 +222,7 @@ pub fn unmount(mountpoint: &Path, lazy: bool) -> Result<(), MountError> {
         Err(nix::errno::Errno::EPERM) => fusermount::unmount(&path, lazy),
         Err(nix::errno::Errno::EBUSY) => Err(MountError::Busy(path)),
         Err(nix::errno::Errno::EINVAL) => Err(MountError::NotMounted(path)),
-        Err(errno) => Err(MountError::Os {
-            what: "umount",
-            errno: errno.into(),
-        }),
+        Err(errno) => Err(MountError::Os { what: "umount", errno: errno.into() }),
     }
 }
 
@@ -255,26 +233,19 @@ pub fn is_mounted(mountpoint: &Path) -> bool {
 
 /// The path under which the mount table knows the tierfs at `mountpoint`.
 fn find(mountpoint: &Path) -> Result<PathBuf, MountError> {
-    let mounts = mountinfo::read().map_err(|errno| MountError::Os {
-        what: "reading /proc/self/mountinfo",
-        errno,
-    })?;
+    let mounts = mountinfo::read().map_err(|errno| MountError::Os { what: "reading /proc/self/mountinfo", errno })?;
     let is_ours = |path: &PathBuf| mountinfo::at(&mounts, path).is_some_and(|m| m.is_tierfs());
     // Links in the last component are followed only if nothing is mounted there, because looking
     // at a dead or hanging mount would fail or wait.
     let whole = || fs::canonicalize(mountpoint).ok();
-    let found = beside(mountpoint)
-        .filter(is_ours)
-        .or_else(|| whole().filter(is_ours));
+    let found = beside(mountpoint).filter(is_ours).or_else(|| whole().filter(is_ours));
     found.ok_or_else(|| MountError::NotMounted(mountpoint.to_path_buf()))
 }
 
 /// `path` with its parent made free of symbolic links and its last component left alone.
 fn beside(path: &Path) -> Option<PathBuf> {
     let name: &OsStr = path.file_name()?;
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = fs::canonicalize(parent.unwrap_or(Path::new("."))).ok()?;
     let mut joined = parent.into_os_string().into_vec();
     if joined != b"/" {
@@ -303,22 +274,12 @@ mod tests {
 
     #[test]
     fn the_kernel_is_told_what_was_asked() {
-        let plain = FuseMount {
-            default_permissions: false,
-            ..FuseMount::default()
-        };
+        let plain = FuseMount { default_permissions: false, ..FuseMount::default() };
         let (uid, gid) = (getuid(), getgid());
         let start = format!("fd=5,rootmode=40000,user_id={uid},group_id={gid}");
         assert_eq!(data_of(&plain), start);
-        let all = FuseMount {
-            allow_other: true,
-            max_read_bytes: Some(4096),
-            ..FuseMount::default()
-        };
-        assert_eq!(
-            data_of(&all),
-            start + ",default_permissions,allow_other,max_read=4096"
-        );
+        let all = FuseMount { allow_other: true, max_read_bytes: Some(4096), ..FuseMount::default() };
+        assert_eq!(data_of(&all), start + ",default_permissions,allow_other,max_read=4096");
     }
 
     #[test]
@@ -329,10 +290,7 @@ mod tests {
         assert_eq!(told, MountError::NoMountpoint(absent, Errno::ENOENT));
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
-        assert_eq!(
-            check_mountpoint(&file),
-            Err(MountError::NotADirectory(file))
-        );
+        assert_eq!(check_mountpoint(&file), Err(MountError::NotADirectory(file)));
         let path = dir.path().to_path_buf();
         assert_eq!(unmount(&path, false), Err(MountError::NotMounted(path)));
     }
@@ -341,11 +299,7 @@ mod tests {
     fn a_dead_mount_is_recognised_and_can_be_cleared() {
         let dir = Mounted(tempfile::tempdir().unwrap());
         let path = dir.0.path();
-        let how = FuseMount {
-            source: "a, b".into(),
-            read_only: true,
-            ..FuseMount::default()
-        };
+        let how = FuseMount { source: "a, b".into(), read_only: true, ..FuseMount::default() };
         let device = match mount_fuse(path, &how) {
             Ok(device) => device,
             Err(error @ (MountError::NoDevice(_) | MountError::NoFusermount)) => {
@@ -359,10 +313,7 @@ mod tests {
         let canonical = beside(path).unwrap();
         assert_eq!(mountinfo::at(&mounts, &canonical).unwrap().source, "a, b");
         drop(device);
-        assert_eq!(
-            check_mountpoint(path),
-            Err(MountError::Stale(path.to_path_buf()))
-        );
+        assert_eq!(check_mountpoint(path), Err(MountError::Stale(path.to_path_buf())));
         unmount(path, false).unwrap();
         assert!(!is_mounted(path));
     }

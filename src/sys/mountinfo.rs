@@ -46,10 +46,7 @@ pub fn at<'a>(mounts: &'a [Mount], point: &Path) -> Option<&'a Mount> {
 
 /// Reads the text of the file. Lines of a form that is not known are left out.
 pub fn parse(bytes: &[u8]) -> Vec<Mount> {
-    bytes
-        .split(|byte| *byte == b'\n')
-        .filter_map(parse_line)
-        .collect()
+    bytes.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
 }
 
 fn parse_line(line: &[u8]) -> Option<Mount> {
@@ -64,14 +61,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     words.find(|word| *word == b"-")?;
     let kind = unescape(words.next()?);
     let source = unescape(words.next()?);
-    Some(Mount {
-        id,
-        device,
-        root,
-        point,
-        kind,
-        source,
-    })
+    Some(Mount { id, device, root, point, kind, source })
 }
 
 fn number<T: std::str::FromStr>(word: &[u8]) -> Option<T> {
@@ -104,11 +94,7 @@ fn unescape(word: &[u8]) -> OsString {
 pub fn place(mounts: &[Mount], id: u64, path: &Path) -> Option<((u32, u32), PathBuf)> {
     let mount = mounts.iter().find(|mount| mount.id == id)?;
     let inside = path.strip_prefix(&mount.point).ok()?;
-    let path = if inside == OsStr::from_bytes(b"") {
-        mount.root.clone()
-    } else {
-        mount.root.join(inside)
-    };
+    let path = if inside == OsStr::from_bytes(b"") { mount.root.clone() } else { mount.root.join(inside) };
     Some((mount.device, path))
 }
 
@@ -130,14 +116,8 @@ a line that is something else\n";
         assert_eq!(mounts[0].point, Path::new("/"));
         assert_eq!(mounts[1].root, Path::new("/home/a b"));
         assert_eq!(mounts[1].point, Path::new("/srv/x\\y"));
-        assert_eq!(
-            mounts[2].point,
-            Path::new(OsStr::from_bytes(b"/srv/\xff\t"))
-        );
-        assert_eq!(
-            (mounts[2].device, mounts[2].source.as_os_str()),
-            ((0, 44), OsStr::new("docs#"))
-        );
+        assert_eq!(mounts[2].point, Path::new(OsStr::from_bytes(b"/srv/\xff\t")));
+        assert_eq!((mounts[2].device, mounts[2].source.as_os_str()), ((0, 44), OsStr::new("docs#")));
         assert!(mounts[2].is_tierfs());
     }
 

@@ -9,9 +9,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{
-    ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setsid,
-};
+use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setsid};
 
 use crate::types::errno::{Errno, Result};
 
@@ -48,9 +46,7 @@ pub fn background() -> Result<Forked> {
     match unsafe { fork() }? {
         ForkResult::Child => {
             drop(reader);
-            Ok(Forked::Child(Teller {
-                pipe: File::from(writer),
-            }))
+            Ok(Forked::Child(Teller { pipe: File::from(writer) }))
         }
         ForkResult::Parent { child } => {
             drop(writer);
@@ -61,18 +57,10 @@ pub fn background() -> Result<Forked> {
 
 fn listen(reader: OwnedFd, child: Pid) -> Told {
     let mut bytes = Vec::new();
-    let read = File::from(reader)
-        .take(LINE_LEN_MAX)
-        .read_to_end(&mut bytes);
+    let read = File::from(reader).take(LINE_LEN_MAX).read_to_end(&mut bytes);
     match (read, bytes.split_first()) {
-        (Ok(_), Some((code, line))) => Told {
-            code: *code,
-            line: String::from_utf8_lossy(line).into_owned(),
-        },
-        _ => Told {
-            code: 1,
-            line: format!("the background process {}", ending(child)),
-        },
+        (Ok(_), Some((code, line))) => Told { code: *code, line: String::from_utf8_lossy(line).into_owned() },
+        _ => Told { code: 1, line: format!("the background process {}", ending(child)) },
     }
 }
 
@@ -127,11 +115,7 @@ extern "C" fn note_stop(_signal: i32) {
 /// # Errors
 /// What `sigaction(2)` says.
 pub fn catch_stop() -> Result<()> {
-    let action = SigAction::new(
-        SigHandler::Handler(note_stop),
-        SaFlags::empty(),
-        SigSet::empty(),
-    );
+    let action = SigAction::new(SigHandler::Handler(note_stop), SaFlags::empty(), SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler only stores to an atomic, which is safe at any moment.
         unsafe { sigaction(signal, &action) }?;

@@ -51,7 +51,8 @@ fn time(raw: libc::statx_timestamp) -> Time {
 
 /// Attributes, ENOENT if absent.
 pub fn statx(fd: BorrowedFd<'_>, name: Option<&CStr>) -> Result<Statx> {
-    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT | if name.is_none() { libc::AT_EMPTY_PATH } else { 0 };
+    let flags =
+        libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT | if name.is_none() { libc::AT_EMPTY_PATH } else { 0 };
     let path = name.unwrap_or(c"");
     let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
     let mut raw = MaybeUninit::<libc::statx>::zeroed();
@@ -121,7 +122,12 @@ pub fn chown(fd: BorrowedFd<'_>, name: Option<&CStr>, uid: Option<u32>, gid: Opt
 }
 
 /// Changes access and modification time; `None` leaves one as it is.
-pub fn set_times(fd: BorrowedFd<'_>, name: Option<&CStr>, atime: Option<SetTime>, mtime: Option<SetTime>) -> Result<()> {
+pub fn set_times(
+    fd: BorrowedFd<'_>,
+    name: Option<&CStr>,
+    atime: Option<SetTime>,
+    mtime: Option<SetTime>,
+) -> Result<()> {
     let times = [timespec(atime), timespec(mtime)];
     let flags = libc::AT_SYMLINK_NOFOLLOW | if name.is_none() { libc::AT_EMPTY_PATH } else { 0 };
     // SAFETY: `fd` is open, the name ends with NUL, and `times` holds two timespecs.

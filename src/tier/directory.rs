@@ -46,7 +46,13 @@ impl DirectoryTier {
     ///
     /// # Errors
     /// What `statx(2)` says of the root.
-    pub fn new(root: &OwnedFd, path: PathBuf, seed: u64, stamps: bool, announce: Box<Announce>) -> Result<DirectoryTier> {
+    pub fn new(
+        root: &OwnedFd,
+        path: PathBuf,
+        seed: u64,
+        stamps: bool,
+        announce: Box<Announce>,
+    ) -> Result<DirectoryTier> {
         let root_dev = stat::statx(root.as_fd(), None)?.dev;
         let bodies = Arc::new(Bodies { seed, root_dev, others: RwLock::default() });
         // Reading needs the list right; holding the root as O_PATH pins it just as well.

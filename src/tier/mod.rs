@@ -10,8 +10,8 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use crate::types::caller::Caller;
 use crate::types::attr::{SetAttr, Space, Stat};
+use crate::types::caller::Caller;
 use crate::types::errno::Result;
 use crate::types::name::Name;
 

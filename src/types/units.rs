@@ -12,9 +12,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let (number, unit) = split_number(text);
     if number.is_empty() {
-        return Err(format!(
-            "`{text}` is not a size: write a number and a unit, such as 4GiB"
-        ));
+        return Err(format!("`{text}` is not a size: write a number and a unit, such as 4GiB"));
     }
     let shift = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 0,
@@ -29,9 +27,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
             return Err(says);
         }
         _ => {
-            return Err(format!(
-                "`{unit}` is not a unit of size: use KiB, MiB, GiB or TiB"
-            ));
+            return Err(format!("`{unit}` is not a unit of size: use KiB, MiB, GiB or TiB"));
         }
     };
     scale(number, shift).ok_or_else(|| format!("`{text}` is not a size tierfs can hold"))
@@ -41,11 +37,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 fn scale(number: &str, shift: u32) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let unit = 1u64 << shift;
-    let mut bytes = if whole.is_empty() {
-        0
-    } else {
-        whole.parse::<u64>().ok()?.checked_mul(unit)?
-    };
+    let mut bytes = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()?.checked_mul(unit)? };
     if !fraction.is_empty() {
         // Nine digits are exact to less than a byte in a GiB; more only repeat what was meant.
         let digits = fraction.get(..fraction.len().min(9))?;
@@ -103,9 +95,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let mut rest = text;
     while !rest.is_empty() {
         let (number, after) = split_number(rest);
-        let end = after
-            .find(|c: char| c.is_ascii_digit() || c == ' ')
-            .unwrap_or(after.len());
+        let end = after.find(|c: char| c.is_ascii_digit() || c == ' ').unwrap_or(after.len());
         let (unit, more) = after.split_at(end);
         match unit {
             "m" | "M" => {
@@ -113,20 +103,15 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
                 return Err(format!("`{number}{unit}` {says} {number}min or {number}mo"));
             }
             "" if !number.is_empty() => {
-                return Err(format!(
-                    "`{number}` has no unit: write {number}s for seconds"
-                ));
+                return Err(format!("`{number}` has no unit: write {number}s for seconds"));
             }
             "mo" => plain.push_str(&format!("{number}months ")),
             _ => plain.push_str(&format!("{number}{unit} ")),
         }
         rest = more.trim_start();
     }
-    humantime::parse_duration(plain.trim()).map_err(|_| {
-        format!(
-            "`{text}` is not a duration: write for example 500ms, 5s, 10min, 2h, 30d, 3mo or 1y"
-        )
-    })
+    humantime::parse_duration(plain.trim())
+        .map_err(|_| format!("`{text}` is not a duration: write for example 500ms, 5s, 10min, 2h, 30d, 3mo or 1y"))
 }
 
 /// A duration as [`parse_duration`] reads it.
@@ -144,9 +129,7 @@ pub fn show_duration(duration: Duration) -> String {
 }
 
 fn split_number(text: &str) -> (&str, &str) {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, rest) = text.split_at(end);
     (number, rest.trim_start())
 }
@@ -203,11 +186,7 @@ mod tests {
             ("1mo", 2_630_016),
             ("1y", 31_557_600),
         ] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_secs(secs)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(secs)), "{text}");
         }
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
     }

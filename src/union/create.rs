@@ -32,7 +32,14 @@ impl Union {
     ///
     /// # Errors
     /// EEXIST if a tier has the name and `exclusive` is asked for; ENOSPC; what a tier says.
-    pub fn create(&self, parent: Ino, name: &Name, how: &Create, by: &Caller, with: Option<&dyn Registrar>) -> Result<(Attr, Opened)> {
+    pub fn create(
+        &self,
+        parent: Ino,
+        name: &Name,
+        how: &Create,
+        by: &Caller,
+        with: Option<&dyn Registrar>,
+    ) -> Result<(Attr, Opened)> {
         let made = self.make(parent, name, |dir| dir.create(name, how.mode, how.access.how(), by));
         let (node, rank, file) = match made {
             Err(Errno::EEXIST) if !how.exclusive => return self.open_existing(parent, name, how, with),
@@ -48,7 +55,13 @@ impl Union {
         Ok((Attr { ttl, ..attr }, opened?))
     }
 
-    fn open_new(&self, ino: Ino, access: Access, file: Box<dyn crate::tier::File>, with: Option<&dyn Registrar>) -> Result<Opened> {
+    fn open_new(
+        &self,
+        ino: Ino,
+        access: Access,
+        file: Box<dyn crate::tier::File>,
+        with: Option<&dyn Registrar>,
+    ) -> Result<Opened> {
         let serving = self.inodes.opened(ino, access)?;
         let backing = match serving {
             Serving::Kernel(backing) => Some(backing),
@@ -62,7 +75,13 @@ impl Union {
         opened
     }
 
-    fn open_existing(&self, parent: Ino, name: &Name, how: &Create, with: Option<&dyn Registrar>) -> Result<(Attr, Opened)> {
+    fn open_existing(
+        &self,
+        parent: Ino,
+        name: &Name,
+        how: &Create,
+        with: Option<&dyn Registrar>,
+    ) -> Result<(Attr, Opened)> {
         let Found::Object(attr) = self.lookup(parent, name)? else { return Err(Errno::ENOENT) };
         let opened = match attr.stat.kind() {
             Kind::File => self.open(attr.ino, how.access, how.truncate, with),

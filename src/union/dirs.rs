@@ -91,8 +91,7 @@ struct Kept {
 
 impl Dirs {
     pub(super) fn new(roots: Vec<Option<Arc<dyn Dir>>>, most: usize) -> Result<Dirs> {
-        let copies: Vec<_> =
-            (0u8..).map(Rank).zip(roots).filter_map(|(rank, dir)| Some((rank, dir?))).collect();
+        let copies: Vec<_> = (0u8..).map(Rank).zip(roots).filter_map(|(rank, dir)| Some((rank, dir?))).collect();
         if copies.is_empty() {
             return Err(Errno::EIO);
         }

@@ -77,12 +77,8 @@ impl Union {
     pub(super) fn stamp(&self, rank: Rank, dir: &dyn Dir, identity: Identity) -> Result<()> {
         self.tier(rank)?.announce_stamps()?;
         let stat = dir.stat(None)?.ok_or(Errno::ESTALE)?;
-        let stamp = Stamp {
-            body: stat.body,
-            body_generation: stat.generation,
-            ino: identity.0,
-            generation: identity.1,
-        };
+        let stamp =
+            Stamp { body: stat.body, body_generation: stat.generation, ino: identity.0, generation: identity.1 };
         match dir.set_xattr(None, &self.stamp_key, stamp.write().as_bytes(), SetXattr::default()) {
             Err(Errno::EOPNOTSUPP) => Ok(()),
             other => other,

@@ -84,6 +84,7 @@ struct Rare {
 
 /// How to reach a file.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "lives on the stack of one request, where a name needs no memory")]
 pub(super) enum Place {
     /// By a name that must still lead to the body.
     Named(Spot),
@@ -357,9 +358,7 @@ impl Inodes {
 
     /// Drops the registration of an inode that has no handles. Returns whether it is gone.
     pub(super) fn unregister_idle(&self, ino: Ino) -> bool {
-        let taken = self.with(ino, |inode| {
-            if inode.handles > 0 { Err(()) } else { Ok(inode.backing.take()) }
-        });
+        let taken = self.with(ino, |inode| if inode.handles > 0 { Err(()) } else { Ok(inode.backing.take()) });
         // Whatever was taken closes here, after the lock.
         !matches!(taken, Ok(Err(())))
     }

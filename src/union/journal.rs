@@ -131,11 +131,12 @@ impl Union {
         let draft = Name::new(&[b"draft-", name.as_bytes()].concat())?;
         let file = dir.create(&draft, 0o600, Open::ReadWrite, &Caller::DAEMON)?;
         let text = record.to_text();
-        let written = file.write_at(text.as_bytes(), 0).and_then(|len| {
-            if len < text.len() { Err(Errno::ENOSPC) } else { file.fsync(false) }
-        });
-        let published =
-            written.and_then(|()| dir.rename(&draft, dir.as_ref(), &name, Rename::NoReplace)).and_then(|()| dir.fsync());
+        let written = file
+            .write_at(text.as_bytes(), 0)
+            .and_then(|len| if len < text.len() { Err(Errno::ENOSPC) } else { file.fsync(false) });
+        let published = written
+            .and_then(|()| dir.rename(&draft, dir.as_ref(), &name, Rename::NoReplace))
+            .and_then(|()| dir.fsync());
         if let Err(errno) = published {
             if let Err(left) = dir.unlink(&draft) {
                 tracing::debug!("a draft of a rename record stays behind: {left}");
@@ -204,7 +205,8 @@ impl Union {
             Act::Unlink(_) => from.unlink(from_name)?,
             Act::Rmdir(_) => from.rmdir(from_name)?,
             Act::Forth | Act::Back | Act::Exchange => {
-                let (to, to_name) = if step.act == Act::Back { (&old, &record.old_name) } else { (&new, &record.new_name) };
+                let (to, to_name) =
+                    if step.act == Act::Back { (&old, &record.old_name) } else { (&new, &record.new_name) };
                 let how = if step.act == Act::Exchange { Rename::Exchange } else { Rename::Replace };
                 // The clones of the target's ancestors are made before the first step.
                 let to = to.as_ref().ok_or(Errno::EIO)?;

@@ -157,7 +157,8 @@ impl Union {
         self.refuse_conflict(&from, old.name, &olds)?;
         self.refuse_conflict(&to, new.name, &news)?;
         let plan = plan(&olds, &news, how)?;
-        let inos = self.inos_before(&from, old, &olds, how).and_then(|o| Ok((o, self.inos_before(&to, new, &news, how)?)))?;
+        let inos =
+            self.inos_before(&from, old, &olds, how).and_then(|o| Ok((o, self.inos_before(&to, new, &news, how)?)))?;
         if let (Resolution::Dir(_), Resolution::Dir(dirs), Rename::Replace) = (&olds.visible, &news.visible, how) {
             for (rank, _) in dirs {
                 check_empty(to.copy(*rank)?.open_dir(new.name)?.as_ref())?;
@@ -241,7 +242,15 @@ impl Union {
         source.copy(rank)?.rename(from.name, target.copy(rank)?.as_ref(), to.name, how)
     }
 
-    fn note_renamed(&self, old: Place<'_>, new: Place<'_>, olds: &Copies, news: &Copies, inos: (Option<Ino>, Option<Ino>), how: Rename) {
+    fn note_renamed(
+        &self,
+        old: Place<'_>,
+        new: Place<'_>,
+        olds: &Copies,
+        news: &Copies,
+        inos: (Option<Ino>, Option<Ino>),
+        how: Rename,
+    ) {
         let rank_of = |copies: &Copies| match &copies.visible {
             Resolution::File(rank, _) => *rank,
             Resolution::Absent => Rank::PRIMARY,
@@ -323,7 +332,9 @@ mod tests {
 
     #[test]
     fn one_tier_needs_no_journal() {
-        for (old, new) in [(file(0, &[]), absent()), (file(0, &[]), file(0, &[])), (dir(&[1]), dir(&[1])), (dir(&[0]), absent())] {
+        for (old, new) in
+            [(file(0, &[]), absent()), (file(0, &[]), file(0, &[])), (dir(&[1]), dir(&[1])), (dir(&[0]), absent())]
+        {
             let planned = plan(&old, &new, Rename::Replace).unwrap();
             assert_eq!(planned.steps.len(), 1);
             assert!(!planned.journal);

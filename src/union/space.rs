@@ -42,9 +42,7 @@ fn is_low(space: &Space, min_free: MinFree) -> bool {
     let unit = u64::from(space.frsize.max(1));
     match min_free {
         MinFree::Bytes(bytes) => space.bavail.saturating_mul(unit) < bytes,
-        MinFree::Percent(percent) => {
-            u128::from(space.bavail) * 100 < u128::from(space.blocks) * u128::from(percent)
-        }
+        MinFree::Percent(percent) => u128::from(space.bavail) * 100 < u128::from(space.blocks) * u128::from(percent),
     }
 }
 
@@ -108,7 +106,17 @@ mod tests {
     use super::*;
 
     fn space(filesystem: u64, frsize: u32, blocks: u64) -> Space {
-        Space { filesystem, frsize, bsize: frsize, blocks, bfree: blocks / 2, bavail: blocks / 4, files: 10, ffree: 5, namelen: 255 }
+        Space {
+            filesystem,
+            frsize,
+            bsize: frsize,
+            blocks,
+            bfree: blocks / 2,
+            bavail: blocks / 4,
+            files: 10,
+            ffree: 5,
+            namelen: 255,
+        }
     }
 
     #[test]

@@ -21,6 +21,9 @@ const REALPATH: &CStr = c"user.tierfs.realpath";
 /// All copies, fastest first: rank, tab, path, each ended by NUL.
 const COPIES: &CStr = c"user.tierfs.copies";
 
+/// File capabilities (`capabilities(7)`).
+const CAPABILITY: &CStr = c"security.capability";
+
 /// The ACL that changes the mode (`acl(5)`).
 const ACCESS_ACL: &CStr = c"system.posix_acl_access";
 
@@ -41,6 +44,13 @@ impl Union {
         }
         if self.inodes.kind(ino)? == Kind::Dir {
             return self.fastest(ino)?.get_xattr(None, key);
+        }
+        // The kernel asks for this one before the first write to each file, to know whether it must
+        // strip it. The backing filesystem strips it in any case, so the name need not be proved.
+        if key == CAPABILITY
+            && let Place::Named(spot) = self.inodes.place(ino)?
+        {
+            return self.dir(spot.parent)?.copy(spot.rank)?.get_xattr(Some(&spot.name), key);
         }
         self.hold(ino)?.get_xattr(key)
     }
@@ -68,7 +78,15 @@ impl Union {
     ///
     /// # Errors
     /// EPERM for tierfs's own; EROFS; what a tier says.
-    pub fn setxattr(&self, ino: Ino, key: &CStr, value: &[u8], flags: i32, by: &Caller, groups: &dyn Fn() -> Vec<u32>) -> Result<()> {
+    pub fn setxattr(
+        &self,
+        ino: Ino,
+        key: &CStr,
+        value: &[u8],
+        flags: i32,
+        by: &Caller,
+        groups: &dyn Fn() -> Vec<u32>,
+    ) -> Result<()> {
         if is_private(key) {
             return Err(Errno::EPERM);
         }
@@ -130,9 +148,9 @@ impl Union {
         if key == REALPATH {
             return Ok(path.as_bytes().to_vec());
         }
-        let lines = copies.iter().flat_map(|(rank, path)| {
-            [rank.0.to_string().as_bytes(), b"\t", path.as_bytes(), b"\0"].concat()
-        });
+        let lines = copies
+            .iter()
+            .flat_map(|(rank, path)| [rank.0.to_string().as_bytes(), b"\t", path.as_bytes(), b"\0"].concat());
         Ok(lines.collect())
     }
 

@@ -62,9 +62,7 @@ impl Id {
     /// From 32 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Id> {
         let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        digits
-            .then(|| u128::from_str_radix(text, 16).ok().map(Id))
-            .flatten()
+        digits.then(|| u128::from_str_radix(text, 16).ok().map(Id)).flatten()
     }
 }
 
@@ -128,10 +126,7 @@ impl fmt::Display for Broken {
             Broken::NotAFile => f.write_str("is not a regular file in a directory .tierfs"),
             Broken::TooLong => write!(f, "is longer than {LEN_MAX} bytes: it is not a marker"),
             Broken::Newer(version) => {
-                write!(
-                    f,
-                    "has version {version}, from a newer tierfs than this one: upgrade"
-                )
+                write!(f, "has version {version}, from a newer tierfs than this one: upgrade")
             }
             Broken::Text(why) => write!(f, "is damaged: {why}"),
         }
@@ -141,13 +136,7 @@ impl fmt::Display for Broken {
 impl Marker {
     /// The text of the file.
     pub fn render(&self) -> String {
-        let Marker {
-            union,
-            tier,
-            rank,
-            tiers,
-            ..
-        } = self;
+        let Marker { union, tier, rank, tiers, .. } = self;
         let state = match self.state {
             State::New => "new",
             State::Member => "member",
@@ -176,8 +165,7 @@ impl Marker {
         let mut fields = Fields(Vec::new());
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let split = line.split_once(": ");
-            let (key, value) =
-                split.ok_or_else(|| Broken::Text(format!("{line:?} is no `key: value`")))?;
+            let (key, value) = split.ok_or_else(|| Broken::Text(format!("{line:?} is no `key: value`")))?;
             if fields.0.is_empty() {
                 version(key, value)?;
             }
@@ -204,9 +192,7 @@ impl Marker {
         }
         if usize::from(marker.tiers) > TIERS_MAX || marker.rank.0 >= marker.tiers {
             let (rank, tiers) = (marker.rank.0, marker.tiers);
-            return Err(Broken::Text(format!(
-                "rank {rank} of {tiers} tiers cannot be"
-            )));
+            return Err(Broken::Text(format!("rank {rank} of {tiers} tiers cannot be")));
         }
         Ok(marker)
     }
@@ -255,13 +241,7 @@ pub fn read(root: BorrowedFd<'_>) -> Result<Option<Marker>, Broken> {
 /// What the file system says. The old marker is then still there.
 pub fn write(root: BorrowedFd<'_>, marker: &Marker) -> Result<(), Errno> {
     let dir = durable::make_dir(root, DIR, DIR_MODE)?;
-    durable::replace(
-        dir.as_fd(),
-        FILE,
-        SCRATCH,
-        marker.render().as_bytes(),
-        FILE_MODE,
-    )
+    durable::replace(dir.as_fd(), FILE, SCRATCH, marker.render().as_bytes(), FILE_MODE)
 }
 
 /// Makes the tiers with these roots, fastest first, one union. `old` are their markers so far:
@@ -269,10 +249,7 @@ pub fn write(root: BorrowedFd<'_>, marker: &Marker) -> Result<(), Errno> {
 ///
 /// # Errors
 /// The rank that failed and what its file system says.
-pub fn adopt(
-    roots: &[BorrowedFd<'_>],
-    old: &[Option<Marker>],
-) -> Result<Vec<Marker>, (Rank, Errno)> {
+pub fn adopt(roots: &[BorrowedFd<'_>], old: &[Option<Marker>]) -> Result<Vec<Marker>, (Rank, Errno)> {
     let of_rank = |index: usize| Rank(u8::try_from(index).unwrap_or(u8::MAX));
     let at_start = |errno| (Rank::PRIMARY, errno);
     let known = old.iter().flatten().next().map(|marker| marker.union);
@@ -280,9 +257,7 @@ pub fn adopt(
     let mut markers = Vec::new();
     for index in 0..roots.len() {
         let old = old.get(index).copied().flatten();
-        let tier = old
-            .map_or_else(Id::random, |marker| Ok(marker.tier))
-            .map_err(at_start)?;
+        let tier = old.map_or_else(Id::random, |marker| Ok(marker.tier)).map_err(at_start)?;
         markers.push(Marker {
             union,
             tier,
@@ -310,13 +285,7 @@ pub fn adopt(
 pub fn announce_stamps(root: BorrowedFd<'_>) -> Result<(), Errno> {
     match read(root) {
         Ok(Some(marker)) if marker.stamps => Ok(()),
-        Ok(Some(marker)) => write(
-            root,
-            &Marker {
-                stamps: true,
-                ..marker
-            },
-        ),
+        Ok(Some(marker)) => write(root, &Marker { stamps: true, ..marker }),
         Err(Broken::Os(errno)) => Err(errno),
         Ok(None) | Err(_) => Err(Errno::EIO),
     }

@@ -11,24 +11,12 @@ use crate::types::ids::Ranks;
 
 fn marker(union: u128, rank: u8, tiers: u8) -> Marker {
     let tier = Id(union * 100 + u128::from(rank));
-    Marker {
-        union: Id(union),
-        tier,
-        rank: Rank(rank),
-        tiers,
-        state: State::Member,
-        stamps: false,
-    }
+    Marker { union: Id(union), tier, rank: Rank(rank), tiers, state: State::Member, stamps: false }
 }
 
 fn found(what: impl IntoIterator<Item = What>) -> Vec<Found> {
     let tiers = what.into_iter().enumerate();
-    tiers
-        .map(|(rank, what)| Found {
-            path: format!("/t{rank}").into(),
-            what,
-        })
-        .collect()
+    tiers.map(|(rank, what)| Found { path: format!("/t{rank}").into(), what }).collect()
 }
 
 fn is(marker: Marker) -> What {
@@ -36,10 +24,7 @@ fn is(marker: Marker) -> What {
 }
 
 fn fresh(marker: Marker) -> What {
-    What::Marker(Marker {
-        state: State::New,
-        ..marker
-    })
+    What::Marker(Marker { state: State::New, ..marker })
 }
 
 fn judged(what: impl IntoIterator<Item = What>) -> Verdict {
@@ -47,11 +32,7 @@ fn judged(what: impl IntoIterator<Item = What>) -> Verdict {
 }
 
 fn missing(ranks: &[u8]) -> Verdict {
-    Verdict::Missing(
-        ranks
-            .iter()
-            .fold(Ranks::NONE, |all, rank| all.with(Rank(*rank))),
-    )
+    Verdict::Missing(ranks.iter().fold(Ranks::NONE, |all, rank| all.with(Rank(*rank))))
 }
 
 #[test]
@@ -63,47 +44,28 @@ fn tiers_without_any_marker_are_fresh() {
 #[test]
 fn all_markers_in_order_are_good() {
     assert_eq!(judged([is(marker(1, 0, 1))]), Verdict::Good);
-    assert_eq!(
-        judged([is(marker(1, 0, 2)), is(marker(1, 1, 2))]),
-        Verdict::Good
-    );
+    assert_eq!(judged([is(marker(1, 0, 2)), is(marker(1, 1, 2))]), Verdict::Good);
 }
 
 #[test]
 fn a_missing_tier_is_never_an_empty_one() {
     assert_eq!(judged([is(marker(1, 0, 2)), What::NoMarker]), missing(&[1]));
     assert_eq!(judged([What::NoMarker, is(marker(1, 1, 2))]), missing(&[0]));
-    assert_eq!(
-        judged([is(marker(1, 0, 2)), What::NoRoot(Errno::ENOENT)]),
-        missing(&[1])
-    );
-    let three = [
-        What::NoMarker,
-        is(marker(1, 1, 3)),
-        What::NoRoot(Errno::EIO),
-    ];
+    assert_eq!(judged([is(marker(1, 0, 2)), What::NoRoot(Errno::ENOENT)]), missing(&[1]));
+    let three = [What::NoMarker, is(marker(1, 1, 3)), What::NoRoot(Errno::EIO)];
     assert_eq!(judged(three), missing(&[0, 2]));
 }
 
 #[test]
 fn a_root_that_is_gone_is_missing_even_without_markers() {
-    assert_eq!(
-        judged([What::NoMarker, What::NoRoot(Errno::ENOENT)]),
-        missing(&[1])
-    );
-    assert_eq!(
-        judged([What::NoRoot(Errno::ENOENT), What::NoRoot(Errno::EIO)]),
-        missing(&[0, 1])
-    );
+    assert_eq!(judged([What::NoMarker, What::NoRoot(Errno::ENOENT)]), missing(&[1]));
+    assert_eq!(judged([What::NoRoot(Errno::ENOENT), What::NoRoot(Errno::EIO)]), missing(&[0, 1]));
 }
 
 #[test]
 fn an_id_in_the_configuration_demands_its_marker() {
     let ids = [Some(Id(100)), Some(Id(101))];
-    assert_eq!(
-        verify(&found([What::NoMarker, What::NoMarker]), &ids),
-        missing(&[0, 1])
-    );
+    assert_eq!(verify(&found([What::NoMarker, What::NoMarker]), &ids), missing(&[0, 1]));
     let tiers = [is(marker(1, 0, 2)), is(marker(1, 1, 2))];
     assert_eq!(verify(&found(tiers.clone()), &ids), Verdict::Good);
     let wrong = verify(&found(tiers), &[None, Some(Id(7))]);
@@ -112,18 +74,9 @@ fn an_id_in_the_configuration_demands_its_marker() {
 
 #[test]
 fn a_crash_while_the_union_is_made_is_not_a_missing_tier() {
-    assert_eq!(
-        judged([fresh(marker(1, 0, 2)), What::NoMarker]),
-        Verdict::Fresh
-    );
-    assert_eq!(
-        judged([fresh(marker(1, 0, 2)), fresh(marker(1, 1, 2))]),
-        Verdict::Fresh
-    );
-    assert_eq!(
-        judged([is(marker(1, 0, 2)), fresh(marker(1, 1, 2))]),
-        Verdict::Good
-    );
+    assert_eq!(judged([fresh(marker(1, 0, 2)), What::NoMarker]), Verdict::Fresh);
+    assert_eq!(judged([fresh(marker(1, 0, 2)), fresh(marker(1, 1, 2))]), Verdict::Fresh);
+    assert_eq!(judged([is(marker(1, 0, 2)), fresh(marker(1, 1, 2))]), Verdict::Good);
 }
 
 #[test]
@@ -132,23 +85,11 @@ fn tiers_of_another_union_are_refused_with_the_reason() {
     let damaged = What::Broken(Broken::Text("it is empty".into()));
     for (tiers, says) in [
         ([is(marker(1, 0, 2)), is(marker(2, 1, 2))], "another union"),
-        (
-            [is(marker(1, 1, 2)), is(marker(1, 0, 2))],
-            "is the secondary tier of its union",
-        ),
+        ([is(marker(1, 1, 2)), is(marker(1, 0, 2))], "is the secondary tier of its union"),
         ([is(marker(1, 0, 2)), is(marker(1, 0, 2))], "same marker"),
-        (
-            [is(marker(1, 0, 3)), is(marker(1, 1, 3))],
-            "a union of 3 tiers, but 2 are named",
-        ),
-        (
-            [is(marker(1, 0, 2)), newer],
-            "/t1/.tierfs/marker has version 9",
-        ),
-        (
-            [damaged, What::NoMarker],
-            "/t0/.tierfs/marker is damaged: it is empty",
-        ),
+        ([is(marker(1, 0, 3)), is(marker(1, 1, 3))], "a union of 3 tiers, but 2 are named"),
+        ([is(marker(1, 0, 2)), newer], "/t1/.tierfs/marker has version 9"),
+        ([damaged, What::NoMarker], "/t0/.tierfs/marker is damaged: it is empty"),
     ] {
         match judged(tiers) {
             Verdict::Foreign(why) => assert!(why.contains(says), "{why}"),
@@ -168,22 +109,10 @@ fn every_way_a_marker_breaks_is_told() {
         (good.replace("stamps: false\n", ""), "`stamps` is not there"),
         (good.replace("rank: 0", "rank: 2"), "rank 2 of 2"),
         (good.replace("tiers: 2", "tiers: 9"), "of 9 tiers"),
-        (
-            good.replace("rank: 0", "rank: -1"),
-            "`rank: -1` is not possible",
-        ),
-        (
-            good.replace("rank: 0", "rank: 0\nrank: 1"),
-            "`rank` is there twice",
-        ),
-        (
-            good.replace("rank: 0", "rank: 0\ncolour: red"),
-            "`colour` is not known",
-        ),
-        (
-            good.replace("version: 1", "version: one"),
-            "begin with a version",
-        ),
+        (good.replace("rank: 0", "rank: -1"), "`rank: -1` is not possible"),
+        (good.replace("rank: 0", "rank: 0\nrank: 1"), "`rank` is there twice"),
+        (good.replace("rank: 0", "rank: 0\ncolour: red"), "`colour` is not known"),
+        (good.replace("version: 1", "version: one"), "begin with a version"),
         (good.replace("version: 1\n", ""), "begin with a version"),
         (good.replace("version: 1", "version: 2"), "newer tierfs"),
         (good.replace("union: 0", "union: x"), "not possible"),
@@ -220,21 +149,11 @@ fn adopted_tiers_are_good_and_stay_so() {
     let roots = [a.1.as_fd(), b.1.as_fd()];
     assert_eq!(read(roots[0]), Ok(None));
     let markers = adopt(&roots, &[None, None]).unwrap();
-    let seen: Vec<Found> = [&a, &b]
-        .map(|r| Found::look(r.0.path(), Ok(r.1.as_fd())))
-        .into();
+    let seen: Vec<Found> = [&a, &b].map(|r| Found::look(r.0.path(), Ok(r.1.as_fd()))).into();
     assert_eq!(verify(&seen, &[Some(markers[0].tier), None]), Verdict::Good);
     let again = adopt(&roots, &[Some(markers[0]), Some(markers[1])]).unwrap();
     assert_eq!(again, markers);
-    let mode = |path: &str| {
-        a.0.path()
-            .join(path)
-            .metadata()
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o7777
-    };
+    let mode = |path: &str| a.0.path().join(path).metadata().unwrap().permissions().mode() & 0o7777;
     assert_eq!((mode(".tierfs"), mode(".tierfs/marker")), (0o700, 0o644));
 }
 
@@ -243,10 +162,7 @@ fn a_tier_is_added_at_the_slow_end() {
     let (a, b) = (root(), root());
     let one = adopt(&[a.1.as_fd()], &[None]).unwrap();
     let two = adopt(&[a.1.as_fd(), b.1.as_fd()], &[Some(one[0]), None]).unwrap();
-    assert_eq!(
-        (two[0].tier, two[0].tiers, two[1].tiers),
-        (one[0].tier, 2, 2)
-    );
+    assert_eq!((two[0].tier, two[0].tiers, two[1].tiers), (one[0].tier, 2, 2));
     assert_eq!(two[1].union, one[0].union);
     assert_eq!(read(b.1.as_fd()), Ok(Some(two[1])));
 }

@@ -38,10 +38,7 @@ impl Found {
             Ok(Ok(Some(marker))) => What::Marker(marker),
             Ok(Err(broken)) => What::Broken(broken),
         };
-        Found {
-            path: path.to_path_buf(),
-            what,
-        }
+        Found { path: path.to_path_buf(), what }
     }
 
     /// The marker, if there is a usable one.
@@ -104,11 +101,7 @@ pub fn verify(found: &[Found], expected: &[Option<Id>]) -> Verdict {
         }
     }
     if was_made {
-        if absent.is_empty() {
-            Verdict::Good
-        } else {
-            Verdict::Missing(absent)
-        }
+        if absent.is_empty() { Verdict::Good } else { Verdict::Missing(absent) }
     } else if gone {
         let gone = (0..).map(Rank).zip(found);
         let gone = gone.filter(|(_, tier)| matches!(tier.what, What::NoRoot(_)));
@@ -141,12 +134,7 @@ fn foreign(found: &[Found], expected: &[Option<Id>]) -> Option<String> {
                 ));
             }
         }
-        if let Some(id) = expected
-            .get(index)
-            .copied()
-            .flatten()
-            .filter(|id| *id != marker.tier)
-        {
+        if let Some(id) = expected.get(index).copied().flatten().filter(|id| *id != marker.tier) {
             return Some(format!(
                 "{path} is tier {}, but the configuration says {id}: the wrong disk is mounted there",
                 marker.tier
@@ -157,11 +145,7 @@ fn foreign(found: &[Found], expected: &[Option<Id>]) -> Option<String> {
                 "{path} belongs to a union of {} tiers, but {} named: name them all; to add one \
                  at the slow end, run `tierfs init` with all of them",
                 marker.tiers,
-                if found.len() == 1 {
-                    "1 is".into()
-                } else {
-                    format!("{} are", found.len())
-                }
+                if found.len() == 1 { "1 is".into() } else { format!("{} are", found.len()) }
             ));
         }
         if marker.rank.index() != index {
