@@ -130,7 +130,14 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match guard(|| self.union().lookup(convert::ino(parent), &named(name)?)) {
+        let parent = convert::ino(parent);
+        let result = guard(|| match name.as_bytes() {
+            // The kernel resolves file handles so (`Documentation/filesystems/nfs/exporting.rst`).
+            b"." => self.union().lookup_known(parent),
+            b".." => self.union().lookup_parent(parent),
+            _ => self.union().lookup(parent, &named(name)?),
+        });
+        match result {
             Ok(Found::Object(attr)) => self.entry(reply, Ok(attr)),
             // Number 0 lets the kernel remember that the name is absent.
             Ok(Found::Absent(ttl)) => reply.entry(&ttl, &convert::bare_attr(Ino(0), Kind::File), Generation(0)),

@@ -228,6 +228,11 @@ impl Inodes {
         })?
     }
 
+    /// The last known name, whether or not the file is also held. ESTALE if it has none.
+    pub(super) fn named(&self, ino: Ino) -> Result<Spot> {
+        self.with(ino, |inode| if inode.unnamed { Err(Errno::ESTALE) } else { inode.spot() })?
+    }
+
     /// The last known name proved wrong: takes the next alias. ESTALE if there is none.
     pub(super) fn next_place(&self, ino: Ino, wrong: &Spot) -> Result<Spot> {
         self.with(ino, |inode| {
@@ -341,11 +346,10 @@ impl Inodes {
             }
             if inode.lookups == 0 {
                 (shard.remove(&ino.0), None, None)
-            } else if inode.unnamed {
-                let orphan = inode.rare.as_mut().and_then(|r| r.orphan.take());
-                (None, inode.backing.take(), orphan)
             } else {
-                return;
+                let orphan = inode.rare.as_mut().and_then(|r| r.orphan.take());
+                let backing = if inode.unnamed { inode.backing.take() } else { None };
+                (None, backing, orphan)
             }
         };
         drop(dropped);
@@ -424,10 +428,9 @@ impl Inode {
             self.rare = None;
         }
         let changed = self.ranks != seen.ranks;
+        // The lookup may have looked just before the name went: an orphan stays one until the last
+        // close, and reaches the file in either case.
         self.unnamed = false;
-        if let Some(rare) = &mut self.rare {
-            rare.orphan = None;
-        }
         self.body = seen.body;
         self.generation = seen.generation;
         self.kind = seen.kind;

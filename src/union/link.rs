@@ -1,6 +1,5 @@
 //! Hard links.
 
-use super::inodes::Place;
 use super::place::check_public;
 use super::resolve::Resolution;
 use super::{Attr, Union};
@@ -18,7 +17,7 @@ impl Union {
         self.may_change_names()?;
         check_public(parent, name)?;
         let file = self.hold(ino)?;
-        let Place::Named(spot) = self.inodes.place(ino)? else { return Err(Errno::ENOENT) };
+        let spot = self.inodes.named(ino).map_err(|_| Errno::ENOENT)?;
         let node = self.ensure(parent, spot.rank)?;
         self.check_absent(&node, name, None)?;
         let dir = node.copy(spot.rank)?;

@@ -29,6 +29,33 @@ impl Union {
         }
     }
 
+    /// Looks a known inode up by its number, as `open_by_handle_at(2)` asks for it, and counts the
+    /// lookup.
+    ///
+    /// # Errors
+    /// ESTALE if the kernel has forgotten it; as [`Union::lookup`].
+    pub fn lookup_known(&self, ino: Ino) -> Result<Found> {
+        if ino == Ino::ROOT {
+            return Err(Errno::ESTALE);
+        }
+        let spot = self.inodes.named(ino)?;
+        match self.lookup(spot.parent, &spot.name)? {
+            Found::Object(attr) if attr.ino != ino => {
+                self.forget(attr.ino, 1);
+                Err(Errno::ESTALE)
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// The directory above one, for the same purpose.
+    ///
+    /// # Errors
+    /// As [`Union::lookup_known`].
+    pub fn lookup_parent(&self, ino: Ino) -> Result<Found> {
+        self.lookup_known(self.inodes.named(ino)?.parent)
+    }
+
     /// Counts a lookup of what was found under `name`.
     pub(super) fn enter(&self, node: &Node, name: &Name, found: &Resolution) -> Result<Attr> {
         let (rank, ranks, stat, body) = match found {

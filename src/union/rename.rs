@@ -157,8 +157,8 @@ impl Union {
         self.refuse_conflict(&from, old.name, &olds)?;
         self.refuse_conflict(&to, new.name, &news)?;
         let plan = plan(&olds, &news, how)?;
-        let inos =
-            self.inos_before(&from, old, &olds, how).and_then(|o| Ok((o, self.inos_before(&to, new, &news, how)?)))?;
+        let lost = how == Rename::Replace;
+        let inos = (self.ino_of(&from, old, &olds, false)?, self.ino_of(&to, new, &news, lost)?);
         if let (Resolution::Dir(_), Resolution::Dir(dirs), Rename::Replace) = (&olds.visible, &news.visible, how) {
             for (rank, _) in dirs {
                 check_empty(to.copy(*rank)?.open_dir(new.name)?.as_ref())?;
@@ -184,14 +184,15 @@ impl Union {
         Ok(())
     }
 
-    fn inos_before(&self, node: &Node, place: Place<'_>, copies: &Copies, how: Rename) -> Result<Option<Ino>> {
+    /// The number behind a name; if the name is to be `lost`, its open file is kept reachable.
+    fn ino_of(&self, node: &Node, place: Place<'_>, copies: &Copies, lost: bool) -> Result<Option<Ino>> {
         match &copies.visible {
             Resolution::Absent => Ok(None),
             Resolution::File(rank, stat) => {
-                let ino = if how == Rename::Exchange {
-                    self.identify(*rank, node.copy(*rank)?.as_ref(), Some(place.name), stat)?.0
-                } else {
+                let ino = if lost {
                     self.before_loss(node, place.name, *rank, stat)?
+                } else {
+                    self.identify(*rank, node.copy(*rank)?.as_ref(), Some(place.name), stat)?.0
                 };
                 Ok(Some(ino))
             }

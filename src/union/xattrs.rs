@@ -162,15 +162,8 @@ impl Union {
         if ino == Ino::ROOT {
             return self.dirs.root().copies().map(|(rank, _)| Ok((rank, self.real_path(rank, &[])?))).collect();
         }
-        let (parent, name) = match self.inodes.kind(ino)? {
-            Kind::Dir => self.inodes.dir(ino).map(|(spot, _)| (spot.parent, spot.name))?,
-            Kind::File | Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {
-                match self.inodes.place(ino)? {
-                    Place::Named(spot) => (spot.parent, spot.name),
-                    Place::Orphan(_) => return Err(Errno::ESTALE),
-                }
-            }
-        };
+        let spot = self.inodes.named(ino)?;
+        let (parent, name) = (spot.parent, spot.name);
         let node = self.dir(parent)?;
         let mut path = self.path_of(parent)?;
         path.push(name.clone());
