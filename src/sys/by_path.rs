@@ -13,5 +13,9 @@ use crate::types::errno::Result;
 /// # Errors
 /// What `open(2)` with O_PATH says.
 pub fn hold(path: &Path) -> Result<OwnedFd> {
-    Ok(open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?)
+    Ok(open(
+        path,
+        OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?)
 }

@@ -45,15 +45,16 @@ impl fmt::Display for Overlap {
 
 impl std::error::Error for Overlap {}
 
-/// Checks every tier against every other and against the mount point. A directory that cannot be
+/// Checks every tier against every other and against the mount point, if one is
+/// known. A directory that cannot be
 /// opened is left out: there is nothing yet that it could overlap with.
 ///
 /// # Errors
 /// The first two that overlap.
-pub fn check(tiers: &[&Path], mountpoint: &Path) -> Result<(), Overlap> {
+pub fn check(tiers: &[&Path], mountpoint: Option<&Path>) -> Result<(), Overlap> {
     let mounts = mountinfo::read().unwrap_or_default();
     let named = tiers.iter().map(|path| ("the tier", *path));
-    let named = named.chain([("the mount point", mountpoint)]);
+    let named = named.chain(mountpoint.map(|path| ("the mount point", path)));
     let spots: Vec<Spot> = named
         .filter_map(|(what, path)| Spot::look(what, path, &mounts))
         .collect();
@@ -161,7 +162,7 @@ mod tests {
         fn told(&self, tiers: &[&str], mountpoint: &str) -> String {
             let tiers: Vec<PathBuf> = tiers.iter().map(|name| self.0.path().join(name)).collect();
             let tiers: Vec<&Path> = tiers.iter().map(PathBuf::as_path).collect();
-            let told = check(&tiers, &self.0.path().join(mountpoint)).err();
+            let told = check(&tiers, Some(&self.0.path().join(mountpoint))).err();
             let told = told.map(|overlap| overlap.to_string()).unwrap_or_default();
             told.replace(&format!("{}/", self.0.path().display()), "")
         }
