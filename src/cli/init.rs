@@ -36,11 +36,7 @@ Exit codes:
 )]
 pub struct Init {
     /// The tiers, fastest first: PRIMARY:SECONDARY[:...]; write \: for a colon in a path
-    #[arg(
-        value_name = "SPEC",
-        required_unless_present = "config",
-        conflicts_with = "config"
-    )]
+    #[arg(value_name = "SPEC", required_unless_present = "config", conflicts_with = "config")]
     spec: Option<OsString>,
     /// Take the tiers from a configuration file
     #[arg(long, value_name = "FILE")]
@@ -66,26 +62,20 @@ impl Init {
     /// Why they cannot be one union.
     pub fn run(self) -> Outcome {
         let mut draft = self.draft()?;
-        if let Some(file) = self
-            .write_config
-            .as_deref()
-            .filter(|file| fs::symlink_metadata(file).is_ok())
-        {
+        if let Some(file) = self.write_config.as_deref().filter(|file| fs::symlink_metadata(file).is_ok()) {
             let line = format!("{} is there already: name a new file", file.display());
             return Err(Failure::error(line));
         }
         let paths: Vec<&Path> = draft.tiers.iter().map(|tier| tier.path.as_path()).collect();
         let roots = open(&paths)?;
-        overlap::check(&paths, draft.mountpoint.as_deref()).map_err(Failure::error)?;
-        let found: Vec<Found> = paths
-            .iter()
-            .zip(&roots)
-            .map(|(path, root)| Found::look(path, Ok(root.as_fd())))
-            .collect();
-        let expected = draft
-            .tiers
-            .iter()
-            .map(|tier| tier.id.as_deref().and_then(Id::parse));
+        match draft.mountpoint.as_deref() {
+            Some(mountpoint) => overlap::check(&paths, mountpoint),
+            None => overlap::check_tiers(&paths),
+        }
+        .map_err(Failure::error)?;
+        let found: Vec<Found> =
+            paths.iter().zip(&roots).map(|(path, root)| Found::look(path, Ok(root.as_fd()))).collect();
+        let expected = draft.tiers.iter().map(|tier| tier.id.as_deref().and_then(Id::parse));
         refuse(&found, &expected.collect::<Vec<_>>())?;
         report(&paths);
         if self.dry_run {
@@ -93,12 +83,7 @@ impl Init {
         }
         let markers = adopt(&paths, &roots, &found)?;
         for (tier, marker) in draft.tiers.iter_mut().zip(&markers) {
-            eprintln!(
-                "{}: tier {} is {}",
-                marker.rank,
-                marker.tier,
-                tier.path.display()
-            );
+            eprintln!("{}: tier {} is {}", marker.rank, marker.tier, tier.path.display());
             tier.id = Some(marker.tier.to_string());
         }
         self.write(&draft)?;
@@ -112,11 +97,7 @@ impl Init {
                 let mut draft = Draft::default();
                 for path in spec::parse(given.as_deref().unwrap_or_default())? {
                     let path = absolute(&path)?;
-                    draft.tiers.push(TierConfig {
-                        path,
-                        id: None,
-                        min_free: MinFree::Bytes(0),
-                    });
+                    draft.tiers.push(TierConfig { path, id: None, min_free: MinFree::Bytes(0) });
                 }
                 draft
             }
@@ -125,13 +106,8 @@ impl Init {
             draft.mountpoint = Some(absolute(mountpoint)?);
         }
         // The rules for a mount hold, but for the mount point, which may come later.
-        let whole = Draft {
-            mountpoint: draft
-                .mountpoint
-                .clone()
-                .or_else(|| Some(PathBuf::from("/"))),
-            ..draft.clone()
-        };
+        let whole =
+            Draft { mountpoint: draft.mountpoint.clone().or_else(|| Some(PathBuf::from("/"))), ..draft.clone() };
         check::finish(whole)?;
         Ok(draft)
     }
@@ -140,21 +116,10 @@ impl Init {
         if self.config.is_some() && self.write_config.is_none() {
             return Ok(());
         }
-        let place = draft
-            .mountpoint
-            .as_deref()
-            .or(draft.tiers.first().map(|tier| tier.path.as_path()));
-        let name = place
-            .and_then(Path::file_name)
-            .map(|name| name.display().to_string());
-        let name = self
-            .name
-            .clone()
-            .or(draft.name.clone())
-            .or(name)
-            .unwrap_or("tierfs".into());
-        let text = template::render(&name, draft.mountpoint.as_deref(), &draft.tiers)
-            .map_err(Failure::error)?;
+        let place = draft.mountpoint.as_deref().or(draft.tiers.first().map(|tier| tier.path.as_path()));
+        let name = place.and_then(Path::file_name).map(|name| name.display().to_string());
+        let name = self.name.clone().or(draft.name.clone()).or(name).unwrap_or("tierfs".into());
+        let text = template::render(&name, draft.mountpoint.as_deref(), &draft.tiers).map_err(Failure::error)?;
         let Some(path) = &self.write_config else {
             return print(&text);
         };
@@ -162,8 +127,7 @@ impl Init {
             file.write_all(text.as_bytes())?;
             file.sync_all()
         });
-        written
-            .map_err(|error| Failure::error(format!("{}: {}", path.display(), Errno::of(&error))))
+        written.map_err(|error| Failure::error(format!("{}: {}", path.display(), Errno::of(&error))))
     }
 }
 
@@ -218,9 +182,7 @@ fn adopt(paths: &[&Path], roots: &[OwnedFd], found: &[Found]) -> Result<Vec<Mark
     let fds: Vec<BorrowedFd<'_>> = roots.iter().map(AsFd::as_fd).collect();
     let old: Vec<Option<Marker>> = found.iter().map(Found::marker).collect();
     marker::adopt(&fds, &old).map_err(|(rank, errno)| {
-        let path = paths
-            .get(rank.index())
-            .map(|path| path.display().to_string());
+        let path = paths.get(rank.index()).map(|path| path.display().to_string());
         let path = path.unwrap_or_default();
         Failure::error(format!("{path}/.tierfs/marker cannot be written: {errno}"))
     })

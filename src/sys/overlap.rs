@@ -30,11 +30,7 @@ enum Relation {
 
 impl fmt::Display for Overlap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Overlap {
-            inner,
-            outer,
-            relation,
-        } = self;
+        let Overlap { inner, outer, relation } = self;
         match relation {
             Relation::Same => write!(f, "{inner} and {outer} are the same directory"),
             Relation::Inside => write!(f, "{inner} lies inside {outer}"),
@@ -45,19 +41,28 @@ impl fmt::Display for Overlap {
 
 impl std::error::Error for Overlap {}
 
-/// Checks every tier against every other and against the mount point, if one is
-/// known. A directory that cannot be
+/// Checks every tier against every other and against the mount point. A directory that cannot be
 /// opened is left out: there is nothing yet that it could overlap with.
 ///
 /// # Errors
 /// The first two that overlap.
-pub fn check(tiers: &[&Path], mountpoint: Option<&Path>) -> Result<(), Overlap> {
+pub fn check(tiers: &[&Path], mountpoint: &Path) -> Result<(), Overlap> {
+    check_all(tiers, Some(mountpoint))
+}
+
+/// Checks every tier against every other, where the mount point is not known yet.
+///
+/// # Errors
+/// The first two that overlap.
+pub fn check_tiers(tiers: &[&Path]) -> Result<(), Overlap> {
+    check_all(tiers, None)
+}
+
+fn check_all(tiers: &[&Path], mountpoint: Option<&Path>) -> Result<(), Overlap> {
     let mounts = mountinfo::read().unwrap_or_default();
     let named = tiers.iter().map(|path| ("the tier", *path));
     let named = named.chain(mountpoint.map(|path| ("the mount point", path)));
-    let spots: Vec<Spot> = named
-        .filter_map(|(what, path)| Spot::look(what, path, &mounts))
-        .collect();
+    let spots: Vec<Spot> = named.filter_map(|(what, path)| Spot::look(what, path, &mounts)).collect();
     for (index, spot) in spots.iter().enumerate() {
         for other in &spots[..index] {
             if let Some(overlap) = other.overlap(spot) {
@@ -90,21 +95,12 @@ impl Spot {
         } else {
             format!("{what} {} (which is {})", given.display(), path.display())
         };
-        Some(Spot {
-            label,
-            path,
-            upward,
-            place,
-        })
+        Some(Spot { label, path, upward, place })
     }
 
     fn overlap(&self, other: &Spot) -> Option<Overlap> {
         let told = |inner: &Spot, outer: &Spot, relation| {
-            Some(Overlap {
-                inner: inner.label.clone(),
-                outer: outer.label.clone(),
-                relation,
-            })
+            Some(Overlap { inner: inner.label.clone(), outer: outer.label.clone(), relation })
         };
         match (self.is_within(other), other.is_within(self)) {
             (true, true) => told(self, other, Relation::Same),
@@ -116,14 +112,9 @@ impl Spot {
 
     fn is_within(&self, outer: &Spot) -> bool {
         let by_path = self.path.starts_with(&outer.path);
-        let by_identity = outer
-            .upward
-            .first()
-            .is_some_and(|top| self.upward.contains(top));
+        let by_identity = outer.upward.first().is_some_and(|top| self.upward.contains(top));
         let by_place = match (&self.place, &outer.place) {
-            (Some((device, path)), Some((same, above))) => {
-                device == same && path.starts_with(above)
-            }
+            (Some((device, path)), Some((same, above))) => device == same && path.starts_with(above),
             _ => false,
         };
         by_path || by_identity || by_place
@@ -134,11 +125,7 @@ impl Spot {
 fn mount_id(path: &Path) -> Option<u64> {
     let file = by_path::hold(path).ok()?;
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
-    info.lines()
-        .find_map(|line| line.strip_prefix("mnt_id:"))?
-        .trim()
-        .parse()
-        .ok()
+    info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -162,7 +149,7 @@ mod tests {
         fn told(&self, tiers: &[&str], mountpoint: &str) -> String {
             let tiers: Vec<PathBuf> = tiers.iter().map(|name| self.0.path().join(name)).collect();
             let tiers: Vec<&Path> = tiers.iter().map(PathBuf::as_path).collect();
-            let told = check(&tiers, Some(&self.0.path().join(mountpoint))).err();
+            let told = check(&tiers, &self.0.path().join(mountpoint)).err();
             let told = told.map(|overlap| overlap.to_string()).unwrap_or_default();
             told.replace(&format!("{}/", self.0.path().display()), "")
         }
@@ -182,36 +169,12 @@ mod tests {
         let tree = Tree::new();
         let rest = ": tiers and mount point must be apart";
         for (tiers, mountpoint, says) in [
-            (
-                &["a", "a"][..],
-                "m",
-                "the tier a and the tier a are the same directory",
-            ),
-            (
-                &["a", "a/sub"],
-                "m",
-                "the tier a/sub lies inside the tier a",
-            ),
-            (
-                &["a", "b"],
-                "a/sub/deep",
-                "the mount point a/sub/deep lies inside the tier a",
-            ),
-            (
-                &["a/sub", "b"],
-                "a",
-                "the tier a/sub lies inside the mount point a",
-            ),
-            (
-                &["a", "b"],
-                "b",
-                "the tier b and the mount point b are the same directory",
-            ),
-            (
-                &["a", "link"],
-                "m",
-                "the tier link (which is a/sub) lies inside the tier a",
-            ),
+            (&["a", "a"][..], "m", "the tier a and the tier a are the same directory"),
+            (&["a", "a/sub"], "m", "the tier a/sub lies inside the tier a"),
+            (&["a", "b"], "a/sub/deep", "the mount point a/sub/deep lies inside the tier a"),
+            (&["a/sub", "b"], "a", "the tier a/sub lies inside the mount point a"),
+            (&["a", "b"], "b", "the tier b and the mount point b are the same directory"),
+            (&["a", "link"], "m", "the tier link (which is a/sub) lies inside the tier a"),
             (
                 &["link", "b"],
                 "a/sub",
@@ -228,13 +191,7 @@ mod tests {
         let bound = tree.0.path().join("bound");
         let bind = |from: &str| {
             let from = tree.0.path().join(from);
-            mount(
-                Some(&from),
-                &bound,
-                None::<&str>,
-                MsFlags::MS_BIND,
-                None::<&str>,
-            )
+            mount(Some(&from), &bound, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         };
         if let Err(error) = bind("a/sub") {
             eprintln!("skipped: bind mounts need root: {error}");
@@ -244,14 +201,8 @@ mod tests {
         let same = tree.told(&["a/sub", "b"], "bound");
         let below = tree.told(&["a", "b"], "bound/deep");
         umount2(&bound, MntFlags::MNT_DETACH).unwrap();
-        assert!(
-            inside.starts_with("the tier bound lies inside the tier a:"),
-            "{inside}"
-        );
+        assert!(inside.starts_with("the tier bound lies inside the tier a:"), "{inside}");
         assert!(same.contains("are the same directory"), "{same}");
-        assert!(
-            below.starts_with("the mount point bound/deep lies inside the tier a:"),
-            "{below}"
-        );
+        assert!(below.starts_with("the mount point bound/deep lies inside the tier a:"), "{below}");
     }
 }
