@@ -1,1 +1,179 @@
+//! Where messages go: standard error in the foreground, the journal under systemd, the system log
+//! in the background. The one file that names the subscriber.
 
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
+
+/// A filter as tracing-subscriber's `EnvFilter` reads it; overrides `-v`.
+const VARIABLE: &str = "TIERFS_LOG";
+
+/// Where the system log listens.
+const SYSLOG: &str = "/dev/log";
+
+/// Facility `daemon` of `syslog(3)`.
+const FACILITY: u8 = 3 << 3;
+
+/// Whether standard error is gone.
+static DETACHED: AtomicBool = AtomicBool::new(false);
+
+/// Starts logging. `verbosity` counts the `-v`: 1 shows what happens, 2 why, 3 everything.
+///
+/// # Errors
+/// One line if `TIERFS_LOG` is no filter.
+pub fn start(verbosity: u8) -> Result<(), String> {
+    let level = ["info", "info", "debug", "trace"][usize::from(verbosity.min(3))];
+    let asked = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
+    let filter = match &asked {
+        Some(text) => EnvFilter::try_new(text)
+            .map_err(|error| format!("{VARIABLE}={text}: {error}: write for example info, or tierfs=debug"))?,
+        None => EnvFilter::new(format!("warn,tierfs={level}")),
+    };
+    let output = Output {
+        journal: is_journal(),
+        dated: io::stderr().is_terminal() && verbosity > 0,
+        quiet: verbosity == 0 && asked.is_none(),
+    };
+    let plain = Plain { dated: output.dated };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    // A second start, as in tests, keeps the first one's output.
+    let _ = builder.event_format(plain).with_writer(output).try_init();
+    Ok(())
+}
+
+/// From now on there is no standard error: messages go to the system log.
+pub fn detach() {
+    DETACHED.store(true, Ordering::Relaxed);
+}
+
+/// Whether standard error is the journal (`JOURNAL_STREAM`, `systemd.exec(5)`). The variable alone
+/// does not tell: it is inherited by programs whose standard error is something else.
+fn is_journal() -> bool {
+    let Ok(metadata) = std::fs::metadata("/proc/self/fd/2") else {
+        return false;
+    };
+    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    stream == format!("{}:{}", metadata.dev(), metadata.ino())
+}
+
+/// The priorities of `syslog(3)`.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        _ => 7,
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Output {
+    journal: bool,
+    dated: bool,
+    /// Nobody asked for more than warnings on the terminal.
+    quiet: bool,
+}
+
+impl<'a> MakeWriter<'a> for Output {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line { level: Level::ERROR, to: To::Stderr }
+    }
+
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Line {
+        let level = *meta.level();
+        let to = if DETACHED.load(Ordering::Relaxed) {
+            To::Syslog
+        } else if self.journal {
+            To::Journal
+        } else if self.quiet && level > Level::WARN {
+            To::Nowhere
+        } else {
+            To::Stderr
+        };
+        Line { level, to }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum To {
+    Stderr,
+    Journal,
+    Syslog,
+    Nowhere,
+}
+
+/// Writes one message; the subscriber passes each whole.
+#[derive(Debug)]
+struct Line {
+    level: Level,
+    to: To,
+}
+
+impl Write for Line {
+    fn write(&mut self, message: &[u8]) -> io::Result<usize> {
+        let priority = priority(self.level);
+        let name = match self.level {
+            Level::ERROR => "error: ",
+            Level::WARN => "warning: ",
+            _ => "",
+        };
+        let head = match self.to {
+            To::Stderr => format!("tierfs: {name}"),
+            To::Journal => format!("<{priority}>"),
+            To::Syslog => format!("<{}>tierfs[{}]: ", FACILITY | priority, std::process::id()),
+            To::Nowhere => return Ok(message.len()),
+        };
+        let mut line = head.into_bytes();
+        line.extend_from_slice(message);
+        match self.to {
+            To::Syslog => send(line.trim_ascii_end()),
+            To::Stderr | To::Journal | To::Nowhere => io::stderr().write_all(&line)?,
+        }
+        Ok(message.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A message that the system log does not take at once is dropped: a filesystem must not wait for it.
+fn send(line: &[u8]) {
+    let sent = UnixDatagram::unbound().and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        socket.send_to(line, SYSLOG)
+    });
+    drop(sent);
+}
+
+/// `message key=value`, with the time before it on a terminal that shows more than warnings.
+#[derive(Debug)]
+struct Plain {
+    dated: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Plain
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        if self.dated && !DETACHED.load(Ordering::Relaxed) {
+            SystemTime.format_time(&mut writer)?;
+            writer.write_char(' ')?;
+        }
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}

@@ -1,1 +1,136 @@
-//! cli
+//! The command line: one file per command. Parses, calls, prints; decides nothing else.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::cli::exit::{Exit, Failure, Outcome};
+
+pub mod config;
+pub mod conflicts;
+pub mod demo;
+pub mod exit;
+pub mod helper;
+pub mod init;
+pub mod mount;
+pub mod umount;
+pub mod where_is;
+
+/// One directory over an ordered list of tiers: the primary (small and fast) first, then the
+/// secondary (large and slow), then any more. Programs see one ordinary tree; new files go to the
+/// primary; every file stays an ordinary file on its tier.
+#[derive(Debug, Parser)]
+#[command(name = "tierfs", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tierfs demo                                     see it work, in a temporary directory
+  tierfs mount /fast/docs:/slow/docs /srv/docs    mount two tiers as one tree
+  tierfs where /srv/docs/report.pdf               which tier holds a file
+  tierfs umount /srv/docs
+
+Exit codes:
+  0 done   1 error   2 wrong usage   3 done in part   75 in use   78 wrong configuration";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Mount tiers as one tree
+    Mount(mount::Mount),
+    /// Unmount, also a dead mount
+    Umount(umount::Umount),
+    /// Make directories the tiers of a union, after a report of what they both hold
+    Init(init::Init),
+    /// Tell which tier holds a file, and its real path
+    Where(where_is::Where),
+    /// Check a configuration file
+    Config(config::Config),
+    /// Show tierfs at work on two small tiers in a temporary directory
+    Demo(demo::Demo),
+}
+
+/// Runs the command of this process's arguments.
+pub fn run() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let outcome = helper::translate(arguments).and_then(|arguments| match arguments {
+        Some(arguments) => execute(arguments),
+        None => Ok(Exit::Ok),
+    });
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            if !failure.line.is_empty() {
+                // Nobody can be told that nobody can be told.
+                let _ = writeln!(std::io::stderr(), "tierfs: {}", failure.line);
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn execute(arguments: Vec<OsString>) -> Outcome {
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return not_a_command(&error, &arguments),
+    };
+    match cli.command {
+        Command::Mount(command) => command.run(),
+        Command::Umount(command) => command.run(),
+        Command::Init(command) => command.run(),
+        Command::Where(command) => command.run(),
+        Command::Config(command) => command.run(),
+        Command::Demo(command) => command.run(),
+    }
+}
+
+/// Prints what `--help` and `--version` ask for; turns anything else into one line.
+fn not_a_command(error: &clap::Error, arguments: &[OsString]) -> Outcome {
+    use clap::error::ErrorKind;
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            print(&error.render().to_string())?;
+            return Ok(Exit::Ok);
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            eprint!("{}", error.render());
+            return Err(Failure::new(Exit::Usage, ""));
+        }
+        _ => {}
+    }
+    let text = error.render().to_string();
+    let told = text.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim);
+    let told: Vec<&str> = told.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
+    let told = told.join(" ").replace("  ", " ");
+    let told = told.strip_prefix("error: ").unwrap_or(&told);
+    let command = arguments.get(1).and_then(|word| word.to_str());
+    let known = Cli::command();
+    let command = command.filter(|word| known.find_subcommand(word).is_some());
+    let help = command.map_or("tierfs --help".into(), |word| format!("tierfs {word} --help"));
+    Err(Failure::new(Exit::Usage, format!("{told} (see {help})")))
+}
+
+/// Prints to standard output. A reader that has gone away, as `head` does, is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    print_bytes(text.as_bytes())
+}
+
+fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::error(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A path a user gave, made absolute but with its links kept, for messages and the mount table.
+fn absolute(path: &Path) -> Result<std::path::PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| Failure::error(format!("{}: {error}", path.display())))
+}

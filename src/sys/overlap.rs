@@ -47,9 +47,21 @@ impl std::error::Error for Overlap {}
 /// # Errors
 /// The first two that overlap.
 pub fn check(tiers: &[&Path], mountpoint: &Path) -> Result<(), Overlap> {
+    check_all(tiers, Some(mountpoint))
+}
+
+/// Checks every tier against every other, where the mount point is not known yet.
+///
+/// # Errors
+/// The first two that overlap.
+pub fn check_tiers(tiers: &[&Path]) -> Result<(), Overlap> {
+    check_all(tiers, None)
+}
+
+fn check_all(tiers: &[&Path], mountpoint: Option<&Path>) -> Result<(), Overlap> {
     let mounts = mountinfo::read().unwrap_or_default();
     let named = tiers.iter().map(|path| ("the tier", *path));
-    let named = named.chain([("the mount point", mountpoint)]);
+    let named = named.chain(mountpoint.map(|path| ("the mount point", path)));
     let spots: Vec<Spot> = named.filter_map(|(what, path)| Spot::look(what, path, &mounts)).collect();
     for (index, spot) in spots.iter().enumerate() {
         for other in &spots[..index] {

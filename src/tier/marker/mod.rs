@@ -268,7 +268,8 @@ pub fn adopt(roots: &[BorrowedFd<'_>], old: &[Option<Marker>]) -> Result<Vec<Mar
         });
     }
     for state in [State::New, State::Member] {
-        for (index, (root, marker)) in roots.iter().zip(&mut markers).enumerate() {
+        // Slowest first: where a tier is added, it has its marker before the others speak of it.
+        for (index, (root, marker)) in roots.iter().zip(&mut markers).enumerate().rev() {
             if marker.state == State::New {
                 marker.state = state;
             }

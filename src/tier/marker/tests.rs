@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use proptest::prelude::*;
 
-use super::verify::{Found, Verdict, What, verify};
+use super::verify::{self, Found, Verdict, What, verify};
 use super::*;
 use crate::types::ids::Ranks;
 
@@ -97,6 +97,26 @@ fn tiers_of_another_union_are_refused_with_the_reason() {
         }
     }
     assert!(matches!(judged([is(marker(1, 0, 2))]), Verdict::Foreign(why) if why.contains("1 is")));
+}
+
+#[test]
+fn a_union_grows_only_at_the_slow_end() {
+    let (a, b) = (marker(1, 0, 2), marker(1, 1, 2));
+    let (a3, c3) = (marker(1, 0, 3), fresh(marker(1, 2, 3)));
+    for (tiers, may) in [
+        (vec![is(a), is(b), What::NoMarker], true),
+        (vec![is(a), is(b), c3.clone()], true),
+        (vec![is(a3), is(b), c3.clone()], true),
+        (vec![is(a), What::NoMarker, c3], false),
+        (vec![is(a), is(b), What::NoRoot(Errno::ENOENT)], false),
+        (vec![is(a), is(b), is(marker(2, 2, 3))], false),
+        (vec![What::NoMarker, is(a), is(b)], false),
+        (vec![is(a), is(b)], false),
+        (vec![What::NoMarker, What::NoMarker], false),
+        (vec![fresh(a), What::NoMarker, What::NoMarker], false),
+    ] {
+        assert_eq!(verify::grows(&found(tiers.clone())), may, "{tiers:?}");
+    }
 }
 
 #[test]

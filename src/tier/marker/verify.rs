@@ -111,6 +111,28 @@ pub fn verify(found: &[Found], expected: &[Option<Id>]) -> Verdict {
     }
 }
 
+/// Whether these are the tiers of one union, in order, with tiers added at the slow end that are not
+/// part of a union yet: [`adopt`](crate::tier::marker::adopt) joins them. Also where that was begun
+/// before and a crash cut it short.
+pub fn grows(found: &[Found]) -> bool {
+    let markers: Vec<Marker> = found.iter().filter_map(Found::marker).collect();
+    let members = markers.iter().filter(|marker| marker.state == State::Member);
+    let Some(tiers_before) = members.map(|marker| usize::from(marker.tiers)).min() else {
+        return false;
+    };
+    let fits = |(index, tier): (usize, &Found)| match &tier.what {
+        What::Marker(marker) => {
+            marker.rank.index() == index
+                && marker.union == markers[0].union
+                && usize::from(marker.tiers) <= found.len()
+                && markers.iter().filter(|other| other.tier == marker.tier).count() == 1
+        }
+        What::NoMarker => index >= tiers_before,
+        What::NoRoot(_) | What::Broken(_) => false,
+    };
+    tiers_before < found.len() && found.iter().enumerate().all(fits)
+}
+
 /// Why the markers that are there are not those of one union in this order.
 fn foreign(found: &[Found], expected: &[Option<Id>]) -> Option<String> {
     let mut seen: Vec<(&Path, Marker)> = Vec::new();

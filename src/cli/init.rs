@@ -1,0 +1,189 @@
+//! `tierfs init`.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::{absolute, conflicts, print};
+use crate::config::{Draft, MinFree, TierConfig, check, load, spec, template};
+use crate::sys::{durable, overlap};
+use crate::tier::marker::verify::{self, Found, Verdict};
+use crate::tier::marker::{self, Id, Marker};
+use crate::types::errno::Errno;
+
+/// Makes directories the tiers of a union. Files in them stay where and as they are: each tier only
+/// gets a directory .tierfs with a marker, by which a disk that is not mounted, or the wrong one, is
+/// told from an empty tier. First it reports the paths that exist on several tiers, of which only
+/// one copy will be seen. May be repeated; with one more tier at the end, that tier is added.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "tierfs init [OPTIONS] SPEC\n       tierfs init [OPTIONS] --config FILE",
+    after_help = "\
+The report goes to standard error, a commented configuration to standard output.
+
+Examples:
+  tierfs init --dry-run /fast/docs:/slow/docs      only report what would be hidden
+  tierfs init --mountpoint /srv/docs /fast/docs:/slow/docs > /etc/tierfs/docs.yaml
+  tierfs init /fast/docs:/slow/docs:/cold/docs     add a third tier
+
+Exit codes:
+  0 done   1 refused, with the reason   2 wrong usage   78 wrong configuration"
+)]
+pub struct Init {
+    /// The tiers, fastest first: PRIMARY:SECONDARY[:...]; write \: for a colon in a path
+    #[arg(value_name = "SPEC", required_unless_present = "config", conflicts_with = "config")]
+    spec: Option<OsString>,
+    /// Take the tiers from a configuration file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Write the new configuration to a file, which must not exist, instead of standard output
+    #[arg(long, value_name = "FILE")]
+    write_config: Option<PathBuf>,
+    /// The mount point to put into the new configuration
+    #[arg(long, value_name = "DIR")]
+    mountpoint: Option<PathBuf>,
+    /// The name to put into the new configuration [default: that of the directory]
+    #[arg(long)]
+    name: Option<String>,
+    /// Only report; write nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+impl Init {
+    /// Adopts the tiers.
+    ///
+    /// # Errors
+    /// Why they cannot be one union.
+    pub fn run(self) -> Outcome {
+        let mut draft = self.draft()?;
+        if let Some(file) = self.write_config.as_deref().filter(|file| fs::symlink_metadata(file).is_ok()) {
+            let line = format!("{} is there already: name a new file", file.display());
+            return Err(Failure::error(line));
+        }
+        let paths: Vec<&Path> = draft.tiers.iter().map(|tier| tier.path.as_path()).collect();
+        let roots = open(&paths)?;
+        match draft.mountpoint.as_deref() {
+            Some(mountpoint) => overlap::check(&paths, mountpoint),
+            None => overlap::check_tiers(&paths),
+        }
+        .map_err(Failure::error)?;
+        let found: Vec<Found> =
+            paths.iter().zip(&roots).map(|(path, root)| Found::look(path, Ok(root.as_fd()))).collect();
+        let expected = draft.tiers.iter().map(|tier| tier.id.as_deref().and_then(Id::parse));
+        refuse(&found, &expected.collect::<Vec<_>>())?;
+        report(&paths);
+        if self.dry_run {
+            return Ok(Exit::Ok);
+        }
+        let markers = adopt(&paths, &roots, &found)?;
+        for (tier, marker) in draft.tiers.iter_mut().zip(&markers) {
+            eprintln!("{}: tier {} is {}", marker.rank, marker.tier, tier.path.display());
+            tier.id = Some(marker.tier.to_string());
+        }
+        self.write(&draft)?;
+        Ok(Exit::Ok)
+    }
+
+    fn draft(&self) -> Result<Draft, Failure> {
+        let mut draft = match (&self.config, &self.spec) {
+            (Some(file), _) => load::load(file)?,
+            (None, given) => {
+                let mut draft = Draft::default();
+                for path in spec::parse(given.as_deref().unwrap_or_default())? {
+                    let path = absolute(&path)?;
+                    draft.tiers.push(TierConfig { path, id: None, min_free: MinFree::Bytes(0) });
+                }
+                draft
+            }
+        };
+        if let Some(mountpoint) = &self.mountpoint {
+            draft.mountpoint = Some(absolute(mountpoint)?);
+        }
+        // The rules for a mount hold, but for the mount point, which may come later.
+        let whole =
+            Draft { mountpoint: draft.mountpoint.clone().or_else(|| Some(PathBuf::from("/"))), ..draft.clone() };
+        check::finish(whole)?;
+        Ok(draft)
+    }
+
+    fn write(&self, draft: &Draft) -> Result<(), Failure> {
+        if self.config.is_some() && self.write_config.is_none() {
+            return Ok(());
+        }
+        let place = draft.mountpoint.as_deref().or(draft.tiers.first().map(|tier| tier.path.as_path()));
+        let name = place.and_then(Path::file_name).map(|name| name.display().to_string());
+        let name = self.name.clone().or(draft.name.clone()).or(name).unwrap_or("tierfs".into());
+        let text = template::render(&name, draft.mountpoint.as_deref(), &draft.tiers).map_err(Failure::error)?;
+        let Some(path) = &self.write_config else {
+            return print(&text);
+        };
+        let written = fs::File::create_new(path).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        });
+        written.map_err(|error| Failure::error(format!("{}: {}", path.display(), Errno::of(&error))))
+    }
+}
+
+fn open(paths: &[&Path]) -> Result<Vec<OwnedFd>, Failure> {
+    let mut roots = Vec::new();
+    for path in paths {
+        let root = durable::open_root(path).map_err(|errno| {
+            let shown = path.display();
+            Failure::error(match errno {
+                Errno::ENOENT => {
+                    format!("the tier {shown} does not exist: make it with mkdir -p {shown}")
+                }
+                errno => format!("the tier {shown} cannot be opened: {errno}"),
+            })
+        })?;
+        roots.push(root);
+    }
+    Ok(roots)
+}
+
+fn refuse(found: &[Found], expected: &[Option<Id>]) -> Result<(), Failure> {
+    if verify::grows(found) {
+        return Ok(());
+    }
+    match verify::verify(found, expected) {
+        Verdict::Fresh | Verdict::Good => Ok(()),
+        Verdict::Foreign(reason) => Err(Failure::error(reason)),
+        Verdict::Missing(ranks) => {
+            let absent = ranks.fastest().and_then(|rank| found.get(rank.index()));
+            let absent = absent.map(Found::absence).unwrap_or_default();
+            let line = format!(
+                "{absent} Other tiers or the configuration say that it had one. To make a new union \
+                 of these directories, remove .tierfs from each, and the ids from the configuration"
+            );
+            Err(Failure::error(line))
+        }
+    }
+}
+
+fn report(paths: &[&Path]) {
+    let count = conflicts::find(paths, |conflict| eprintln!("{conflict}"));
+    match count {
+        0 => eprintln!("No path is in conflict."),
+        1 => eprintln!("1 conflict. Nothing was changed; the hidden copy stays on its tier."),
+        many => {
+            eprintln!("{many} conflicts. Nothing was changed; hidden copies stay on their tiers.")
+        }
+    }
+}
+
+fn adopt(paths: &[&Path], roots: &[OwnedFd], found: &[Found]) -> Result<Vec<Marker>, Failure> {
+    let fds: Vec<BorrowedFd<'_>> = roots.iter().map(AsFd::as_fd).collect();
+    let old: Vec<Option<Marker>> = found.iter().map(Found::marker).collect();
+    marker::adopt(&fds, &old).map_err(|(rank, errno)| {
+        let path = paths.get(rank.index()).map(|path| path.display().to_string());
+        let path = path.unwrap_or_default();
+        Failure::error(format!("{path}/.tierfs/marker cannot be written: {errno}"))
+    })
+}

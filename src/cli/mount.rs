@@ -1,0 +1,168 @@
+//! `tierfs mount`.
+
+use std::cell::Cell;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::{ArgAction, Args};
+
+use crate::cli::absolute;
+use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::config::options::Options;
+use crate::config::{Draft, Error, MinFree, MountConfig, TierConfig, check, load, spec};
+use crate::sys::process::{self, Forked, Teller};
+use crate::{daemon, log};
+
+/// Mounts tiers as one tree and goes to the background once it serves. If it cannot serve, it says
+/// why and exits with a code other than 0; nothing is then mounted.
+#[derive(Debug, Args)]
+#[command(override_usage = "tierfs mount [OPTIONS] SPEC MOUNTPOINT\n       \
+                            tierfs mount [OPTIONS] --config FILE [MOUNTPOINT]",
+          after_help = AFTER)]
+pub struct Mount {
+    /// The tiers, fastest first: PRIMARY:SECONDARY[:...]; write \: for a colon in a path
+    #[arg(value_name = "SPEC")]
+    first: Option<OsString>,
+    /// The directory to mount on
+    #[arg(value_name = "MOUNTPOINT")]
+    second: Option<OsString>,
+    /// Options as in /etc/fstab, separated by commas; write \, for a comma in a value
+    #[arg(short = 'o', value_name = "OPTION[=VALUE],...", action = ArgAction::Append)]
+    options: Vec<OsString>,
+    /// Stay in the foreground, and log to standard error
+    #[arg(short = 'f', long)]
+    foreground: bool,
+    /// Log more: -v what happens, -vv why, -vvv everything
+    #[arg(short = 'v', long, action = ArgAction::Count)]
+    verbose: u8,
+    /// Read tiers and options from a YAML file; -o overrides it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+const AFTER: &str = "\
+Mount options (-o):
+  allow_other              other users, and Samba, may use the mount
+  ro                       nothing can be changed through the mount
+  fsname=NAME              what df shows as the source
+  min_free=10%|4GiB        new files go to the next tier when a tier has less free
+  nospill                  never: a full primary is an error
+  on_write=in_place|promote
+                           a file of a slower tier that is written stays there, or moves up first
+  on_missing=fail|degraded a tier that is not there: refuse to mount, or serve what there is
+  out_of_band=watch|ttl|never, ttl=1s
+                           how changes made beside the mount are noticed
+  statfs=sum|primary|secondary
+                           what df shows
+  threads=N                threads that serve requests
+  nodefault_permissions, nopassthrough, suid, dev, noexec
+  config=FILE              the same as --config
+Options meant for mount(8) and systemd (nofail, _netdev, x-..., noatime) are accepted.
+
+Examples:
+  tierfs mount /fast/docs:/slow/docs /srv/docs
+  tierfs mount -o allow_other,min_free=10% /fast/docs:/slow/docs /srv/docs
+  tierfs mount --config /etc/tierfs/docs.yaml
+In /etc/fstab:
+  /fast/docs:/slow/docs  /srv/docs  tierfs  allow_other,nofail  0 0
+
+The environment variable TIERFS_LOG sets what is logged, such as TIERFS_LOG=tierfs=debug.";
+
+impl Mount {
+    /// Mounts.
+    ///
+    /// # Errors
+    /// Why it does not serve.
+    pub fn run(self) -> Outcome {
+        let config = self.configuration()?;
+        log::start(self.verbose).map_err(|line| Failure::new(Exit::Usage, line))?;
+        if self.foreground {
+            return serve(&config, || {});
+        }
+        match process::background() {
+            Err(errno) => Err(Failure::error(format!("going to the background: {errno}"))),
+            Ok(Forked::Parent(told)) if told.code == 0 => Ok(Exit::Ok),
+            Ok(Forked::Parent(told)) => Err(Failure { line: told.line, code: told.code }),
+            Ok(Forked::Child(teller)) => in_background(&config, teller),
+        }
+    }
+
+    /// Joins file, SPEC and `-o`, the later ones over the earlier.
+    fn configuration(&self) -> Result<MountConfig, Failure> {
+        let options = Options::new(self.options.iter().map(OsString::as_os_str));
+        let file = self.config.clone().or_else(|| options.config_file());
+        let mut draft = match &file {
+            Some(file) => load::load(file)?,
+            None => Draft::default(),
+        };
+        let (tiers, mountpoint) = match (&self.first, &self.second, &file) {
+            (Some(tiers), Some(mountpoint), _) => (Some(tiers), Some(mountpoint)),
+            (mountpoint, None, Some(_)) => (None, mountpoint.as_ref()),
+            (Some(_), None, None) => return Err(usage("the mount point is missing")),
+            (None, ..) => return Err(usage("the tiers and the mount point are missing")),
+        };
+        if let Some(tiers) = tiers {
+            name_tiers(&mut draft, tiers)?;
+        }
+        if let Some(mountpoint) = mountpoint {
+            draft.mountpoint = Some(absolute(Path::new(mountpoint))?);
+        }
+        options.apply(&mut draft)?;
+        Ok(check::finish(draft)?)
+    }
+}
+
+fn usage(what: &str) -> Failure {
+    let line =
+        format!("{what}: write tierfs mount PRIMARY:SECONDARY MOUNTPOINT, or --config FILE (see tierfs mount --help)");
+    Failure::new(Exit::Usage, line)
+}
+
+/// Takes the tiers of SPEC. A file that names tiers, too, must name the same: of two answers to
+/// where the files are, none can be taken for right. `none` leaves it to the file, for fstab.
+fn name_tiers(draft: &mut Draft, given: &OsString) -> Result<(), Failure> {
+    if given == "none" && draft.file.is_some() {
+        return Ok(());
+    }
+    let mut paths = Vec::new();
+    for path in spec::parse(given)? {
+        paths.push(absolute(&path)?);
+    }
+    if draft.tiers.is_empty() {
+        let tier = |path| TierConfig { path, id: None, min_free: MinFree::Bytes(0) };
+        draft.tiers = paths.into_iter().map(tier).collect();
+        return Ok(());
+    }
+    if draft.tiers.iter().map(|tier| &tier.path).eq(&paths) {
+        return Ok(());
+    }
+    let file = draft.file.as_deref().unwrap_or(Path::new("the configuration")).display();
+    let line = format!("{} and {file} name different tiers: give one of them", given.display());
+    Err(Error::Usage(line).into())
+}
+
+fn serve(config: &MountConfig, ready: impl FnOnce()) -> Outcome {
+    match daemon::serve(config, ready) {
+        Ok(()) => Ok(Exit::Ok),
+        Err(error) => Err(Failure { line: error.line, code: error.code }),
+    }
+}
+
+/// What fails before it serves goes to the parent, what fails later to the log.
+fn in_background(config: &MountConfig, teller: Teller) -> Outcome {
+    let teller = Cell::new(Some(teller));
+    let outcome = serve(config, || {
+        log::detach();
+        if let Some(Err(errno)) = teller.take().map(Teller::serving) {
+            tracing::warn!("going to the background: {errno}");
+        }
+    });
+    let Err(failure) = outcome else {
+        return Ok(Exit::Ok);
+    };
+    match teller.take() {
+        Some(teller) => teller.failed(failure.code, &failure.line),
+        None => tracing::error!("{}", failure.line),
+    }
+    Err(Failure { line: String::new(), ..failure })
+}

@@ -1,0 +1,198 @@
+//! `tierfs where`.
+
+use std::ffi::{CStr, OsStr, OsString};
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::{absolute, print_bytes};
+use crate::sys::{by_path, xattr};
+use crate::types::errno::Errno;
+use crate::types::ids::Rank;
+
+/// All copies, as the mount answers: `rank TAB path NUL` for each, fastest first.
+const COPIES: &CStr = c"user.tierfs.copies";
+
+/// Tells which tier holds a file and its real path there. A path may be on several tiers: the
+/// visible copy is the one programs see, the others are shadowed by it. Of a directory, every tier
+/// that holds it is told.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tierfs where /srv/docs/report.pdf
+  tierfs where --json /srv/docs/*.pdf | jq -r 'select(.tier == \"secondary\") | .path'
+  getfattr -n user.tierfs.tier /srv/docs/report.pdf     the same without tierfs
+
+Exit codes:
+  0 all told   1 none told   2 wrong usage   3 some told")]
+pub struct Where {
+    /// Files or directories in a mounted tierfs
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+    /// One JSON object a line: path, tier, realpath, shadowed (a list of tier and realpath)
+    #[arg(long)]
+    json: bool,
+}
+
+/// One copy of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileCopy {
+    /// The tier's name: `primary`, `secondary`, `tier2` …
+    pub tier: String,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl Where {
+    /// Prints what each path's mount answers.
+    ///
+    /// # Errors
+    /// Where no path could be told.
+    pub fn run(self) -> Outcome {
+        let mut failures = 0;
+        for path in &self.paths {
+            match copies(path) {
+                Ok(copies) if self.json => print_bytes(&as_json(path, &copies))?,
+                Ok(copies) => print_bytes(&as_text(path, &copies))?,
+                Err(failure) => {
+                    failures += 1;
+                    eprintln!("tierfs: {}", failure.line);
+                }
+            }
+        }
+        match failures {
+            0 => Ok(Exit::Ok),
+            all if all == self.paths.len() => Err(Failure::error("")),
+            _ => Ok(Exit::Partial),
+        }
+    }
+}
+
+/// The copies of `path`, the visible one first.
+///
+/// # Errors
+/// One line that names the path.
+pub fn copies(path: &Path) -> Result<Vec<FileCopy>, Failure> {
+    let fail = |why: String| Failure::error(format!("{}: {why}", path.display()));
+    let found = match ask(path) {
+        // The kernel refuses `user.` attributes on links and devices without asking the mount, so
+        // the directory above is asked and its copies are looked into.
+        Err(Errno::ENODATA | Errno::EPERM | Errno::EOPNOTSUPP) if !has_attributes(path) => beside(path),
+        other => other,
+    };
+    match found {
+        Ok(copies) if !copies.is_empty() => Ok(copies),
+        Ok(_) | Err(Errno::ENODATA | Errno::EOPNOTSUPP | Errno::EPERM) => {
+            Err(fail("is not in a mounted tierfs".into()))
+        }
+        Err(Errno::ENOTCONN) => Err(fail("the mount is dead: run `tierfs umount` on it, then mount again".into())),
+        Err(errno) => Err(fail(errno.to_string())),
+    }
+}
+
+fn ask(path: &Path) -> Result<Vec<FileCopy>, Errno> {
+    let file = by_path::hold(path)?;
+    xattr::get(file.as_fd(), None, COPIES).map(|bytes| parse(&bytes))
+}
+
+fn has_attributes(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() || metadata.is_dir())
+}
+
+fn beside(path: &Path) -> Result<Vec<FileCopy>, Errno> {
+    let path = std::path::absolute(path).map_err(|error| Errno::of(&error))?;
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::ENODATA);
+    };
+    let above = ask(&fs::canonicalize(parent).map_err(|error| Errno::of(&error))?)?;
+    let here = above.into_iter().map(|copy| FileCopy { path: copy.path.join(name), ..copy });
+    Ok(here.filter(|copy| fs::symlink_metadata(&copy.path).is_ok()).collect())
+}
+
+fn parse(bytes: &[u8]) -> Vec<FileCopy> {
+    let entries = bytes.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
+    let copies = entries.filter_map(|entry| {
+        let tab = entry.iter().position(|byte| *byte == b'\t')?;
+        let tier = String::from_utf8_lossy(&entry[..tab]).into_owned();
+        let tier = tier.parse::<u8>().map_or(tier, |rank| Rank(rank).to_string());
+        let path = OsString::from_vec(entry[tab + 1..].to_vec()).into();
+        Some(FileCopy { tier, path })
+    });
+    copies.collect()
+}
+
+/// The bytes of the paths as they are, so that a terminal or a pipe gets the true names.
+fn as_text(path: &Path, copies: &[FileCopy]) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut line = |words: &[&OsStr]| {
+        words.iter().for_each(|word| text.extend_from_slice(word.as_bytes()));
+        text.push(b'\n');
+    };
+    let is_dir = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+    for (index, copy) in copies.iter().enumerate() {
+        let (tier, real) = (OsStr::new(&copy.tier), copy.path.as_os_str());
+        if index == 0 {
+            line(&[path.as_os_str(), OsStr::new(": "), tier, OsStr::new(" "), real]);
+        } else {
+            let also = OsStr::new(if is_dir { "  also on " } else { "  shadowed on " });
+            line(&[also, tier, OsStr::new(" "), real]);
+        }
+    }
+    text
+}
+
+fn as_json(path: &Path, copies: &[FileCopy]) -> Vec<u8> {
+    let one = |copy: &FileCopy| json!({"tier": copy.tier, "realpath": copy.path.to_string_lossy()});
+    let path = absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let value = json!({
+        "path": path.to_string_lossy(),
+        "tier": copies.first().map(|copy| &copy.tier),
+        "realpath": copies.first().map(|copy| copy.path.to_string_lossy()),
+        "shadowed": copies.iter().skip(1).map(one).collect::<Vec<_>>(),
+    });
+    format!("{value}\n").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn copy(tier: &str, path: &str) -> FileCopy {
+        FileCopy { tier: tier.into(), path: path.into() }
+    }
+
+    #[test]
+    fn copies_are_read_by_name_or_number() {
+        let bytes = b"primary\t/fast/a\tb\01\t/slow/a\tb\0tier2\t/cold\0junk\0";
+        let copies = parse(bytes);
+        let expected = [copy("primary", "/fast/a\tb"), copy("secondary", "/slow/a\tb"), copy("tier2", "/cold")];
+        assert_eq!(copies, expected);
+    }
+
+    #[test]
+    fn copies_are_told_visible_one_first() {
+        let copies = [copy("primary", "/f/a"), copy("secondary", "/s/a")];
+        let text = as_text(Path::new("/m/a"), &copies);
+        assert_eq!(text, b"/m/a: primary /f/a\n  shadowed on secondary /s/a\n");
+        let value: serde_json::Value = serde_json::from_slice(&as_json(Path::new("/m/a"), &copies)).unwrap();
+        assert_eq!(value["tier"], "primary");
+        assert_eq!(value["shadowed"][0]["realpath"], "/s/a");
+    }
+
+    #[test]
+    fn a_file_elsewhere_is_told_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = copies(dir.path()).unwrap_err().line;
+        assert!(told.ends_with("is not in a mounted tierfs"), "{told}");
+        std::os::unix::fs::symlink("nowhere", dir.path().join("link")).unwrap();
+        let told = copies(&dir.path().join("link")).unwrap_err().line;
+        assert!(told.ends_with("is not in a mounted tierfs"), "{told}");
+        let told = copies(&dir.path().join("absent")).unwrap_err().line;
+        assert!(told.ends_with("No such file or directory"), "{told}");
+    }
+}
