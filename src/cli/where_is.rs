@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn copies_are_read_by_name_or_number() {
-        let bytes = b"primary\t/fast/a\tb\01\t/slow/a\tb\0tier2\t/cold\0junk\0";
+        let bytes = b"primary\t/fast/a\tb\x001\t/slow/a\tb\x00tier2\t/cold\0junk\0";
         let copies = parse(bytes);
         let expected = [copy("primary", "/fast/a\tb"), copy("secondary", "/slow/a\tb"), copy("tier2", "/cold")];
         assert_eq!(copies, expected);

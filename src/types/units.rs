@@ -57,7 +57,7 @@ pub fn show_size(bytes: u64) -> String {
     let mut value = bytes;
     let mut rest = false;
     while value >= 1024 && unit + 1 < UNITS.len() {
-        rest |= value % 1024 != 0;
+        rest |= !value.is_multiple_of(1024);
         value /= 1024;
         unit += 1;
     }
@@ -73,7 +73,7 @@ pub fn show_size(bytes: u64) -> String {
 /// A size as [`parse_size`] reads it, exact to the byte.
 pub fn exact_size(bytes: u64) -> String {
     for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
-        if bytes != 0 && bytes % (1 << shift) == 0 {
+        if bytes != 0 && bytes.is_multiple_of(1 << shift) {
             return format!("{}{unit}", bytes >> shift);
         }
     }
