@@ -159,7 +159,11 @@ pub fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf, MountError> {
     let path = fs::canonicalize(mountpoint)
         .map_err(|error| MountError::NoMountpoint(mountpoint.to_path_buf(), Errno::of(&error)))?;
     match mountinfo::at(&mounts, &path) {
-        Some(mount) if mount.is_tierfs() => Err(MountError::AlreadyMounted(path)),
+        // The kernel keeps the attributes of a dead mount's root: only asking for its space tells.
+        Some(mount) if mount.is_tierfs() => match nix::sys::statfs::statfs(&path) {
+            Err(nix::errno::Errno::ENOTCONN) => Err(MountError::Stale(path)),
+            Ok(_) | Err(_) => Err(MountError::AlreadyMounted(path)),
+        },
         _ => Ok(path),
     }
 }
