@@ -164,8 +164,9 @@ fn start_watch(
     forgetter: &Arc<Forgetter>,
 ) -> Option<Arc<watch::Watch>> {
     let roots: Vec<_> = opened.iter().flatten().map(tiers::Opened::watched).collect();
+    let own: Vec<_> = opened.iter().flatten().filter_map(tiers::Opened::own).collect();
     let listener = Arc::clone(forgetter) as Arc<dyn watch::Listener>;
-    let watch = match watch::start(&roots, watch::Writes::AtClose, listener) {
+    let watch = match watch::start(&roots, &own, listener) {
         Ok(watch) => Arc::new(watch),
         Err(errno) => {
             tracing::warn!("changes beside the mount are seen only after a while: no watch: {errno}");

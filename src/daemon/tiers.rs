@@ -21,11 +21,18 @@ pub(super) struct Opened {
     /// The root as the administrator sees it, for the watch: tierfs itself goes through another
     /// view of the mount where it can, so that its own doings are told from others'.
     root: OwnedFd,
+    /// That other view, if there is one.
+    view: Option<OwnedFd>,
 }
 
 impl Opened {
     pub(super) fn watched(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
+    }
+
+    /// What the watch must leave out.
+    pub(super) fn own(&self) -> Option<BorrowedFd<'_>> {
+        self.view.as_ref().map(AsFd::as_fd)
     }
 }
 
@@ -99,11 +106,14 @@ fn missing(config: &MountConfig, found: &[Found], ranks: Ranks) -> Result<(), Er
 fn open_one(tier: &TierConfig, root: OwnedFd, marker: &Marker) -> Result<Opened, Error> {
     let broken = |errno: Errno| Error::new(FAILED, format!("{}: {errno}", tier.path.display()));
     // Where the kernel gives no private view the plain one serves as well, only slower.
-    let view = tree::private_clone(root.as_fd()).or_else(|_| crate::sys::at::duplicate(&root)).map_err(broken)?;
+    let view = tree::private_clone(root.as_fd())
+        .inspect_err(|errno| tracing::debug!(tier = %tier.path.display(), "no private view of the mount: {errno}"))
+        .ok();
     let for_marker = crate::sys::at::duplicate(&root).map_err(broken)?;
     let announce = Box::new(move || marker::announce_stamps(for_marker.as_fd()));
     let id = marker.tier.0;
     let seed = mix(u64::try_from(id >> 64).unwrap_or(0)) ^ u64::try_from(id & u128::from(u64::MAX)).unwrap_or(0);
-    let made = DirectoryTier::new(&view, tier.path.clone(), seed, marker.stamps, announce).map_err(broken)?;
-    Ok(Opened { tier: Arc::new(made), root })
+    let made = DirectoryTier::new(view.as_ref().unwrap_or(&root), tier.path.clone(), seed, marker.stamps, announce)
+        .map_err(broken)?;
+    Ok(Opened { tier: Arc::new(made), root, view })
 }

@@ -14,6 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::fstatfs;
 
+use super::at::proc_path;
 use crate::types::errno::{Errno, Result};
 
 /// The longest file handle there is (`MAX_HANDLE_SZ`, `linux/exportfs.h`), in bytes.
@@ -70,6 +71,7 @@ impl Group {
         let flags = libc::FAN_CLASS_NOTIF
             | libc::FAN_REPORT_DFID_NAME
             | libc::FAN_UNLIMITED_QUEUE
+            | libc::FAN_UNLIMITED_MARKS
             | libc::FAN_CLOEXEC
             | libc::FAN_NONBLOCK;
         // SAFETY: no pointer is passed; the result is checked before use.
@@ -78,16 +80,42 @@ impl Group {
         Ok(Group(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Reports `mask` from the whole filesystem that `dir` (not O_PATH) is on. Marking one
-    /// filesystem twice reports each event once.
+    /// Reports `mask` from the whole filesystem that `at` (O_PATH will do) is on, whoever causes
+    /// it and through which mount. Adds to earlier masks; an event that several marks ask for is
+    /// reported once.
     ///
     /// # Errors
     /// EXDEV on a btrfs subvolume other than the top, EOPNOTSUPP and ENODEV on filesystems
     /// without file handles or without an id.
-    pub fn mark_filesystem(&self, dir: BorrowedFd<'_>, mask: Mask) -> Result<()> {
-        let flags = libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM;
-        // SAFETY: a null path means the directory itself; both descriptors are open.
-        let done = unsafe { libc::fanotify_mark(self.0.as_raw_fd(), flags, mask.0, dir.as_raw_fd(), std::ptr::null()) };
+    pub fn mark_filesystem(&self, at: BorrowedFd<'_>, mask: Mask) -> Result<()> {
+        self.mark(libc::FAN_MARK_FILESYSTEM, at, mask)
+    }
+
+    /// Reports `mask`, of [`Mask::WRITE`] and [`Mask::CLOSE_WRITE`], from what is done through
+    /// open files of the mount that `at` (O_PATH will do) was opened through. A mark adds to
+    /// earlier ones and goes with its mount, which it does not keep in use.
+    ///
+    /// # Errors
+    /// As [`Group::mark_filesystem`].
+    pub fn mark_mount(&self, at: BorrowedFd<'_>, mask: Mask) -> Result<()> {
+        self.mark(libc::FAN_MARK_MOUNT, at, mask)
+    }
+
+    /// Reports no `mask` from what is done through open files of the mount of `at`, although the
+    /// filesystem is marked.
+    ///
+    /// # Errors
+    /// EINVAL before Linux 6.0.
+    pub fn ignore_mount(&self, at: BorrowedFd<'_>, mask: Mask) -> Result<()> {
+        self.mark(libc::FAN_MARK_MOUNT | libc::FAN_MARK_IGNORE_SURV, at, mask)
+    }
+
+    fn mark(&self, flags: u32, at: BorrowedFd<'_>, mask: Mask) -> Result<()> {
+        let path = proc_path(at, None)?;
+        let flags = libc::FAN_MARK_ADD | flags;
+        // SAFETY: the descriptors are open and the path, which leads to `at`, ends with NUL.
+        let done =
+            unsafe { libc::fanotify_mark(self.0.as_raw_fd(), flags, mask.0, libc::AT_FDCWD, path.as_ptr().cast()) };
         Raw::result(done).map(drop).map_err(errno)
     }
 
@@ -325,20 +353,34 @@ pub enum Wake {
     Stop,
     /// `source` can be read.
     Ready,
+    /// `alarm` went off. Told once.
+    Alarm,
     /// The time is over.
     Timeout,
 }
 
-/// Waits for `stop`, for `source` if given, and no longer than `limit` if given.
-pub fn wait(stop: BorrowedFd<'_>, source: Option<BorrowedFd<'_>>, limit: Option<Duration>) -> Result<Wake> {
+/// Waits for `stop`, for `source` and for `alarm` (POLLPRI) if given, and no longer than `limit`
+/// if given.
+pub fn wait(
+    stop: BorrowedFd<'_>,
+    source: Option<BorrowedFd<'_>>,
+    alarm: Option<BorrowedFd<'_>>,
+    limit: Option<Duration>,
+) -> Result<Wake> {
     let limit = limit.map_or(PollTimeout::NONE, |d| PollTimeout::try_from(d).unwrap_or(PollTimeout::MAX));
-    let mut fds = [PollFd::new(stop, PollFlags::POLLIN), PollFd::new(source.unwrap_or(stop), PollFlags::POLLIN)];
+    let mut fds = [
+        PollFd::new(stop, PollFlags::POLLIN),
+        PollFd::new(source.unwrap_or(stop), PollFlags::POLLIN),
+        PollFd::new(alarm.unwrap_or(stop), PollFlags::POLLPRI),
+    ];
     loop {
         match poll(&mut fds, limit) {
             Err(Raw::EINTR) => {}
             Err(error) => return Err(errno(error)),
             Ok(0) => return Ok(Wake::Timeout),
             Ok(_) if fds[0].any().unwrap_or(true) => return Ok(Wake::Stop),
+            // Before `source`, which stays ready: an alarm is over once it was polled.
+            Ok(_) if fds[2].any().unwrap_or(true) => return Ok(Wake::Alarm),
             Ok(_) => return Ok(Wake::Ready),
         }
     }

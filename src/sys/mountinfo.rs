@@ -11,6 +11,8 @@ use crate::types::errno::{Errno, Result};
 pub struct Mount {
     /// The number of the mount.
     pub id: u64,
+    /// The number of the mount that it is mounted on.
+    pub parent: u64,
     /// Major and minor number of the filesystem's device.
     pub device: (u32, u32),
     /// The directory of the filesystem that is mounted: `/` unless it is a bind mount.
@@ -52,7 +54,7 @@ pub fn parse(bytes: &[u8]) -> Vec<Mount> {
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut words = line.split(|byte| *byte == b' ');
     let id = number(words.next()?)?;
-    let _parent = words.next()?;
+    let parent = number(words.next()?)?;
     let mut device = words.next()?.split(|byte| *byte == b':');
     let device = (number(device.next()?)?, number(device.next()?)?);
     let root = unescape(words.next()?).into();
@@ -61,7 +63,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     words.find(|word| *word == b"-")?;
     let kind = unescape(words.next()?);
     let source = unescape(words.next()?);
-    Some(Mount { id, device, root, point, kind, source })
+    Some(Mount { id, parent, device, root, point, kind, source })
 }
 
 fn number<T: std::str::FromStr>(word: &[u8]) -> Option<T> {

@@ -10,9 +10,17 @@
 //! Watching never slows what it watches more than the kernel's queueing costs: after a wakeup the
 //! thread drains, merges equal changes, delivers, and then does not look again for [`NAP`].
 //!
-//! Seen late: writes through a writable mapping, when it is unmapped. Not seen: a changed link
-//! count of the *other* names of a file that is linked or unlinked, and changes that another
-//! machine makes on shared storage.
+//! Names and attributes come from a mark on the filesystem. Writes come from marks on its mounts:
+//! FUSE passthrough writes as the client, through the mounts by which this process reaches the
+//! tiers. If those are private ([`crate::sys::tree::private_clone`]), passthrough is not taken
+//! for a change and does not pay for being watched.
+//!
+//! Seen late, through fanotify: writes through a writable mapping, when it is unmapped; a file cut
+//! by `ftruncate(2)` or `O_TRUNC` while it stays open, at its next write or when it is closed;
+//! writes through a mount that is hidden, below a FUSE or network mount, or made in another mount
+//! namespace less than [`SURVEY`] ago, when the file is closed. Not seen: `truncate(2)` of a path;
+//! a change of the modification time alone; a changed link count of the *other* names of a file
+//! that is linked or unlinked; changes that another machine makes on shared storage.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -24,6 +32,7 @@ use crate::types::ids::Rank;
 
 mod batch;
 mod learned;
+mod mounts;
 mod whole;
 
 #[cfg(test)]
@@ -37,11 +46,16 @@ use whole::Whole;
 /// after another one.
 pub const NAP: Duration = Duration::from_millis(10);
 
+/// How often the mounts of other mount namespaces are looked through; those of the own namespace
+/// are when they change.
+pub const SURVEY: Duration = Duration::from_secs(5);
+
 /// One change in a tier.
 #[derive(Debug, Clone, Copy)]
 pub struct Change<'a> {
-    /// The directory (O_PATH), held open only for the call. It need not be inside a tier: all
-    /// changes of a tier's filesystem are told.
+    /// The directory (O_PATH), held open only for the call, and reached through the mount of the
+    /// tier as [`start`] got it. It need not be inside a tier: all changes of a tier's filesystem
+    /// are told.
     pub dir: BorrowedFd<'a>,
     /// The name in `dir`; `None`: the directory itself. A change of a directory's attributes is told
     /// so through fanotify, and both so and by the name in its parent through inotify.
@@ -71,18 +85,6 @@ pub trait Listener: Send + Sync {
 
     /// Changes were missed: anything in any tier may be different.
     fn lost(&self);
-}
-
-/// When changes of contents are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Writes {
-    /// When a file that was open for writing is closed. Costs a writer nothing per write, and a
-    /// microsecond per close. A program that keeps its file open is noticed late; `truncate(2)`
-    /// of a path and a change of the modification time alone are not noticed.
-    AtClose,
-    /// At each write (merged over [`NAP`]) and at the close. Costs every write on the filesystem, also those of
-    /// FUSE passthrough, about a microsecond.
-    Each,
 }
 
 /// How well a tier, or a directory of it, is watched.
@@ -135,19 +137,22 @@ impl Watch {
     }
 }
 
-/// Watches `tiers` (their roots in the order of rank; O_PATH will do) for `listener`. To be
-/// called in the process that serves the mount, after any fork.
+/// Watches `tiers` for `listener`: their roots in the order of rank (O_PATH will do), as the
+/// administrator mounted them. `own` are the private clones of them through which this process
+/// reads, writes and passes through; what happens there is not told. A tier without a clone only
+/// has passthrough told and slowed (a microsecond per write). To be called in the process that
+/// serves the mount, after any fork.
 ///
 /// # Errors
 /// Only what stops a thread from being started; a tier that cannot be watched is no error.
-pub fn start(tiers: &[BorrowedFd<'_>], writes: Writes, listener: Arc<dyn Listener>) -> Result<Watch> {
+pub fn start(tiers: &[BorrowedFd<'_>], own: &[BorrowedFd<'_>], listener: Arc<dyn Listener>) -> Result<Watch> {
     let mut coverage = vec![Coverage::ByDirectory; tiers.len()];
     for (tier, covered) in tiers.iter().zip(&mut coverage) {
         if filesystem_of(*tier).is_ok_and(|(_, kind)| is_remote(kind)) {
             *covered = Coverage::Unwatched(Reason::Remote);
         }
     }
-    let whole = Whole::start(tiers, &mut coverage, writes, Arc::clone(&listener))?;
+    let whole = Whole::start(tiers, own, &mut coverage, Arc::clone(&listener))?;
     let learned = coverage.contains(&Coverage::ByDirectory).then(|| Learned::start(listener)).transpose()?.flatten();
     if learned.is_none() {
         for covered in coverage.iter_mut().filter(|c| **c == Coverage::ByDirectory) {

@@ -1,17 +1,19 @@
 //! Real changes on real filesystems, made by other processes and by this one.
 
 use std::fs::{self, File};
-use std::os::fd::AsFd;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::*;
+use crate::sys::tree::private_clone;
 
 /// Longer than any change takes to be told.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -101,10 +103,10 @@ impl Drop for Mounted {
 }
 
 /// A watch on the directories `tiers`, or `None` where fanotify is not allowed.
-fn watch_whole(tiers: &[&Path], writes: Writes, listener: Arc<dyn Listener>) -> Option<Watch> {
+fn watch_whole(tiers: &[&Path], listener: Arc<dyn Listener>) -> Option<Watch> {
     let files: Vec<File> = tiers.iter().map(|dir| open(dir)).collect();
     let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
-    let watch = start(&fds, writes, listener).unwrap();
+    let watch = start(&fds, &[], listener).unwrap();
     if watch.coverage().iter().all(|c| *c == Coverage::Watched) {
         return Some(watch);
     }
@@ -120,7 +122,7 @@ fn every_change_is_told(base: &Path) {
     fs::write(sub.join("old"), "1").unwrap();
     fs::write(sub.join("still"), "1").unwrap();
     let (listener, told) = recorder();
-    let Some(watch) = watch_whole(&[root], Writes::AtClose, listener) else { return };
+    let Some(watch) = watch_whole(&[root], listener) else { return };
     shell(root, "touch new; mkdir dir; echo 2 >>sub/old; chmod 700 sub/still; chmod 700 sub");
     shell(root, "mv sub/old sub/moved; rm new; rmdir dir");
     let mut all = wait_for(
@@ -167,7 +169,7 @@ fn a_btrfs_subvolume_is_left_to_inotify() {
     }
     let (listener, told) = recorder();
     let dir = open(&sub);
-    let watch = start(&[dir.as_fd()], Writes::AtClose, listener).unwrap();
+    let watch = start(&[dir.as_fd()], &[], listener).unwrap();
     assert_eq!(watch.coverage(), [Coverage::ByDirectory]);
     assert_eq!(watch.learn(Rank(0), dir.as_fd()), Coverage::Watched);
     shell(&sub, "touch new");
@@ -180,7 +182,7 @@ fn two_tiers_of_one_filesystem_and_one_of_another_are_told_apart() {
     let Some(mounted) = Mounted::new(&["mkfs.ext4", "-q"]) else { return skipped("mkfs.ext4") };
     let c = mounted.path();
     let (listener, told) = recorder();
-    let Some(_watch) = watch_whole(&[a.path(), b.path(), &c], Writes::AtClose, listener) else { return };
+    let Some(_watch) = watch_whole(&[a.path(), b.path(), &c], listener) else { return };
     for dir in [a.path(), b.path(), &c] {
         shell(dir, "touch same");
     }
@@ -197,7 +199,7 @@ fn two_tiers_of_one_filesystem_and_one_of_another_are_told_apart() {
 fn changes_of_this_process_are_not_told() {
     let tier = tempfile::tempdir_in("/dev/shm").unwrap();
     let (listener, told) = recorder();
-    let Some(_watch) = watch_whole(&[tier.path()], Writes::Each, listener) else { return };
+    let Some(_watch) = watch_whole(&[tier.path()], listener) else { return };
     fs::write(tier.path().join("own"), "x").unwrap();
     fs::rename(tier.path().join("own"), tier.path().join("own2")).unwrap();
     let mut all = Vec::new();
@@ -208,21 +210,132 @@ fn changes_of_this_process_are_not_told() {
     assert!(!all.iter().any(|t| t.1.as_deref().is_some_and(|n| n.starts_with("own"))), "{all:?}");
 }
 
+/// A program that holds `log` in a directory open and appends a line whenever it is asked to.
+struct Appender(Child);
+
+impl Appender {
+    /// `wrap` runs the shell, `env` if nothing else is needed.
+    fn start(dir: &Path, wrap: &[&str]) -> Appender {
+        let script = "exec >>log; while read line; do echo line; done";
+        let mut command = Command::new(wrap[0]);
+        command.args(&wrap[1..]).args(["/bin/sh", "-c", script]).current_dir(dir).stdin(Stdio::piped());
+        Appender(command.spawn().unwrap())
+    }
+
+    fn append(&mut self) {
+        self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+
+    /// Appends until that is told by the inode number of the directory.
+    fn append_until_told(&mut self, told: &Receiver<Told>, dir: u64) {
+        let wanted: Told = (dir, Some("log".to_owned()), What::Data, false);
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            self.append();
+            match told.recv_timeout(Duration::from_millis(100)) {
+                Ok(one) if one == wanted => return,
+                Ok(_) | Err(_) => {}
+            }
+        }
+        panic!("nothing was told of a file that is still open");
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
+/// A directory bound to another place until dropped.
+struct Bound(TempDir);
+
+impl Bound {
+    fn new(dir: &Path) -> Bound {
+        let at = tempfile::tempdir().unwrap();
+        assert!(Command::new("mount").arg("--bind").args([dir, at.path()]).status().unwrap().success());
+        Bound(at)
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(self.0.path()).status());
+    }
+}
+
+fn inode(dir: &Path) -> u64 {
+    fs::metadata(dir).unwrap().ino()
+}
+
 #[test]
 fn a_file_that_stays_open_is_told_at_each_write() {
     let tier = tempfile::tempdir_in("/dev/shm").unwrap();
     fs::write(tier.path().join("log"), "").unwrap();
     let (listener, told) = recorder();
-    let Some(_watch) = watch_whole(&[tier.path()], Writes::Each, listener) else { return };
-    let mut child = Command::new("/bin/sh")
-        .args(["-c", "exec >>log; echo line; read wait"])
-        .current_dir(tier.path())
-        .stdin(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let Some(_watch) = watch_whole(&[tier.path()], listener) else { return };
+    let mut appender = Appender::start(tier.path(), &["env"]);
+    appender.append();
     wait_for(&told, &[(tier.path(), Some("log"), What::Data, false)]);
-    drop(child.stdin.take());
-    child.wait().unwrap();
+}
+
+#[test]
+fn writes_through_a_private_clone_are_not_told_and_others_are() {
+    let tier = tempfile::tempdir_in("/dev/shm").unwrap();
+    let root = open(tier.path());
+    let Ok(clone) = private_clone(root.as_fd()) else { return skipped("open_tree needs CAP_SYS_ADMIN") };
+    fs::write(tier.path().join("passed"), "").unwrap();
+    fs::write(tier.path().join("log"), "").unwrap();
+    let (listener, told) = recorder();
+    let _watch = start(&[root.as_fd()], &[clone.as_fd()], listener).unwrap();
+    // Another process's writes, as passthrough's are.
+    let through = format!("/proc/{}/fd/{}", std::process::id(), clone.as_raw_fd());
+    shell(Path::new(&through), "exec >>passed; echo 1; echo 2");
+    shell(tier.path(), "echo 1 >>log");
+    let mut all = wait_for(&told, &[(tier.path(), Some("log"), What::Data, false)]);
+    shell(tier.path(), "touch last");
+    all.extend(wait_for(&told, &[(tier.path(), Some("last"), What::Entry, false)]));
+    assert!(!all.iter().any(|t| t.1.as_deref() == Some("passed")), "{all:?}");
+}
+
+#[test]
+fn writes_through_other_mounts_are_told_whenever_those_were_made() {
+    let tier = tempfile::tempdir_in("/dev/shm").unwrap();
+    let before = Bound::new(tier.path());
+    let (listener, told) = recorder();
+    let Some(_watch) = watch_whole(&[tier.path()], listener) else { return };
+    Appender::start(before.0.path(), &["env"]).append_until_told(&told, inode(tier.path()));
+    while told.recv_timeout(NAP * 10).is_ok() {}
+    let after = Bound::new(tier.path());
+    Appender::start(after.0.path(), &["env"]).append_until_told(&told, inode(tier.path()));
+}
+
+#[test]
+fn writes_from_another_mount_namespace_are_told() {
+    let tier = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (listener, told) = recorder();
+    let Some(_watch) = watch_whole(&[tier.path()], listener) else { return };
+    Appender::start(tier.path(), &["unshare", "--mount"]).append_until_told(&told, inode(tier.path()));
+}
+
+#[test]
+fn a_tier_whose_mounts_cannot_be_found_is_watched_by_its_filesystem() {
+    let tier = tempfile::tempdir_in("/dev/shm").unwrap();
+    let root = open(tier.path());
+    // In no mount namespace, as a tier's mount may be in another one.
+    let Ok(elsewhere) = private_clone(root.as_fd()) else { return skipped("open_tree needs CAP_SYS_ADMIN") };
+    let Ok(own) = private_clone(root.as_fd()) else { return skipped("open_tree needs CAP_SYS_ADMIN") };
+    let (listener, told) = recorder();
+    let watch = start(&[elsewhere.as_fd()], &[own.as_fd()], listener).unwrap();
+    assert_eq!(watch.coverage(), [Coverage::Watched]);
+    fs::write(tier.path().join("passed"), "").unwrap();
+    let through = format!("/proc/{}/fd/{}", std::process::id(), own.as_raw_fd());
+    shell(Path::new(&through), "exec >>passed; echo 1");
+    let mut appender = Appender::start(tier.path(), &["env"]);
+    appender.append();
+    let all = wait_for(&told, &[(tier.path(), Some("log"), What::Data, false)]);
+    assert!(!all.iter().any(|t| t.1.as_deref() == Some("passed")), "{all:?}");
 }
 
 #[test]
@@ -269,7 +382,7 @@ fn a_deleted_directory_is_given_up() {
 fn proc_is_remote_or_unsupported_and_says_so() {
     let dir = open(Path::new("/proc/self"));
     let (listener, _told) = recorder();
-    let watch = start(&[dir.as_fd()], Writes::AtClose, listener).unwrap();
+    let watch = start(&[dir.as_fd()], &[], listener).unwrap();
     assert_ne!(watch.coverage(), [Coverage::Watched]);
     assert!(is_remote(0x6969) && is_remote(0x6573_5546) && !is_remote(0xef53));
     assert!(is_remote(i64::from(0xff53_4d42_u32.cast_signed())), "also where f_type is a negative 32 bit number");
@@ -280,7 +393,7 @@ fn dropping_ends_the_threads_at_once() {
     let tier = tempfile::tempdir_in("/dev/shm").unwrap();
     let (listener, told) = recorder();
     let dir = open(tier.path());
-    let watch = start(&[dir.as_fd()], Writes::AtClose, Arc::clone(&listener)).unwrap();
+    let watch = start(&[dir.as_fd()], &[], Arc::clone(&listener)).unwrap();
     let learned = Learned::start(listener).unwrap().unwrap();
     assert_eq!(learned.add(dir.as_fd()), Coverage::Watched);
     let begun = Instant::now();
@@ -288,6 +401,11 @@ fn dropping_ends_the_threads_at_once() {
     drop(learned);
     assert!(begun.elapsed() < Duration::from_secs(2));
     drop(dir);
-    // Every sender is gone with the threads.
-    assert!(told.recv_timeout(PATIENCE).is_err());
+    // Every sender is gone with the threads. Others may have used the filesystem meanwhile.
+    let end = loop {
+        if let Err(end) = told.recv_timeout(PATIENCE) {
+            break end;
+        }
+    };
+    assert_eq!(end, RecvTimeoutError::Disconnected);
 }

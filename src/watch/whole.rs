@@ -5,10 +5,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::batch::Batch;
-use super::{Coverage, Listener, NAP, What, Writes};
+use super::mounts::{Mounts, WRITES};
+use super::{Coverage, Listener, NAP, SURVEY, What};
 use crate::sys::fanotify::{
     Event, Events, FsId, Group, HandleBuf, Mask, Wake, filesystem_of, handle_of, open_dir_by_handle, reopen_dir,
     stop_pair, wait,
@@ -41,26 +42,40 @@ struct Marked {
 
 impl Whole {
     /// Marks the filesystems of those `tiers` whose `coverage` is still `ByDirectory` and notes
-    /// there where it worked. `None` where it worked for none.
+    /// there where it worked. Leaves out what happens through the mounts of `own`. `None` where
+    /// it worked for none.
     pub(super) fn start(
         tiers: &[BorrowedFd<'_>],
+        own: &[BorrowedFd<'_>],
         coverage: &mut [Coverage],
-        writes: Writes,
         listener: Arc<dyn Listener>,
     ) -> Result<Option<Whole>> {
         let Ok(group) = Group::new() else { return Ok(None) };
+        let mut mounts = Mounts::new();
         let mut marked = Vec::new();
+        let mut ignored = Mask::CLOSE_WRITE;
         for (tier, covered) in tiers.iter().zip(coverage) {
-            if *covered == Coverage::ByDirectory && mark(&group, *tier, wanted(writes), &mut marked).is_ok() {
+            if *covered != Coverage::ByDirectory {
+                continue;
+            }
+            if let Ok(mask) = mark(&group, *tier, &mut mounts, &mut marked) {
                 *covered = Coverage::Watched;
+                ignored = if mask.has(Mask::WRITE) { WRITES } else { ignored };
             }
         }
         if marked.is_empty() {
             return Ok(None);
         }
+        // No more than what is marked: the kernel looks closer at an event that a mark ignores.
+        for clone in own {
+            if let Err(error) = group.ignore_mount(*clone, ignored) {
+                tracing::debug!(%error, "files closed through the mount are told as changed beside it");
+            }
+        }
+        mounts.survey(&group);
         let (stopped, stop) = stop_pair()?;
         let pid = i32::try_from(std::process::id()).unwrap_or(-1);
-        let reader = Reader { group, marked, pid, listener };
+        let reader = Reader { group, marked, mounts, pid, listener };
         let thread = thread::Builder::new().name("tierfs-watch".into()).spawn(move || reader.run(stopped.as_fd()));
         Ok(Some(Whole { stop: Some(stop), thread: Some(thread.map_err(|e| Errno::of(&e))?) }))
     }
@@ -83,28 +98,34 @@ pub(super) fn join(thread: Option<JoinHandle<()>>) {
     }
 }
 
-fn wanted(writes: Writes) -> Mask {
-    let data = match writes {
-        Writes::AtClose => Mask::CLOSE_WRITE,
-        Writes::Each => Mask::WRITE.or(Mask::CLOSE_WRITE),
-    };
-    Mask::ENTRY.or(Mask::ATTRIBUTES).or(Mask::DIRECTORY).or(data)
-}
+/// What is told of a whole filesystem. The close costs a writer nothing per write and is the last
+/// resort for mounts that are not known.
+const EVERYWHERE: Mask = Mask::ENTRY.or(Mask::ATTRIBUTES).or(Mask::DIRECTORY).or(Mask::CLOSE_WRITE);
 
-/// Marks the filesystem of `tier`, having made sure that its events can be followed back.
-fn mark(group: &Group, tier: BorrowedFd<'_>, mask: Mask, marked: &mut Vec<Marked>) -> Result<()> {
+/// Marks the filesystem of `tier`, having made sure that its events can be followed back, and the
+/// mount by which `tier` is reached. Returns what is told of the whole filesystem.
+fn mark(group: &Group, tier: BorrowedFd<'_>, mounts: &mut Mounts, marked: &mut Vec<Marked>) -> Result<Mask> {
     let dir = reopen_dir(tier)?;
     let (fs, _) = filesystem_of(dir.as_fd())?;
     open_dir_by_handle(dir.as_fd(), handle_of(dir.as_fd())?.borrow())?;
     let file = File::from(dir);
     let dev = file.metadata().map_err(|e| Errno::of(&e))?.dev();
-    if let Some(known) = marked.iter().find(|m| m.fs == fs) {
-        // A cloned disk carries the id of its origin, and an event would not tell them apart.
-        return if known.dev == dev { Ok(()) } else { Err(Errno::EXDEV) };
+    let known = marked.iter().find(|m| m.fs == fs);
+    // A cloned disk carries the id of its origin, and an event would not tell them apart.
+    if known.is_some_and(|known| known.dev != dev) {
+        return Err(Errno::EXDEV);
     }
+    let mut mask = EVERYWHERE;
     group.mark_filesystem(file.as_fd(), mask)?;
-    marked.push(Marked { fs, dev, dir: file.into() });
-    Ok(())
+    if let Err(error) = mounts.add(group, file.as_fd()) {
+        tracing::debug!(%error, "a mount cannot be watched by itself; its whole filesystem is, at a cost for each write");
+        mask = mask.or(WRITES);
+        group.mark_filesystem(file.as_fd(), mask)?;
+    }
+    if known.is_none() {
+        marked.push(Marked { fs, dev, dir: file.into() });
+    }
+    Ok(mask)
 }
 
 /// A directory as events name it.
@@ -113,6 +134,7 @@ type DirKey = (FsId, HandleBuf);
 struct Reader {
     group: Group,
     marked: Vec<Marked>,
+    mounts: Mounts,
     pid: i32,
     listener: Arc<dyn Listener>,
 }
@@ -120,10 +142,17 @@ struct Reader {
 impl Reader {
     fn run(&self, stopped: BorrowedFd<'_>) {
         let mut buffer = vec![0; READ_LEN];
+        let mut survey = Instant::now() + SURVEY;
         loop {
-            match wait(stopped, Some(self.group.as_fd()), None) {
+            let left = survey.saturating_duration_since(Instant::now());
+            let woken = wait(stopped, Some(self.group.as_fd()), self.mounts.alarm(), Some(left));
+            if left.is_zero() || woken == Ok(Wake::Alarm) {
+                self.mounts.survey(&self.group);
+                survey = Instant::now() + SURVEY;
+            }
+            match woken {
                 Ok(Wake::Ready) => {}
-                Ok(Wake::Timeout) => continue,
+                Ok(Wake::Timeout | Wake::Alarm) => continue,
                 Ok(Wake::Stop) => return,
                 Err(error) => {
                     tracing::error!(%error, "changes beside the mount are not watched any more");
@@ -138,7 +167,7 @@ impl Reader {
                     RETRY
                 }
             };
-            if !matches!(wait(stopped, None, Some(pause)), Ok(Wake::Timeout)) {
+            if !matches!(wait(stopped, None, None, Some(pause)), Ok(Wake::Timeout)) {
                 return;
             }
         }
@@ -188,11 +217,7 @@ fn collect(batch: &mut Batch<DirKey>, event: &Event<'_>, own: i32) {
     }
     let Some(place) = event.place.filter(|_| event.pid != own) else { return };
     let is_dir = event.mask.has(Mask::DIRECTORY);
-    for (mask, what) in [
-        (Mask::ENTRY, What::Entry),
-        (Mask::ATTRIBUTES, What::Attributes),
-        (Mask::WRITE.or(Mask::CLOSE_WRITE), What::Data),
-    ] {
+    for (mask, what) in [(Mask::ENTRY, What::Entry), (Mask::ATTRIBUTES, What::Attributes), (WRITES, What::Data)] {
         if event.mask.has(mask) {
             batch.add((place.fs, HandleBuf::new(place.dir)), place.name, what, is_dir);
         }
