@@ -129,6 +129,11 @@ impl fmt::Display for MountError {
                 "{DEVICE} is not there: load the module with `modprobe fuse`, or give the \
                  container the device"
             ),
+            MountError::NoDevice(Errno::EACCES) => write!(
+                f,
+                "{DEVICE} may not be opened by this user: as root, run `chmod 666 {DEVICE}`, or \
+                 mount as root"
+            ),
             MountError::NoDevice(errno) => write!(f, "{DEVICE} cannot be opened: {errno}"),
             MountError::NoFusermount => write!(
                 f,
