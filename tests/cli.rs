@@ -1,6 +1,8 @@
 //! What the command line promises without a mount: exit codes, one clear line for every mistake,
 //! `config check`, and `init` on existing trees. Runs the binary, as root and not.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;

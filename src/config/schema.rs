@@ -100,8 +100,8 @@ mount! {
     threads: usize,
 }
 
-/// A value in its written form, whatever YAML would take it for. Read inside the visitor, so that a wrong one is reported at its own
-/// line and column.
+/// A value in its written form, whatever YAML would take it for. Read inside the visitor, so that a
+/// wrong one is reported at its own line and column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plain<T>(pub T);
 
