@@ -89,6 +89,13 @@ pub enum MountError {
     },
 }
 
+impl MountError {
+    /// Whether trying later, or letting go of what is there, can help.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, MountError::Busy(_) | MountError::AlreadyMounted(_))
+    }
+}
+
 impl fmt::Display for MountError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
