@@ -31,6 +31,13 @@ const DOCUMENTS: [(&str, &str, u64, &str); 6] = [
 
 const NEW: &str = "letters/new.txt";
 
+const FAREWELL: &str = "\
+Unmounted, and the temporary directory is gone.
+
+Your turn:
+  tierfs mount /fast/docs:/slow/docs /srv/docs
+";
+
 /// Everything the demo made; dropped, it is gone.
 struct Stage {
     dir: Option<tempfile::TempDir>,
@@ -72,9 +79,7 @@ impl Demo {
             }
         }
         drop(stage);
-        print(
-            "Unmounted, and the temporary directory is gone.\n\nYour turn:\n  tierfs mount /fast/docs:/slow/docs /srv/docs\n",
-        )?;
+        print(FAREWELL)?;
         Ok(Exit::Ok)
     }
 }

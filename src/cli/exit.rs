@@ -58,18 +58,7 @@ impl From<crate::config::Error> for Failure {
 
 impl From<crate::sys::mount::MountError> for Failure {
     fn from(error: crate::sys::mount::MountError) -> Failure {
-        use crate::sys::mount::MountError;
-        let exit = match &error {
-            MountError::Busy(_) | MountError::AlreadyMounted(_) => Exit::Busy,
-            MountError::NoMountpoint(..)
-            | MountError::NotADirectory(_)
-            | MountError::Stale(_)
-            | MountError::NotMounted(_)
-            | MountError::NoDevice(_)
-            | MountError::NoFusermount
-            | MountError::Refused(_)
-            | MountError::Os { .. } => Exit::Error,
-        };
+        let exit = if error.is_busy() { Exit::Busy } else { Exit::Error };
         Failure::new(exit, error)
     }
 }

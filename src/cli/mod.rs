@@ -106,7 +106,7 @@ fn not_a_command(error: &clap::Error, arguments: &[OsString]) -> Outcome {
     let text = error.render().to_string();
     let told = text.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim);
     let told: Vec<&str> = told.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
-    let told = told.join(" ").replace("  ", " ");
+    let told = told.join(" ").replace("  ", " ").replace(" tip: ", "; ");
     let told = told.strip_prefix("error: ").unwrap_or(&told);
     let command = arguments.get(1).and_then(|word| word.to_str());
     let known = Cli::command();

@@ -47,15 +47,13 @@ Mount options (-o):
   fsname=NAME              what df shows as the source
   min_free=10%|4GiB        new files go to the next tier when a tier has less free
   nospill                  never: a full primary is an error
-  on_write=in_place|promote
-                           a file of a slower tier that is written stays there, or moves up first
   on_missing=fail|degraded a tier that is not there: refuse to mount, or serve what there is
   out_of_band=watch|ttl|never, ttl=1s
                            how changes made beside the mount are noticed
   statfs=sum|primary|secondary
                            what df shows
   threads=N                threads that serve requests
-  nodefault_permissions, nopassthrough, suid, dev, noexec
+  nopassthrough, suid, dev, noexec
   config=FILE              the same as --config
 Options meant for mount(8) and systemd (nofail, _netdev, x-..., noatime) are accepted.
 

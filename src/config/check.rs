@@ -82,6 +82,11 @@ fn options_legal(draft: &Draft) -> Result<(), String> {
     if options.statfs == StatfsOf::Secondary && draft.tiers.len() < 2 {
         return Err("statfs: secondary needs a second tier".into());
     }
+    if !options.default_permissions {
+        let says = "default_permissions cannot be turned off: without the kernel's check nothing \
+                    would keep users from each other's files";
+        return Err(says.into());
+    }
     if options.threads.is_some_and(|threads| !(1..=THREADS_MAX).contains(&threads)) {
         return Err(format!("threads must be from 1 to {THREADS_MAX}"));
     }
@@ -162,6 +167,9 @@ mod tests {
         let mut one = draft(&["/a"]);
         one.options.statfs = StatfsOf::Secondary;
         assert!(refused(one).contains("second tier"));
+        let mut open = draft(&["/a"]);
+        open.options.default_permissions = false;
+        assert!(refused(open).contains("cannot be turned off"));
         for threads in [0, THREADS_MAX + 1] {
             let mut many = draft(&["/a"]);
             many.options.threads = Some(threads);

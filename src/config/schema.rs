@@ -16,7 +16,7 @@ pub const VERSION: u32 = 1;
 
 /// The whole file.
 #[derive(Debug, Default, DeriveDeserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "keys such as version, tiers and mount")]
 pub struct File {
     /// [`VERSION`].
     pub version: u32,
@@ -42,7 +42,7 @@ pub struct File {
 
 /// One tier.
 #[derive(Debug, DeriveDeserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a tier, such as {path: /fast/docs}")]
 pub struct Tier {
     /// Its root.
     pub path: Plain<PathBuf>,
@@ -58,7 +58,7 @@ macro_rules! mount {
     ($($(#[$doc:meta])* $field:ident: $type:ty),* $(,)?) => {
         /// The section `mount:`; every field as in `MountOptions`.
         #[derive(Debug, Default, DeriveDeserialize, Serialize)]
-        #[serde(deny_unknown_fields)]
+        #[serde(deny_unknown_fields, expecting = "mount options, such as allow_other: true")]
         pub struct Mount {
             $($(#[$doc])*
             #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,8 +100,8 @@ mount! {
     threads: usize,
 }
 
-/// A value in its written form, whatever YAML would take it for. Read inside the visitor, so that a wrong one is reported at its own
-/// line and column.
+/// A value in its written form, whatever YAML would take it for. Read inside the visitor, so that a
+/// wrong one is reported at its own line and column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plain<T>(pub T);
 

@@ -61,7 +61,6 @@ const MOUNT: &str = "
 # Every line shows the default; remove the # to change it.
 mount:
   #allow_other: false          # true: other users, and Samba, may use the mount
-  #default_permissions: true   # the kernel checks owner, mode and ACLs
   #ro: false                   # true: nothing can be changed through the mount
   #suid: false                 # true: set-user-id programs work (root only)
   #dev: false                  # true: device nodes work (root only)
@@ -70,7 +69,7 @@ mount:
   #ttl: 1s                     # how long the kernel caches with out_of_band: ttl
   #statfs: sum                 # what df shows: sum, primary or secondary
   #spill: true                 # new files go to the next tier when one is full
-  #on_write: in_place          # a file of a slower tier opened for writing: in_place or promote
+  #on_write: in_place          # a file of a slower tier that is written stays there
   #on_missing: fail            # a tier that is not there at the start: fail or degraded
   #passthrough: true           # the kernel reads and writes the backing files itself
   #threads: 4                  # threads that serve requests

@@ -43,6 +43,8 @@ impl std::error::Error for Error {}
 
 /// Something went wrong.
 const FAILED: u8 = 1;
+/// Something is in the way that can go away.
+const BUSY: u8 = 75;
 /// The configuration does not fit what is there.
 const CONFIG: u8 = 78;
 
@@ -76,7 +78,7 @@ pub fn serve(config: &MountConfig, ready: impl FnOnce()) -> Result<(), Error> {
     let told = union.trusted() > options.ttl;
     let behaviour = Behaviour { passthrough: options.passthrough && root, keep_cache: told, threads: threads(config) };
     let device = mount::mount_fuse(&config.mountpoint, &how_to_mount(config))
-        .map_err(|error| Error::new(FAILED, error.to_string()))?;
+        .map_err(|error| Error::new(if error.is_busy() { BUSY } else { FAILED }, error.to_string()))?;
     let result = run(config, &union, device, behaviour, &forgetter, ready);
     // The listener may be inside the kernel until the connection has ended.
     drop(watch);

@@ -89,6 +89,13 @@ pub enum MountError {
     },
 }
 
+impl MountError {
+    /// Whether trying later, or letting go of what is there, can help.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, MountError::Busy(_) | MountError::AlreadyMounted(_))
+    }
+}
+
 impl fmt::Display for MountError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -128,6 +135,11 @@ impl fmt::Display for MountError {
                 f,
                 "{DEVICE} is not there: load the module with `modprobe fuse`, or give the \
                  container the device"
+            ),
+            MountError::NoDevice(Errno::EACCES) => write!(
+                f,
+                "{DEVICE} may not be opened by this user: as root, run `chmod 666 {DEVICE}`, or \
+                 mount as root"
             ),
             MountError::NoDevice(errno) => write!(f, "{DEVICE} cannot be opened: {errno}"),
             MountError::NoFusermount => write!(
