@@ -91,16 +91,6 @@ impl Group {
         self.mark(libc::FAN_MARK_FILESYSTEM, at, mask)
     }
 
-    /// Reports `mask`, of [`Mask::WRITE`] and [`Mask::CLOSE_WRITE`], from what is done through
-    /// open files of the mount that `at` (O_PATH will do) was opened through. A mark adds to
-    /// earlier ones and goes with its mount, which it does not keep in use.
-    ///
-    /// # Errors
-    /// As [`Group::mark_filesystem`].
-    pub fn mark_mount(&self, at: BorrowedFd<'_>, mask: Mask) -> Result<()> {
-        self.mark(libc::FAN_MARK_MOUNT, at, mask)
-    }
-
     /// Reports no `mask` from what is done through open files of the mount of `at`, although the
     /// filesystem is marked.
     ///
@@ -353,34 +343,20 @@ pub enum Wake {
     Stop,
     /// `source` can be read.
     Ready,
-    /// `alarm` went off. Told once.
-    Alarm,
     /// The time is over.
     Timeout,
 }
 
-/// Waits for `stop`, for `source` and for `alarm` (POLLPRI) if given, and no longer than `limit`
-/// if given.
-pub fn wait(
-    stop: BorrowedFd<'_>,
-    source: Option<BorrowedFd<'_>>,
-    alarm: Option<BorrowedFd<'_>>,
-    limit: Option<Duration>,
-) -> Result<Wake> {
+/// Waits for `stop` and, if given, for `source`, and no longer than `limit` if given.
+pub fn wait(stop: BorrowedFd<'_>, source: Option<BorrowedFd<'_>>, limit: Option<Duration>) -> Result<Wake> {
     let limit = limit.map_or(PollTimeout::NONE, |d| PollTimeout::try_from(d).unwrap_or(PollTimeout::MAX));
-    let mut fds = [
-        PollFd::new(stop, PollFlags::POLLIN),
-        PollFd::new(source.unwrap_or(stop), PollFlags::POLLIN),
-        PollFd::new(alarm.unwrap_or(stop), PollFlags::POLLPRI),
-    ];
+    let mut fds = [PollFd::new(stop, PollFlags::POLLIN), PollFd::new(source.unwrap_or(stop), PollFlags::POLLIN)];
     loop {
         match poll(&mut fds, limit) {
             Err(Raw::EINTR) => {}
             Err(error) => return Err(errno(error)),
             Ok(0) => return Ok(Wake::Timeout),
             Ok(_) if fds[0].any().unwrap_or(true) => return Ok(Wake::Stop),
-            // Before `source`, which stays ready: an alarm is over once it was polled.
-            Ok(_) if fds[2].any().unwrap_or(true) => return Ok(Wake::Alarm),
             Ok(_) => return Ok(Wake::Ready),
         }
     }

@@ -17,7 +17,6 @@ pub mod io;
 pub mod limits;
 pub mod mount;
 pub mod mountinfo;
-pub mod namespaces;
 pub mod overlap;
 pub mod process;
 pub mod signal;

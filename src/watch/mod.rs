@@ -10,17 +10,13 @@
 //! Watching never slows what it watches more than the kernel's queueing costs: after a wakeup the
 //! thread drains, merges equal changes, delivers, and then does not look again for [`NAP`].
 //!
-//! Names and attributes come from a mark on the filesystem. Writes come from marks on its mounts:
-//! FUSE passthrough writes as the client, through the mounts by which this process reaches the
-//! tiers. If those are private ([`crate::sys::tree::private_clone`]), passthrough is not taken
-//! for a change and does not pay for being watched.
+//! FUSE passthrough writes as the client, so its writes cannot be told from others' by the process.
+//! They go through the mounts by which this process reaches the tiers: if those are private
+//! ([`crate::sys::tree::private_clone`]), an ignore mark on each leaves them out.
 //!
-//! Seen late, through fanotify: writes through a writable mapping, when it is unmapped; a file cut
-//! by `ftruncate(2)` or `O_TRUNC` while it stays open, at its next write or when it is closed;
-//! writes through a mount that is hidden, below a FUSE or network mount, or made in another mount
-//! namespace less than [`SURVEY`] ago, when the file is closed. Not seen: `truncate(2)` of a path;
-//! a change of the modification time alone; a changed link count of the *other* names of a file
-//! that is linked or unlinked; changes that another machine makes on shared storage.
+//! Seen late: writes through a writable mapping, when it is unmapped. Not seen: a changed link
+//! count of the *other* names of a file that is linked or unlinked; changes that another machine
+//! makes on shared storage.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -32,7 +28,6 @@ use crate::types::ids::Rank;
 
 mod batch;
 mod learned;
-mod mounts;
 mod whole;
 
 #[cfg(test)]
@@ -45,10 +40,6 @@ use whole::Whole;
 /// charged a wakeup for each, and equal events merge. Also how late, at most, a change is told
 /// after another one.
 pub const NAP: Duration = Duration::from_millis(10);
-
-/// How often the mounts of other mount namespaces are looked through; those of the own namespace
-/// are when they change.
-pub const SURVEY: Duration = Duration::from_secs(5);
 
 /// One change in a tier.
 #[derive(Debug, Clone, Copy)]

@@ -5,11 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::batch::Batch;
-use super::mounts::{Mounts, WRITES};
-use super::{Coverage, Listener, NAP, SURVEY, What};
+use super::{Coverage, Listener, NAP, What};
 use crate::sys::fanotify::{
     Event, Events, FsId, Group, HandleBuf, Mask, Wake, filesystem_of, handle_of, open_dir_by_handle, reopen_dir,
     stop_pair, wait,
@@ -51,16 +50,10 @@ impl Whole {
         listener: Arc<dyn Listener>,
     ) -> Result<Option<Whole>> {
         let Ok(group) = Group::new() else { return Ok(None) };
-        let mut mounts = Mounts::new();
         let mut marked = Vec::new();
-        let mut ignored = Mask::CLOSE_WRITE;
         for (tier, covered) in tiers.iter().zip(coverage) {
-            if *covered != Coverage::ByDirectory {
-                continue;
-            }
-            if let Ok(mask) = mark(&group, *tier, &mut mounts, &mut marked) {
+            if *covered == Coverage::ByDirectory && mark(&group, *tier, &mut marked).is_ok() {
                 *covered = Coverage::Watched;
-                ignored = if mask.has(Mask::WRITE) { WRITES } else { ignored };
             }
         }
         if marked.is_empty() {
@@ -68,14 +61,13 @@ impl Whole {
         }
         // No more than what is marked: the kernel looks closer at an event that a mark ignores.
         for clone in own {
-            if let Err(error) = group.ignore_mount(*clone, ignored) {
-                tracing::debug!(%error, "files closed through the mount are told as changed beside it");
+            if let Err(error) = group.ignore_mount(*clone, WRITES) {
+                tracing::debug!(%error, "files written through the mount are told as changed beside it");
             }
         }
-        mounts.survey(&group);
         let (stopped, stop) = stop_pair()?;
         let pid = i32::try_from(std::process::id()).unwrap_or(-1);
-        let reader = Reader { group, marked, mounts, pid, listener };
+        let reader = Reader { group, marked, pid, listener };
         let thread = thread::Builder::new().name("tierfs-watch".into()).spawn(move || reader.run(stopped.as_fd()));
         Ok(Some(Whole { stop: Some(stop), thread: Some(thread.map_err(|e| Errno::of(&e))?) }))
     }
@@ -98,13 +90,15 @@ pub(super) fn join(thread: Option<JoinHandle<()>>) {
     }
 }
 
-/// What is told of a whole filesystem. The close costs a writer nothing per write and is the last
-/// resort for mounts that are not known.
-const EVERYWHERE: Mask = Mask::ENTRY.or(Mask::ATTRIBUTES).or(Mask::DIRECTORY).or(Mask::CLOSE_WRITE);
+/// Changes of contents: a write, also by `truncate(2)`, and the close after it, which alone tells
+/// of writes through a mapping.
+const WRITES: Mask = Mask::WRITE.or(Mask::CLOSE_WRITE);
 
-/// Marks the filesystem of `tier`, having made sure that its events can be followed back, and the
-/// mount by which `tier` is reached. Returns what is told of the whole filesystem.
-fn mark(group: &Group, tier: BorrowedFd<'_>, mounts: &mut Mounts, marked: &mut Vec<Marked>) -> Result<Mask> {
+/// What is told of a filesystem.
+const EVERYTHING: Mask = Mask::ENTRY.or(Mask::ATTRIBUTES).or(Mask::DIRECTORY).or(WRITES);
+
+/// Marks the filesystem of `tier`, having made sure that its events can be followed back.
+fn mark(group: &Group, tier: BorrowedFd<'_>, marked: &mut Vec<Marked>) -> Result<()> {
     let dir = reopen_dir(tier)?;
     let (fs, _) = filesystem_of(dir.as_fd())?;
     open_dir_by_handle(dir.as_fd(), handle_of(dir.as_fd())?.borrow())?;
@@ -115,17 +109,11 @@ fn mark(group: &Group, tier: BorrowedFd<'_>, mounts: &mut Mounts, marked: &mut V
     if known.is_some_and(|known| known.dev != dev) {
         return Err(Errno::EXDEV);
     }
-    let mut mask = EVERYWHERE;
-    group.mark_filesystem(file.as_fd(), mask)?;
-    if let Err(error) = mounts.add(group, file.as_fd()) {
-        tracing::debug!(%error, "a mount cannot be watched by itself; its whole filesystem is, at a cost for each write");
-        mask = mask.or(WRITES);
-        group.mark_filesystem(file.as_fd(), mask)?;
-    }
+    group.mark_filesystem(file.as_fd(), EVERYTHING)?;
     if known.is_none() {
         marked.push(Marked { fs, dev, dir: file.into() });
     }
-    Ok(mask)
+    Ok(())
 }
 
 /// A directory as events name it.
@@ -134,7 +122,6 @@ type DirKey = (FsId, HandleBuf);
 struct Reader {
     group: Group,
     marked: Vec<Marked>,
-    mounts: Mounts,
     pid: i32,
     listener: Arc<dyn Listener>,
 }
@@ -142,17 +129,10 @@ struct Reader {
 impl Reader {
     fn run(&self, stopped: BorrowedFd<'_>) {
         let mut buffer = vec![0; READ_LEN];
-        let mut survey = Instant::now() + SURVEY;
         loop {
-            let left = survey.saturating_duration_since(Instant::now());
-            let woken = wait(stopped, Some(self.group.as_fd()), self.mounts.alarm(), Some(left));
-            if left.is_zero() || woken == Ok(Wake::Alarm) {
-                self.mounts.survey(&self.group);
-                survey = Instant::now() + SURVEY;
-            }
-            match woken {
+            match wait(stopped, Some(self.group.as_fd()), None) {
                 Ok(Wake::Ready) => {}
-                Ok(Wake::Timeout | Wake::Alarm) => continue,
+                Ok(Wake::Timeout) => continue,
                 Ok(Wake::Stop) => return,
                 Err(error) => {
                     tracing::error!(%error, "changes beside the mount are not watched any more");
@@ -167,7 +147,7 @@ impl Reader {
                     RETRY
                 }
             };
-            if !matches!(wait(stopped, None, None, Some(pause)), Ok(Wake::Timeout)) {
+            if !matches!(wait(stopped, None, Some(pause)), Ok(Wake::Timeout)) {
                 return;
             }
         }
