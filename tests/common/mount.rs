@@ -14,7 +14,7 @@ use super::{need, wait};
 
 /// A mount that still serves after this time hangs: its daemon is killed, and the test fails
 /// with ENOTCONN instead of standing for ever.
-const HANG_LIMIT: Duration = Duration::from_secs(300);
+const HANG_LIMIT: Duration = Duration::from_secs(180);
 
 /// What is to be mounted.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub(crate) struct Setup {
     roots: Vec<PathBuf>,
     options: Vec<String>,
     user: Option<User>,
+    hang_limit: Duration,
 }
 
 /// Why `tierfs mount` did not serve.
@@ -30,6 +31,7 @@ pub(crate) struct Setup {
 pub(crate) struct Refused {
     pub(crate) code: Option<i32>,
     pub(crate) message: String,
+    pub(crate) setup: Setup,
 }
 
 impl Setup {
@@ -40,7 +42,7 @@ impl Setup {
             options.push("allow_other".to_owned());
         }
         let home = temp_dir();
-        let setup = Setup { home, roots: Vec::new(), options, user: None };
+        let setup = Setup { home, roots: Vec::new(), options, user: None, hang_limit: HANG_LIMIT };
         std::fs::create_dir(setup.mountpoint()).expect("mount point");
         setup.tiers(2)
     }
@@ -79,6 +81,12 @@ impl Setup {
         self
     }
 
+    /// A test that takes longer than others: it hangs only after so long.
+    pub(crate) fn hangs_after(mut self, limit: Duration) -> Setup {
+        self.hang_limit = limit;
+        self
+    }
+
     /// Puts something into the tiers before they are mounted.
     pub(crate) fn seed(self, fill: impl FnOnce(&[PathBuf])) -> Setup {
         fill(&self.roots);
@@ -105,12 +113,12 @@ impl Setup {
         let able = if self.user.is_some() { need::root() } else { need::fuse() };
         able.then(|| match self.try_mount() {
             Ok(mount) => mount,
-            Err((refused, _)) => panic!("the mount was refused: {refused:?}"),
+            Err(refused) => panic!("the mount was refused: {refused:?}"),
         })
     }
 
     /// Mounts, or says with which words and exit code it was refused.
-    pub(crate) fn try_mount(self) -> Result<TestMount, (Refused, Setup)> {
+    pub(crate) fn try_mount(self) -> Result<TestMount, Box<Refused>> {
         let mut daemon = self.command().spawn().expect("tierfs starts");
         let point = self.mountpoint();
         let ended = wait::until("the mount appears or tierfs ends", || {
@@ -120,10 +128,10 @@ impl Setup {
             is_mounted(&point).then_some(None)
         });
         if let Some(status) = ended {
-            let refused = Refused { code: status.code(), message: self.log() };
-            return Err((refused, self));
+            let (code, message) = (status.code(), self.log());
+            return Err(Box::new(Refused { code, message, setup: self }));
         }
-        let watchdog = Watchdog::over(daemon.id());
+        let watchdog = Watchdog::over(daemon.id(), self.hang_limit);
         Ok(TestMount { daemon: Some(daemon), watchdog, setup: Some(self) })
     }
 
@@ -227,7 +235,7 @@ impl TestMount {
         let setup = self.unmount();
         match setup.try_mount() {
             Ok(mount) => mount,
-            Err((refused, _)) => panic!("the second mount was refused: {refused:?}"),
+            Err(refused) => panic!("the second mount was refused: {refused:?}"),
         }
     }
 
@@ -277,10 +285,10 @@ struct Watchdog {
 }
 
 impl Watchdog {
-    fn over(pid: u32) -> Watchdog {
+    fn over(pid: u32, limit: Duration) -> Watchdog {
         let (stop, stopped) = mpsc::channel::<()>();
         std::thread::spawn(move || {
-            if stopped.recv_timeout(HANG_LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if stopped.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
                 eprintln!("a test hangs: its daemon {pid} is killed");
                 let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
                 let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
