@@ -87,8 +87,7 @@ fn unusable_roots_are_refused() {
     for bad in [&file, &gone] {
         let mut command = Command::new(program());
         let spec = format!("{}:{}", base.tier(0).display(), bad.display());
-        let output = command.arg("mount").arg(spec).arg(base.mountpoint()).arg("-f").output();
-        let output = output.expect("tierfs runs");
+        let output = wait::output(command.arg("mount").arg(spec).arg(base.mountpoint()).arg("-f"));
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success());
         assert!(words.contains(bad.to_str().expect("UTF-8")), "{words}");
