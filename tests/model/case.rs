@@ -152,9 +152,10 @@ fn copy_one(place: &Path, to: &Path, shown: &std::fs::Metadata) {
 
 /// A run under way.
 struct Run {
-    mount: Option<TestMount>,
+    /// Descriptors are closed before the mount goes: fields are dropped in this order.
     seen: World,
     plain: World,
+    mount: Option<TestMount>,
     /// The number under which each object of the reference was seen in the mount.
     numbers: BTreeMap<Object, u64>,
 }
