@@ -69,9 +69,7 @@ fn pjdfstest(kind: &'static str) {
 }
 
 fn compare(kind: &str, native: &BTreeMap<String, Verdict>, mounted: &BTreeMap<String, Verdict>) {
-    let passed = |all: &BTreeMap<String, Verdict>| {
-        all.values().filter(|verdict| **verdict == Verdict::Passed).count()
-    };
+    let passed = |all: &BTreeMap<String, Verdict>| all.values().filter(|verdict| **verdict == Verdict::Passed).count();
     let (of_native, of_mount) = (passed(native), passed(mounted));
     eprintln!("pjdfstest, {kind}: {of_native} pass natively, {of_mount} on the mount");
     assert!(of_native > 350, "only {of_native} pass natively: the suite itself does not work");
@@ -138,10 +136,8 @@ impl Pjdfstest<'_> {
         if remount {
             command.arg("erofs");
         }
-        let output = command
-            .env("RUST_BACKTRACE", "0")
-            .env("PATH", plain_mount(home.path()))
-            .output().expect("pjdfstest runs");
+        let output =
+            command.env("RUST_BACKTRACE", "0").env("PATH", plain_mount(home.path())).output().expect("pjdfstest runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(text.contains("Summary"), "{text}{}", String::from_utf8_lossy(&output.stderr));
         parse_verdicts(&text)

@@ -81,8 +81,7 @@ pub(crate) fn xattr(path: impl AsRef<Path>, key: &str) -> Result<Vec<u8>, Errno>
 pub(crate) fn xattr_names(path: impl AsRef<Path>) -> BTreeSet<String> {
     let mut list = vec![0u8; 65536];
     let path = path.as_ref();
-    let length = rustix::fs::llistxattr(path, &mut list[..])
-        .unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    let length = rustix::fs::llistxattr(path, &mut list[..]).unwrap_or_else(|error| panic!("{path:?}: {error}"));
     let names = list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
     names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
 }
@@ -95,11 +94,7 @@ pub(crate) fn user_xattrs(path: impl AsRef<Path>) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// Opens with any flags that the standard library does not name.
-pub(crate) fn open(
-    path: impl AsRef<Path>,
-    flags: rustix::fs::OFlags,
-    mode: u32,
-) -> io::Result<std::fs::File> {
+pub(crate) fn open(path: impl AsRef<Path>, flags: rustix::fs::OFlags, mode: u32) -> io::Result<std::fs::File> {
     let flags = flags | rustix::fs::OFlags::CLOEXEC;
     let mode = rustix::fs::Mode::from_raw_mode(mode);
     Ok(std::fs::File::from(rustix::fs::open(path.as_ref(), flags, mode)?))
@@ -108,22 +103,14 @@ pub(crate) fn open(
 /// Sets times of the path itself, given in whole seconds.
 pub(crate) fn set_times(path: impl AsRef<Path>, atime: i64, mtime: i64) {
     let moment = |tv_sec| rustix::fs::Timespec { tv_sec, tv_nsec: 123_456_789 };
-    let times = rustix::fs::Timestamps {
-        last_access: moment(atime),
-        last_modification: moment(mtime),
-    };
+    let times = rustix::fs::Timestamps { last_access: moment(atime), last_modification: moment(mtime) };
     let path = path.as_ref();
     let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-    rustix::fs::utimensat(rustix::fs::CWD, path, &times, flags)
-        .unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    rustix::fs::utimensat(rustix::fs::CWD, path, &times, flags).unwrap_or_else(|error| panic!("{path:?}: {error}"));
 }
 
 /// Renames with flags.
-pub(crate) fn rename(
-    from: impl AsRef<Path>,
-    to: impl AsRef<Path>,
-    flags: rustix::fs::RenameFlags,
-) -> io::Result<()> {
+pub(crate) fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>, flags: rustix::fs::RenameFlags) -> io::Result<()> {
     let here = rustix::fs::CWD;
     Ok(rustix::fs::renameat_with(here, from.as_ref(), here, to.as_ref(), flags)?)
 }

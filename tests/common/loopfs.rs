@@ -48,12 +48,8 @@ impl LoopFs {
             command.args(["-E", "lazy_itable_init=0,nodiscard", "-F"]);
         }
         run(command.arg(&image));
-        let mounted = Command::new("mount")
-            .args(["-o", "loop"])
-            .arg(&image)
-            .arg(&self.point)
-            .output()
-            .expect("mount runs");
+        let mounted =
+            Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&self.point).output().expect("mount runs");
         if !mounted.status.success() {
             let text = String::from_utf8_lossy(&mounted.stderr).into_owned();
             need::skip(&format!("cannot loop-mount {}: {}", self.kind, text.trim()));

@@ -143,7 +143,8 @@ impl Setup {
         };
         let log = std::fs::File::options()
             .create(true)
-            .append(true)
+            .write(true)
+            .truncate(true)
             .open(self.home.path().join("log"))
             .expect("log file");
         command.arg("mount").arg(spec(&self.roots)).arg(self.mountpoint()).arg("-f");
@@ -340,9 +341,7 @@ pub(crate) fn unmount_for_sure(point: &Path) {
         let _ = Command::new("fusermount3").arg("-uz").arg(point).status();
         return;
     }
-    let gone = wait::within(Duration::from_secs(5), || {
-        unmount(point, UnmountFlags::empty()).is_ok().then_some(())
-    });
+    let gone = wait::within(Duration::from_secs(5), || unmount(point, UnmountFlags::empty()).is_ok().then_some(()));
     if gone.is_none() {
         eprintln!("{} is busy: detached", point.display());
         let _ = unmount(point, UnmountFlags::DETACH);

@@ -40,9 +40,7 @@ impl Case {
 fn draw_seeds(rng: &mut Rng, tiers: usize) -> Vec<(usize, Op)> {
     let kinds: BTreeMap<&str, usize> = paths().iter().map(|path| (*path, rng.below(8))).collect();
     let folder = |path: &str| kinds[path] < 4;
-    let parents = |path: &'static str| {
-        path.match_indices('/').map(move |(end, _)| &path[..end]).collect::<Vec<_>>()
-    };
+    let parents = |path: &'static str| path.match_indices('/').map(move |(end, _)| &path[..end]).collect::<Vec<_>>();
     let mut seeds = Vec::new();
     let mut linked = BTreeSet::new();
     for _ in 0..60 {

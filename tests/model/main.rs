@@ -37,9 +37,7 @@ fn random_operations_match_a_plain_directory() {
         return check(&field, seed);
     }
     let limit = number("TIERFS_MODEL_SECONDS");
-    let (time, last) = limit.map_or((TIME_MAX, RUNS_MAX), |limit| {
-        (Duration::from_secs(limit), u64::MAX)
-    });
+    let (time, last) = limit.map_or((TIME_MAX, RUNS_MAX), |limit| (Duration::from_secs(limit), u64::MAX));
     let start = Instant::now();
     let mut done = 0;
     for seed in 1..=last {

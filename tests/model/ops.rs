@@ -154,15 +154,11 @@ impl World {
     pub(crate) fn apply(&mut self, op: Op) -> Answer {
         let outcome = match op {
             Op::Open(slot, name) => self.open(slot, name),
-            Op::WriteSlot(slot, offset, length, byte) => self.slot(slot).and_then(|file| {
-                file.write_all_at(&vec![byte; length.into()], offset.into()).map(none)
-            }),
-            Op::TruncateSlot(slot, size) => {
-                self.slot(slot).and_then(|file| file.set_len(size.into()).map(none))
+            Op::WriteSlot(slot, offset, length, byte) => {
+                self.slot(slot).and_then(|file| file.write_all_at(&vec![byte; length.into()], offset.into()).map(none))
             }
-            Op::StatSlot(slot) => {
-                self.slot(slot).and_then(|file| file.metadata().map(|shown| describe(&shown)))
-            }
+            Op::TruncateSlot(slot, size) => self.slot(slot).and_then(|file| file.set_len(size.into()).map(none)),
+            Op::StatSlot(slot) => self.slot(slot).and_then(|file| file.metadata().map(|shown| describe(&shown))),
             Op::ReadSlot(slot) => self.slot(slot).and_then(|file| {
                 let mut bytes = vec![0; 70_000];
                 let length = file.read_at(&mut bytes, 0)?;
@@ -183,17 +179,13 @@ impl World {
 
     fn apply_to_names(&self, op: Op) -> std::io::Result<String> {
         let none = |()| String::new();
-        let rename = |from, to, flags| {
-            Ok(rustix::fs::renameat_with(CWD, self.at(from), CWD, self.at(to), flags)?)
-        };
+        let rename = |from, to, flags| Ok(rustix::fs::renameat_with(CWD, self.at(from), CWD, self.at(to), flags)?);
         match op {
             Op::Create(name, mode) => {
                 let mut how = std::fs::OpenOptions::new();
                 how.write(true).create_new(true).mode(mode).open(self.at(name)).map(|_| none(()))
             }
-            Op::Mkdir(name, mode) => {
-                Ok(rustix::fs::mkdir(self.at(name), Mode::from_raw_mode(mode)).map(none)?)
-            }
+            Op::Mkdir(name, mode) => Ok(rustix::fs::mkdir(self.at(name), Mode::from_raw_mode(mode)).map(none)?),
             Op::Fifo(name) => {
                 let mode = Mode::from_raw_mode(0o640);
                 Ok(rustix::fs::mkfifoat(CWD, self.at(name), mode).map(none)?)
@@ -222,12 +214,8 @@ impl World {
                 let mut file = self.edit(std::fs::OpenOptions::new().append(true), name)?;
                 file.write_all(&vec![byte; length.into()])
             }
-            Op::Truncate(name, size) => {
-                self.edit(std::fs::OpenOptions::new().write(true), name)?.set_len(size.into())
-            }
-            Op::Chmod(name, mode) => {
-                std::fs::set_permissions(self.at(name), PermissionsExt::from_mode(mode))
-            }
+            Op::Truncate(name, size) => self.edit(std::fs::OpenOptions::new().write(true), name)?.set_len(size.into()),
+            Op::Chmod(name, mode) => std::fs::set_permissions(self.at(name), PermissionsExt::from_mode(mode)),
             Op::Chown(name, id) => std::os::unix::fs::lchown(self.at(name), Some(id), Some(id + 1)),
             Op::Times(name, seconds) => {
                 let moment = Timespec { tv_sec: seconds.into(), tv_nsec: seconds.into() };
@@ -240,9 +228,7 @@ impl World {
                 let (key, flags) = (format!("user.key{key}"), XattrFlags::empty());
                 Ok(rustix::fs::setxattr(self.at(name), key, value.as_bytes(), flags)?)
             }
-            Op::RemoveXattr(name, key) => {
-                Ok(rustix::fs::removexattr(self.at(name), format!("user.key{key}"))?)
-            }
+            Op::RemoveXattr(name, key) => Ok(rustix::fs::removexattr(self.at(name), format!("user.key{key}"))?),
             other => unreachable!("{other:?} is done elsewhere"),
         }
     }

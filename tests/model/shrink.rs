@@ -8,11 +8,7 @@ use crate::case::Case;
 const TIME_MAX: Duration = Duration::from_secs(90);
 
 /// The smallest failing run that was found, and how it fails.
-pub(crate) fn shrink(
-    case: &Case,
-    words: String,
-    run: impl Fn(&Case) -> Result<(), String>,
-) -> (Case, String) {
+pub(crate) fn shrink(case: &Case, words: String, run: impl Fn(&Case) -> Result<(), String>) -> (Case, String) {
     let end = Instant::now() + TIME_MAX;
     let mut best = (case.clone(), words);
     loop {

@@ -77,8 +77,7 @@ fn storm(mount: &TestMount, users: &[User; 2]) -> Model {
         }
     };
     std::thread::scope(|scope| {
-        let clients: Vec<_> =
-            (0..CLIENTS).map(|number| scope.spawn(move || client(number))).collect();
+        let clients: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || client(number))).collect();
         let models = clients.into_iter().map(|client| client.join().expect("a client fails"));
         models.flatten().collect()
     })
@@ -97,8 +96,7 @@ fn work(mount: &TestMount, number: usize, uid: u32) -> Model {
         let last = match file % 4 {
             0 => first,
             1 => {
-                rename(mount.path(&first), mount.path(&second), RenameFlags::NOREPLACE)
-                    .expect("rename to a new name");
+                rename(mount.path(&first), mount.path(&second), RenameFlags::NOREPLACE).expect("rename to a new name");
                 second
             }
             2 => {
@@ -132,15 +130,8 @@ fn fight(mount: &TestMount, round: usize) {
     if let Err(error) = outcome {
         use rustix::io::Errno;
         let errno = Errno::from_io_error(&error).expect("an error number");
-        let usual = [
-            Errno::NOENT,
-            Errno::EXIST,
-            Errno::ISDIR,
-            Errno::NOTDIR,
-            Errno::NOTEMPTY,
-            Errno::ACCESS,
-            Errno::PERM,
-        ];
+        let usual =
+            [Errno::NOENT, Errno::EXIST, Errno::ISDIR, Errno::NOTDIR, Errno::NOTEMPTY, Errno::ACCESS, Errno::PERM];
         assert!(usual.contains(&errno), "{error} in round {round}");
     }
 }
@@ -151,8 +142,7 @@ fn check(root: &Path, expected: &Model) {
         let folder = PathBuf::from(format!("shared{folder}"));
         for name in names(root.join(&folder)) {
             let path = folder.join(name);
-            let (text, uid) =
-                expected.get(&path).unwrap_or_else(|| panic!("{path:?} should not be there"));
+            let (text, uid) = expected.get(&path).unwrap_or_else(|| panic!("{path:?} should not be there"));
             assert_eq!(&get(root.join(&path)), text);
             assert_eq!(stat(root.join(&path)).uid(), *uid, "{path:?}");
             found += 1;

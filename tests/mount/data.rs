@@ -191,15 +191,11 @@ fn direct_access_works() {
         put(mount.home().join("source"), (0..1 << 20).map(|n| (n / 4096) as u8).collect::<Vec<_>>());
         let source = format!("if={}", mount.home().join("source").display());
         let file = format!("{}", mount.path("file").display());
-        run(Command::new(&dd).args(["oflag=direct", "bs=64k", "status=none"]).args([
-            &source,
-            &format!("of={file}"),
-        ]));
+        run(Command::new(&dd).args(["oflag=direct", "bs=64k", "status=none"]).args([&source, &format!("of={file}")]));
         let copy = format!("{}", mount.home().join("copy").display());
-        run(Command::new(&dd).args(["iflag=direct", "bs=64k", "status=none"]).args([
-            &format!("if={file}"),
-            &format!("of={copy}"),
-        ]));
+        run(Command::new(&dd)
+            .args(["iflag=direct", "bs=64k", "status=none"])
+            .args([&format!("if={file}"), &format!("of={copy}")]));
         let read = |path: &Path| std::fs::read(path).expect("read");
         assert!(read(&mount.home().join("source")) == read(Path::new(&copy)), "{option}");
         assert!(read(&mount.home().join("source")) == read(&mount.path("file")), "{option}");

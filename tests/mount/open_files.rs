@@ -70,6 +70,7 @@ fn descriptors_survive_renames() {
         let mut bytes = [0; 12];
         replaced.read_exact_at(&mut bytes, 0).expect("read");
         assert_eq!(&bytes, b"fast content", "{option}");
+        drop((moved, replaced));
         mount.unmount();
     }
 }
@@ -107,9 +108,7 @@ fn a_removed_open_directory_is_dead() {
     std::fs::remove_dir(mount.path("dir")).expect("rmdir");
     assert_eq!(folder.metadata().expect("fstat").nlink(), 0);
     let listed = rustix::fs::Dir::read_from(&folder).expect("opendir");
-    let left = listed.filter_map(Result::ok).filter(|entry| {
-        !matches!(entry.file_name().to_bytes(), b"." | b"..")
-    });
+    let left = listed.filter_map(Result::ok).filter(|entry| !matches!(entry.file_name().to_bytes(), b"." | b".."));
     assert_eq!(left.count(), 0);
     let made = rustix::fs::openat(&folder, "new", OFlags::CREATE | OFlags::WRONLY, 0o644.into());
     assert_eq!(made.map(drop), Err(Errno::NOENT));
@@ -149,9 +148,7 @@ fn many_handles_share_one_file() {
 fn locks_exclude() {
     let Some(mount) = seeded("passthrough").mount() else { return };
     std::fs::hard_link(mount.path("slow"), mount.path("second name")).expect("link");
-    let edit = |name: &str| {
-        std::fs::File::options().read(true).write(true).open(mount.path(name)).expect("open")
-    };
+    let edit = |name: &str| std::fs::File::options().read(true).write(true).open(mount.path(name)).expect("open");
     let (first, second) = (edit("slow"), edit("second name"));
     rustix::fs::flock(&first, FlockOperation::LockExclusive).expect("flock");
     let refused = rustix::fs::flock(&second, FlockOperation::NonBlockingLockExclusive);
@@ -225,7 +222,5 @@ fn opens_that_fail_leave_nothing_behind() {
         assert_eq!(errno(open(mount.path("slow"), flags, 0)), Errno::NOTDIR);
         drop(std::fs::File::open(mount.path("slow")).expect("open"));
     }
-    wait::until("the daemon closes what it opened", || {
-        (mount.descriptors() <= before + 4).then_some(())
-    });
+    wait::until("the daemon closes what it opened", || (mount.descriptors() <= before + 4).then_some(()));
 }

@@ -94,9 +94,7 @@ fn changes_of_files_are_seen() {
             let through = std::fs::File::open(mount.path(path)).expect("open");
             std::fs::write(mount.tier(rank, path), "longer than it was before").expect("write");
             until("the new size", || (stat(mount.path(path)).len() == 25).then_some(()));
-            until("the new size of the open file", || {
-                (through.metadata().expect("fstat").len() == 25).then_some(())
-            });
+            until("the new size of the open file", || (through.metadata().expect("fstat").len() == 25).then_some(()));
             assert_eq!(get(mount.path(path)), "longer than it was before");
             std::fs::write(mount.tier(rank, path), "short").expect("write");
             until("the new contents", || (get(mount.path(path)) == "short").then_some(()));
@@ -122,9 +120,7 @@ fn replaced_files_are_seen() {
                 let seen = std::fs::read_to_string(mount.path("dir/slow"));
                 seen.is_ok_and(|seen| seen == text).then_some(())
             });
-            until("its size", || {
-                (stat(mount.path("dir/slow")).len() == text.len() as u64).then_some(())
-            });
+            until("its size", || (stat(mount.path("dir/slow")).len() == text.len() as u64).then_some(()));
         }
     });
 }

@@ -43,9 +43,7 @@ fn a_merged_listing_names_everything_once() {
     let folders: Vec<OsString> = kinds.filter_map(|(name, folder)| folder.then_some(name)).collect();
     assert_eq!(folders, ["sub"], "the faster tier's entry wins, with its type");
     let raw = open_dir(&mount, "dir");
-    let dots = raw.filter_map(Result::ok).filter(|entry| {
-        matches!(entry.file_name().to_bytes(), b"." | b"..")
-    });
+    let dots = raw.filter_map(Result::ok).filter(|entry| matches!(entry.file_name().to_bytes(), b"." | b".."));
     assert_eq!(dots.count(), 2);
 }
 

@@ -66,8 +66,7 @@ fn new_things_belong_to_the_caller() {
     let made = |dir: &Path, mask: u32| {
         with_umask(mask, || {
             put(dir.join(format!("file{mask:o}")), "x");
-            open(dir.join(format!("exact{mask:o}")), OFlags::CREATE | OFlags::RDWR, 0o6777)
-                .expect("create");
+            open(dir.join(format!("exact{mask:o}")), OFlags::CREATE | OFlags::RDWR, 0o6777).expect("create");
             std::fs::create_dir(dir.join(format!("dir{mask:o}"))).expect("mkdir");
             let fifo = dir.join(format!("fifo{mask:o}"));
             rustix::fs::mkfifoat(rustix::fs::CWD, fifo, Mode::from_raw_mode(0o666)).expect("fifo");
@@ -164,9 +163,7 @@ fn permissions_are_the_kernels() {
     for user in &pair.users {
         pair.same(&user.name, |dir| {
             user.run(|| {
-                let code = |outcome: std::io::Result<()>| {
-                    outcome.map_err(|error| error.raw_os_error())
-                };
+                let code = |outcome: std::io::Result<()>| outcome.map_err(|error| error.raw_os_error());
                 let now = std::time::SystemTime::now();
                 vec![
                     code(std::fs::read(dir.join("mine")).map(drop)),
@@ -199,6 +196,8 @@ fn set_id_bits_are_cleared_by_changes() {
     let prepare = |dir: &Path, _: &[User; 2]| chmod(dir, 0o777);
     let Some(pair) = Pair::new(prepare) else { return };
     let user = &pair.users[0];
+    // A group in which neither the user nor the daemon is.
+    let group = 54321;
     let edit = |path: &Path| std::fs::File::options().write(true).open(path).expect("open");
     let changes: [(&str, Change); 5] = [
         ("write", &|path| edit(path).write_all(b"y").expect("write")),
@@ -218,6 +217,7 @@ fn set_id_bits_are_cleared_by_changes() {
             pair.same(&format!("{name} {mode:o}"), |dir| {
                 let path = dir.join("program");
                 put(&path, "xyz");
+                chown(&path, None, Some(group)).expect("chown");
                 chmod(&path, mode);
                 user.run(|| change(&path));
                 let shown = rights(&path);

@@ -77,9 +77,7 @@ fn the_tier_of_a_path_can_be_asked() {
         put(tiers[1].join("slow"), "x");
     });
     let Some(mount) = setup.mount() else { return };
-    let [fast, slow] = ["fast", "slow"].map(|name| {
-        xattr(mount.path(name), "user.tierfs.tier").expect("an answer")
-    });
+    let [fast, slow] = ["fast", "slow"].map(|name| xattr(mount.path(name), "user.tierfs.tier").expect("an answer"));
     assert_ne!(fast, slow);
     assert!(!xattr_names(mount.path("fast")).contains("user.tierfs.tier"));
 }
