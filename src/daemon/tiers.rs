@@ -2,8 +2,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{CONFIG, Error, FAILED, Local};
+use super::{BUSY, CONFIG, Error, FAILED, Local};
 use crate::config::{MountConfig, OnMissing, TierConfig};
 use crate::sys::durable;
 use crate::sys::overlap;
@@ -23,6 +24,8 @@ pub(super) struct Opened {
     root: OwnedFd,
     /// That other view, if there is one.
     view: Option<OwnedFd>,
+    /// Keeps other mounts of the tier out while it is open.
+    _lock: durable::Lock,
 }
 
 impl Opened {
@@ -115,5 +118,21 @@ fn open_one(tier: &TierConfig, root: OwnedFd, marker: &Marker) -> Result<Opened,
     let seed = mix(u64::try_from(id >> 64).unwrap_or(0)) ^ u64::try_from(id & u128::from(u64::MAX)).unwrap_or(0);
     let made = DirectoryTier::new(view.as_ref().unwrap_or(&root), tier.path.clone(), seed, marker.stamps, announce)
         .map_err(broken)?;
-    Ok(Opened { tier: Arc::new(made), root, view })
+    let lock = lock(tier, root.as_fd())?;
+    Ok(Opened { tier: Arc::new(made), root, view, _lock: lock })
+}
+
+/// How long a mount that was just taken down may need to let go.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Two mounts of one tier would not know of each other's open files and renames.
+fn lock(tier: &TierConfig, root: BorrowedFd<'_>) -> Result<durable::Lock, Error> {
+    let path = tier.path.display();
+    let taken = durable::open_dir(root, marker::DIR)
+        .and_then(|dir| dir.ok_or(Errno::ENOENT))
+        .and_then(|dir| durable::lock(dir, PATIENCE))
+        .map_err(|errno| Error::new(FAILED, format!("{path}/.tierfs cannot be locked: {errno}")))?;
+    taken.ok_or_else(|| {
+        Error::new(BUSY, format!("{path} is a tier of another mount that is running: unmount that first"))
+    })
 }

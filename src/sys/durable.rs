@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{AT_FDCWD, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
@@ -109,6 +110,32 @@ pub fn replace(at: BorrowedFd<'_>, name: &CStr, scratch: &CStr, bytes: &[u8], mo
     fsync(at)?;
     Ok(())
 }
+
+/// Keeps others out of a directory until it is dropped or the process ends (`flock(2)`).
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held for its effect")] nix::fcntl::Flock<OwnedFd>);
+
+/// Takes the lock on the directory `dir`, waiting for another process's no longer than `patience`.
+/// `None` if it is still held then.
+///
+/// # Errors
+/// What `flock(2)` says.
+pub fn lock(dir: OwnedFd, patience: Duration) -> Result<Option<Lock>> {
+    let start = Instant::now();
+    let mut dir = dir;
+    loop {
+        dir = match nix::fcntl::Flock::lock(dir, nix::fcntl::FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(Some(Lock(lock))),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) if start.elapsed() >= patience => return Ok(None),
+            Err((dir, nix::errno::Errno::EWOULDBLOCK | nix::errno::Errno::EINTR)) => dir,
+            Err((_, error)) => return Err(error.into()),
+        };
+        std::thread::sleep(LOCK_RETRY);
+    }
+}
+
+/// Between two attempts to take a lock.
+const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 /// Random bytes from the kernel.
 ///

@@ -249,7 +249,8 @@ fn merge(copies: &[Stat]) -> Option<Stat> {
     if !rest.is_empty() && merged.kind() == Kind::Dir {
         merged.mtime = newest(|s| s.mtime);
         merged.ctime = newest(|s| s.ctime);
-        merged.nlink = 1;
+        // None once it is removed: an open directory still has attributes.
+        merged.nlink = copies.iter().map(|stat| stat.nlink.min(1)).max().unwrap_or(0);
     }
     Some(merged)
 }

@@ -1,0 +1,349 @@
+//! A mount of the real program over real directories, taken down whatever happens.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::mount::{UnmountFlags, unmount};
+use tempfile::TempDir;
+
+use super::user::User;
+use super::{need, wait};
+
+/// A mount that still serves after this time hangs: its daemon is killed, and the test fails
+/// with ENOTCONN instead of standing for ever.
+const HANG_LIMIT: Duration = Duration::from_secs(180);
+
+/// What is to be mounted.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    home: TempDir,
+    roots: Vec<PathBuf>,
+    options: Vec<String>,
+    user: Option<User>,
+    hang_limit: Duration,
+}
+
+/// Why `tierfs mount` did not serve.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) code: Option<i32>,
+    pub(crate) message: String,
+    pub(crate) setup: Setup,
+}
+
+impl Setup {
+    /// Two empty tiers in the temporary directory; root lets everybody in.
+    pub(crate) fn new() -> Setup {
+        let mut options = Vec::new();
+        if rustix::process::geteuid().is_root() {
+            options.push("allow_other".to_owned());
+        }
+        let home = temp_dir();
+        let setup = Setup { home, roots: Vec::new(), options, user: None, hang_limit: HANG_LIMIT };
+        std::fs::create_dir(setup.mountpoint()).expect("mount point");
+        setup.tiers(2)
+    }
+
+    /// That many empty tiers in the temporary directory.
+    pub(crate) fn tiers(mut self, count: usize) -> Setup {
+        self.roots = (0..count).map(|rank| self.home.path().join(format!("t{rank}"))).collect();
+        for root in &self.roots {
+            std::fs::create_dir_all(root).expect("tier");
+        }
+        self
+    }
+
+    /// These directories as tiers, made if they are not there.
+    pub(crate) fn roots(mut self, roots: &[PathBuf]) -> Setup {
+        self.roots = roots.to_vec();
+        for root in &self.roots {
+            std::fs::create_dir_all(root).expect("tier");
+        }
+        self
+    }
+
+    /// One more mount option.
+    pub(crate) fn option(mut self, option: &str) -> Setup {
+        self.options.push(option.to_owned());
+        self
+    }
+
+    /// Mounted by an ordinary user, who owns tiers and mount point.
+    pub(crate) fn by(mut self, user: &User) -> Setup {
+        self.options.retain(|option| option != "allow_other");
+        for path in self.roots.iter().chain([&self.mountpoint()]) {
+            std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)).expect("chown");
+        }
+        self.user = Some(user.clone());
+        self
+    }
+
+    /// A test that takes longer than others: it hangs only after so long.
+    pub(crate) fn hangs_after(mut self, limit: Duration) -> Setup {
+        self.hang_limit = limit;
+        self
+    }
+
+    /// Puts something into the tiers before they are mounted.
+    pub(crate) fn seed(self, fill: impl FnOnce(&[PathBuf])) -> Setup {
+        fill(&self.roots);
+        self
+    }
+
+    /// Where it will appear.
+    pub(crate) fn mountpoint(&self) -> PathBuf {
+        self.home.path().join("mnt")
+    }
+
+    /// The tier's root of that rank.
+    pub(crate) fn tier(&self, rank: usize) -> &Path {
+        &self.roots[rank]
+    }
+
+    /// A directory for the test's own use beside tiers and mount point.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Mounts. `None`, and a skip is reported, where the machine cannot.
+    pub(crate) fn mount(self) -> Option<TestMount> {
+        let able = if self.user.is_some() { need::root() } else { need::fuse() };
+        able.then(|| match self.try_mount() {
+            Ok(mount) => mount,
+            Err(refused) => panic!("the mount was refused: {refused:?}"),
+        })
+    }
+
+    /// Mounts, or says with which words and exit code it was refused.
+    pub(crate) fn try_mount(self) -> Result<TestMount, Box<Refused>> {
+        let mut daemon = self.command().spawn().expect("tierfs starts");
+        let point = self.mountpoint();
+        let ended = wait::until("the mount appears or tierfs ends", || {
+            if let Some(status) = daemon.try_wait().expect("wait") {
+                return Some(Some(status));
+            }
+            is_mounted(&point).then_some(None)
+        });
+        if let Some(status) = ended {
+            let (code, message) = (status.code(), self.log());
+            return Err(Box::new(Refused { code, message, setup: self }));
+        }
+        let watchdog = Watchdog::over(daemon.id(), self.hang_limit);
+        Ok(TestMount { daemon: Some(daemon), watchdog, setup: Some(self) })
+    }
+
+    /// `tierfs mount …` in the foreground, its words going to the log.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = match &self.user {
+            Some(user) => user.command(self.program_for_all()),
+            None => Command::new(program()),
+        };
+        let log = std::fs::File::options()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .open(self.home.path().join("log"))
+            .expect("log file");
+        command.arg("mount").arg(spec(&self.roots)).arg(self.mountpoint()).arg("-f");
+        if !self.options.is_empty() {
+            command.arg("-o").arg(self.options.join(","));
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
+    }
+
+    /// The program at a place that every user can reach; the build directory may be private.
+    fn program_for_all(&self) -> PathBuf {
+        let copy = self.home.path().join("tierfs");
+        std::fs::copy(program(), &copy).expect("copy of the program");
+        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        copy
+    }
+
+    /// All the daemon has said.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
+    }
+}
+
+/// A mount that serves.
+#[derive(Debug)]
+pub(crate) struct TestMount {
+    daemon: Option<Child>,
+    watchdog: Watchdog,
+    setup: Option<Setup>,
+}
+
+impl TestMount {
+    fn setup(&self) -> &Setup {
+        self.setup.as_ref().expect("the setup is taken only when the mount ends")
+    }
+
+    /// The mount point.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.setup().mountpoint()
+    }
+
+    /// A path in the mount.
+    pub(crate) fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.root().join(path)
+    }
+
+    /// The same path in the tier of that rank.
+    pub(crate) fn tier(&self, rank: usize, path: impl AsRef<Path>) -> PathBuf {
+        self.setup().roots[rank].join(path)
+    }
+
+    /// The roots of all tiers.
+    pub(crate) fn roots(&self) -> &[PathBuf] {
+        &self.setup().roots
+    }
+
+    /// A directory for the test's own use beside tiers and mount point.
+    pub(crate) fn home(&self) -> &Path {
+        self.setup().home.path()
+    }
+
+    /// The daemon's process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.as_ref().map_or(0, Child::id)
+    }
+
+    /// How many descriptors the daemon holds.
+    pub(crate) fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.pid());
+        std::fs::read_dir(folder).expect("the daemon lives").count()
+    }
+
+    /// All the daemon has said.
+    pub(crate) fn log(&self) -> String {
+        self.setup().log()
+    }
+
+    /// Kills the daemon and leaves the dead mount behind.
+    pub(crate) fn kill(&mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            daemon.kill().expect("kill");
+            daemon.wait().expect("wait");
+        }
+    }
+
+    /// Unmounts, checks that the daemon ends well, and mounts the same again.
+    pub(crate) fn remount(self) -> TestMount {
+        let setup = self.unmount();
+        match setup.try_mount() {
+            Ok(mount) => mount,
+            Err(refused) => panic!("the second mount was refused: {refused:?}"),
+        }
+    }
+
+    /// Unmounts and checks that the daemon ends well and soon.
+    pub(crate) fn unmount(mut self) -> Setup {
+        let status = self.end();
+        let setup = self.setup.take().expect("unmounted once");
+        assert!(status.is_some_and(|status| status.success()), "{status:?}: {}", setup.log());
+        assert!(!is_mounted(&setup.mountpoint()), "still mounted");
+        setup
+    }
+
+    /// Takes the mount down in any case. The exit status, if the daemon ended by itself.
+    fn end(&mut self) -> Option<ExitStatus> {
+        let mut daemon = self.daemon.take()?;
+        self.watchdog.stop();
+        unmount_for_sure(&self.root());
+        let ended = wait::within(wait::PATIENCE, || daemon.try_wait().expect("wait"));
+        if ended.is_none() {
+            eprintln!("the daemon did not end after the unmount: killed");
+            daemon.kill().expect("kill");
+            daemon.wait().expect("wait");
+        }
+        ended
+    }
+}
+
+impl Drop for TestMount {
+    fn drop(&mut self) {
+        let status = self.end();
+        let Some(setup) = &self.setup else { return };
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log\n{}---", setup.log());
+        } else if let Some(status) = status {
+            let killed = std::os::unix::process::ExitStatusExt::signal(&status) == Some(9);
+            assert!(status.success() || killed, "the daemon ended with {status}: {}", setup.log());
+        } else {
+            panic!("the daemon did not end after the unmount: {}", setup.log());
+        }
+    }
+}
+
+/// Kills a daemon that serves longer than any test may take.
+#[derive(Debug)]
+struct Watchdog {
+    stop: Option<mpsc::Sender<()>>,
+}
+
+impl Watchdog {
+    fn over(pid: u32, limit: Duration) -> Watchdog {
+        let (stop, stopped) = mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            if stopped.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("a test hangs: its daemon {pid} is killed");
+                let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            }
+        });
+        Watchdog { stop: Some(stop) }
+    }
+
+    fn stop(&mut self) {
+        self.stop = None;
+    }
+}
+
+/// A new temporary directory that every user may pass through.
+pub(crate) fn temp_dir() -> TempDir {
+    let home = tempfile::Builder::new().prefix("tierfs-test-").tempdir().expect("temporary directory");
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(home.path(), open).expect("chmod");
+    home
+}
+
+/// The program under test.
+pub(crate) fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_tierfs"))
+}
+
+/// The tiers as one argument: separated by colons, a colon in a path escaped.
+pub(crate) fn spec(roots: &[PathBuf]) -> std::ffi::OsString {
+    let escaped = roots.iter().map(|root| {
+        let text = root.to_str().expect("the tests name their tiers in UTF-8");
+        text.replace('\\', "\\\\").replace(':', "\\:")
+    });
+    escaped.collect::<Vec<_>>().join(":").into()
+}
+
+/// Whether something is mounted exactly there. Asks the kernel's table, never the filesystem.
+pub(crate) fn is_mounted(point: &Path) -> bool {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let point = point.to_str().expect("UTF-8");
+    table.lines().any(|line| line.split(' ').nth(4) == Some(point))
+}
+
+/// Unmounts; a mount that stays busy is detached, so that nothing remains in any case.
+pub(crate) fn unmount_for_sure(point: &Path) {
+    if !is_mounted(point) {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        let _ = Command::new("fusermount3").arg("-uz").arg(point).status();
+        return;
+    }
+    let gone = wait::within(Duration::from_secs(5), || unmount(point, UnmountFlags::empty()).is_ok().then_some(()));
+    if gone.is_none() {
+        eprintln!("{} is busy: detached", point.display());
+        let _ = unmount(point, UnmountFlags::DETACH);
+    }
+}

@@ -1,0 +1,42 @@
+//! Waiting for something that happens by itself: always with a deadline, never a fixed pause.
+
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything that should happen "at once" may take on a loaded machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks `look` again and again until it answers or `PATIENCE` is over.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    match within(PATIENCE, &mut look) {
+        Some(answer) => answer,
+        None => panic!("waited {} s in vain: {what}", PATIENCE.as_secs()),
+    }
+}
+
+/// Asks `look` again and again until it answers or `limit` is over.
+pub(crate) fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = look() {
+            return Some(answer);
+        }
+        if start.elapsed() > limit {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(4));
+    }
+}
+
+/// Runs a command that must end by itself soon; one that does not is killed, and the test fails.
+pub(crate) fn output(command: &mut Command) -> Output {
+    let piped = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let ended = within(PATIENCE, || child.try_wait().expect("wait"));
+    if ended.is_none() {
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        panic!("did not end: {command:?}");
+    }
+    child.wait_with_output().expect("output")
+}
