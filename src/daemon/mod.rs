@@ -166,6 +166,8 @@ fn start_watch(
     forgetter: &Arc<Forgetter>,
 ) -> Option<Arc<watch::Watch>> {
     let roots: Vec<_> = opened.iter().flatten().map(tiers::Opened::watched).collect();
+    let present = (0u8..).map(Rank).zip(opened).filter(|(_, opened)| opened.is_some());
+    let ranks: Vec<_> = present.map(|(rank, _)| rank).collect();
     let own: Vec<_> = opened.iter().flatten().filter_map(tiers::Opened::own).collect();
     let listener = Arc::clone(forgetter) as Arc<dyn watch::Listener>;
     let watch = match watch::start(&roots, &own, listener) {
@@ -176,19 +178,19 @@ fn start_watch(
         }
     };
     let mut whole = true;
-    for (at, coverage) in watch.coverage().iter().enumerate() {
+    for (rank, coverage) in ranks.iter().zip(watch.coverage()) {
         match coverage {
             watch::Coverage::Watched => {}
             watch::Coverage::ByDirectory => whole = false,
             watch::Coverage::Unwatched(reason) => {
-                tracing::info!(tier = at, ?reason, "changes beside the mount are seen only after a while");
+                tracing::info!(tier = %rank, ?reason, "changes beside the mount are seen only after a while");
                 return Some(watch);
             }
         }
     }
     union.trust(TTL_TOLD);
     if !whole {
-        union.set_learner(Box::new(out_of_band::Learning(Arc::clone(&watch))));
+        union.set_learner(Box::new(out_of_band::Learning { watch: Arc::clone(&watch), ranks }));
     }
     Some(watch)
 }

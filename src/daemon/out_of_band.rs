@@ -78,10 +78,15 @@ impl Listener for Forgetter {
 
 /// Has each directory watched when the union opens it.
 #[derive(Debug)]
-pub(super) struct Learning(pub Arc<Watch>);
+pub(super) struct Learning {
+    pub watch: Arc<Watch>,
+    /// The rank of each tier the watch knows, in its order: missing tiers are none of them.
+    pub ranks: Vec<Rank>,
+}
 
 impl Learner for Learning {
     fn learn(&self, rank: Rank, dir: BorrowedFd<'_>) -> bool {
-        self.0.learn(rank, dir) == Coverage::Watched
+        let known = self.ranks.iter().position(|r| *r == rank).and_then(|at| u8::try_from(at).ok());
+        known.is_some_and(|at| self.watch.learn(Rank(at), dir) == Coverage::Watched)
     }
 }

@@ -91,12 +91,6 @@ impl Tier for DirectoryTier {
         let raw = stat::statx(dir, None)?;
         Ok(Some(self.root.bodies.stat(&raw, || stat::statfs(dir).map(|s| s.filesystem)).body))
     }
-
-    fn probe(&self) -> Result<()> {
-        let held = stat::statx(self.root.fd.as_fd(), None)?;
-        let there = at::open_root(&self.path).and_then(|fd| stat::statx(fd.as_fd(), None)).map_err(|_| Errno::EIO)?;
-        if (held.dev, held.ino) == (there.dev, there.ino) { Ok(()) } else { Err(Errno::EIO) }
-    }
 }
 
 /// Makes the number of a body.

@@ -39,9 +39,6 @@ pub trait Tier: std::fmt::Debug + Send + Sync {
     /// The number of the body that an opened directory is; `None` where the tier is no directory
     /// of the local machine. It need not be inside the tier.
     fn body_of(&self, dir: std::os::fd::BorrowedFd<'_>) -> Result<Option<crate::types::attr::Body>>;
-
-    /// Whether the tier is there: EIO (or what the storage says) if it is not.
-    fn probe(&self) -> Result<()>;
 }
 
 /// What a name, a directory or an open file of a tier has in common.

@@ -31,6 +31,7 @@ impl Union {
     pub fn set_flags(&self, ino: Ino, flags: u32) -> Result<()> {
         self.may_change_data()?;
         if self.inodes.kind(ino)? == Kind::Dir {
+            self.may_change_names()?;
             return self.dir(ino)?.copies().rev().try_for_each(|(_, dir)| dir.as_file()?.set_flags(flags));
         }
         self.for_flags(ino)?.set_flags(flags)

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
@@ -18,14 +18,22 @@ use crate::types::ids::{Ino, Rank, Ranks};
 #[derive(Debug)]
 pub(super) struct Node {
     pub ino: Ino,
-    /// Whether changes in it are told, if they are told at all.
-    pub watched: bool,
+    watched: AtomicBool,
     copies: Vec<(Rank, Arc<dyn Dir>)>,
 }
 
 impl Node {
     pub(super) fn new(ino: Ino, watched: bool, copies: Vec<(Rank, Arc<dyn Dir>)>) -> Node {
-        Node { ino, watched, copies }
+        Node { ino, watched: AtomicBool::new(watched), copies }
+    }
+
+    /// Whether changes in it are told, if they are told at all.
+    pub(super) fn watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_watched(&self, watched: bool) {
+        self.watched.store(watched, Ordering::Relaxed);
     }
 
     /// Fastest first.
@@ -55,7 +63,7 @@ impl Node {
         let mut copies: Vec<_> = self.copies.iter().filter(|(r, _)| *r != rank).cloned().collect();
         copies.push((rank, dir));
         copies.sort_by_key(|(rank, _)| *rank);
-        Node { ino: self.ino, watched: self.watched && watched, copies }
+        Node::new(self.ino, self.watched() && watched, copies)
     }
 }
 

@@ -227,11 +227,14 @@ impl Union {
     pub fn set_learner(&self, learner: Box<dyn Learner>) {
         // There is one watch and it sets this once.
         let _already_set = self.learner.set(learner);
+        // The root is open already; every other directory learns of this when it is opened.
+        let root = self.dirs.root();
+        root.set_watched(root.copies().all(|(rank, dir)| self.learn(rank, dir.as_ref())));
     }
 
     /// How long what is in the directory may be kept.
     fn ttl_in(&self, node: &dirs::Node) -> Duration {
-        if node.watched { self.trusted() } else { self.settings.ttl }
+        if node.watched() { self.trusted() } else { self.settings.ttl }
     }
 
     fn attr(ino: Ino, generation: u32, stat: Stat, ttl: Duration) -> Attr {

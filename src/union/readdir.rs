@@ -83,7 +83,7 @@ impl Union {
     /// The snapshot behind a handle, a new one if `rewound`.
     ///
     /// # Errors
-    /// EBADF; EIO where a tier that may hold entries is missing; what a tier says.
+    /// EBADF; what a tier says.
     pub fn listing(&self, fh: Fh, rewound: bool) -> Result<Arc<Listing>> {
         let stream = self.handles.stream(fh)?;
         let mut kept = stream.listing.lock();
@@ -101,7 +101,7 @@ impl Union {
     /// that there is no more room. Offset 0 takes a new snapshot.
     ///
     /// # Errors
-    /// As [`Union::listing`]; what `add` says.
+    /// EBADF; what a tier or `add` says; EIO after the last entry where a tier is missing.
     pub fn fill(
         &self,
         ino: Ino,
@@ -110,6 +110,7 @@ impl Union {
         mut add: impl FnMut(u64, &Entry<'_>) -> Result<bool>,
     ) -> Result<()> {
         let listing = self.listing(fh, offset == 0)?;
+        let mut passed = false;
         let parent = self.inodes.dir(ino).map_or(Ino::ROOT, |(spot, _)| spot.parent);
         for next in offset + 1.. {
             let entry = match next {
@@ -117,12 +118,16 @@ impl Union {
                 2 => Entry { name: b"..", kind: Some(Kind::Dir), ino: parent },
                 _ => match usize::try_from(next - 3).ok().and_then(|index| listing.get(index)) {
                     Some(entry) => entry,
+                    // The end is no end while a missing tier may hold more: who deletes elsewhere
+                    // what is not listed here must not take it for one.
+                    None if self.degraded && !passed => return Err(Errno::EIO),
                     None => break,
                 },
             };
             if add(next, &entry)? {
                 break;
             }
+            passed = true;
         }
         Ok(())
     }
@@ -153,9 +158,6 @@ impl Union {
                 listing.push(found.name, found.kind, ino);
             })?;
             merged.push(rank);
-        }
-        if self.degraded {
-            tracing::debug!(dir = %node.ino, "listing without the missing tier");
         }
         self.settle(node, &mut listing)?;
         Ok(listing)

@@ -172,17 +172,14 @@ impl Union {
             }
         }
         let record = if plan.journal { Some(self.write_record(old, new, &plan)?) } else { None };
-        let done = self.perform(old, new, &plan.steps);
-        let settled = match &done {
-            Ok(()) => true,
-            Err((count, _)) => self.undo(old, new, &plan.steps[..*count]),
-        };
-        if let Some(record) = record
-            && settled
-        {
-            self.clear_record(&record, old.dir, new.dir)?;
+        let done = self.perform(old, new, &plan);
+        if let Some(record) = record {
+            // A step that failed midway stays on record: the next start finishes it.
+            if done.is_ok() {
+                self.clear_record(&record, old.dir, new.dir)?;
+            }
         }
-        done.map_err(|(_, errno)| errno)?;
+        done?;
         self.note_renamed(old, new, &olds, &news, inos, how);
         Ok(())
     }
@@ -224,43 +221,20 @@ impl Union {
         self.remove_journal(record)
     }
 
-    /// Does the steps in order. A failure comes with the number of steps that were done.
-    fn perform(&self, old: Place<'_>, new: Place<'_>, steps: &[Step]) -> std::result::Result<(), (usize, Errno)> {
-        for (count, step) in steps.iter().enumerate() {
-            self.perform_step(old, new, step).map_err(|errno| (count, errno))?;
+    fn perform(&self, old: Place<'_>, new: Place<'_>, plan: &Plan) -> Result<()> {
+        for step in &plan.steps {
+            let rank = step.rank;
+            match step.act {
+                Act::Unlink(Side::Old) => self.dir(old.dir)?.copy(rank)?.unlink(old.name)?,
+                Act::Unlink(Side::New) => self.dir(new.dir)?.copy(rank)?.unlink(new.name)?,
+                Act::Rmdir(Side::Old) => self.dir(old.dir)?.copy(rank)?.rmdir(old.name)?,
+                Act::Rmdir(Side::New) => self.dir(new.dir)?.copy(rank)?.rmdir(new.name)?,
+                Act::Forth => self.rename_on(rank, old, new, Rename::Replace)?,
+                Act::Back => self.rename_on(rank, new, old, Rename::Replace)?,
+                Act::Exchange => self.rename_on(rank, old, new, Rename::Exchange)?,
+            }
         }
         Ok(())
-    }
-
-    fn perform_step(&self, old: Place<'_>, new: Place<'_>, step: &Step) -> Result<()> {
-        let rank = step.rank;
-        match step.act {
-            Act::Unlink(Side::Old) => self.dir(old.dir)?.copy(rank)?.unlink(old.name),
-            Act::Unlink(Side::New) => self.dir(new.dir)?.copy(rank)?.unlink(new.name),
-            Act::Rmdir(Side::Old) => self.dir(old.dir)?.copy(rank)?.rmdir(old.name),
-            Act::Rmdir(Side::New) => self.dir(new.dir)?.copy(rank)?.rmdir(new.name),
-            Act::Forth => self.rename_on(rank, old, new, Rename::Replace),
-            Act::Back => self.rename_on(rank, new, old, Rename::Replace),
-            Act::Exchange => self.rename_on(rank, old, new, Rename::Exchange),
-        }
-    }
-
-    /// Takes the renames among `done` back, last first, after a later step failed. `false` if that
-    /// cannot be: then the record stays, and the next start goes forward instead. What was removed
-    /// stays removed: shadowed copies, which nobody saw, and empty directories.
-    fn undo(&self, old: Place<'_>, new: Place<'_>, done: &[Step]) -> bool {
-        done.iter().rev().all(|step| {
-            let result = match step.act {
-                Act::Unlink(_) | Act::Rmdir(_) => Ok(()),
-                Act::Forth => self.rename_on(step.rank, new, old, Rename::NoReplace),
-                Act::Back => self.rename_on(step.rank, old, new, Rename::NoReplace),
-                Act::Exchange => self.rename_on(step.rank, old, new, Rename::Exchange),
-            };
-            if let Err(errno) = result {
-                tracing::error!(tier = %step.rank, name = %old.name, "half of a rename cannot be taken back and will be finished at the next start: {errno}");
-            }
-            result.is_ok()
-        })
     }
 
     fn rename_on(&self, rank: Rank, from: Place<'_>, to: Place<'_>, how: Rename) -> Result<()> {
