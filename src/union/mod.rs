@@ -46,6 +46,8 @@ mod remove;
 mod rename;
 mod resolve;
 mod space;
+#[cfg(test)]
+mod tests;
 mod xattrs;
 
 pub use open::Access;
