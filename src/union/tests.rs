@@ -1,7 +1,6 @@
 //! The union over plain directories, without a mount. Two threads' steps are put in the order that
 //! matters by calling the parts of an operation one by one.
 
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use super::*;
 use crate::sys::at;
 use crate::tier::directory::DirectoryTier;
 use crate::types::caller::Caller;
+use crate::types::ids::Ranks;
 use crate::types::name::Name;
 
 struct Tree {
@@ -82,4 +82,15 @@ fn create_never_opens_what_is_there() {
     let tree = tree(&["1/f"]);
     assert_eq!(tree.create(Ino::ROOT, "f").unwrap_err(), Errno::ESTALE);
     assert_eq!(std::fs::read(tree.on(1).join("f")).unwrap(), b"1/f");
+}
+
+#[test]
+fn a_cloned_directory_is_opened_again() {
+    let tree = tree(&["1/d/s"]);
+    let dir = tree.find("d").ino;
+    tree.create(dir, "new").unwrap();
+    assert!(tree.on(0).join("d/new").exists());
+    tree.union.dirs.close(dir);
+    assert_eq!(tree.union.dir(dir).unwrap().ranks(), Ranks(0b11));
+    assert_eq!(tree.union.getattr(dir).unwrap().ino, dir);
 }
