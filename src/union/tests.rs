@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::create::Create;
 use super::*;
 use crate::sys::at;
+use crate::tier::Rename;
 use crate::tier::directory::DirectoryTier;
 use crate::types::caller::Caller;
 use crate::types::ids::Ranks;
@@ -93,4 +94,40 @@ fn a_cloned_directory_is_opened_again() {
     tree.union.dirs.close(dir);
     assert_eq!(tree.union.dir(dir).unwrap().ranks(), Ranks(0b11));
     assert_eq!(tree.union.getattr(dir).unwrap().ino, dir);
+}
+
+#[test]
+fn a_rename_that_fails_changes_nothing() {
+    let tree = tree(&["0/b", "1/a", "0/d/f", "1/d/g", "1/e/x"]);
+    let root = tree.union.dirs.root();
+    for (old, new, errno) in [("a", "b", Errno::ENOENT), ("d", "n", Errno::ENOTEMPTY)] {
+        let (old, new) = (name(old), name(new));
+        let (olds, news) = (tree.union.copies(root, &old).unwrap(), tree.union.copies(root, &new).unwrap());
+        let mut plan = rename::plan(&olds, &news, Rename::Replace).unwrap();
+        // A step that no tier takes, between the last two.
+        let last = plan.steps.pop().unwrap();
+        plan.steps.extend([rename::Step { act: rename::Act::Rmdir(rename::Side::Old), ..last }, last]);
+        let place = |name| rename::Place { dir: Ino::ROOT, name };
+        let done = tree.union.perform(place(&old), place(&new), &plan);
+        assert_eq!(done, Err(rename::Failed { errno, whole: true }));
+    }
+    for path in ["0/b", "1/a", "0/d/f", "1/d/g"] {
+        let (rank, inside) = path.split_once('/').unwrap();
+        assert_eq!(std::fs::read(tree.on(rank.parse().unwrap()).join(inside)).unwrap(), path.as_bytes());
+    }
+}
+
+#[test]
+fn a_directory_is_not_cloned_while_it_is_renamed() {
+    let files: Vec<_> = (0..100).map(|n| format!("1/{n}/b/c/s")).collect();
+    let tree = tree(&files.iter().map(String::as_str).collect::<Vec<_>>());
+    for n in 0..100 {
+        let (top, below) = (tree.find(&n.to_string()).ino, tree.find(&format!("{n}/b/c")).ino);
+        std::thread::scope(|scope| {
+            scope.spawn(|| tree.union.ensure(below, Rank(0)).unwrap());
+            tree.union.rename((top, &name("b")), (top, &name("z")), Rename::Replace).unwrap();
+        });
+        assert!(!tree.on(0).join(format!("{n}/b")).exists());
+        assert!(tree.on(0).join(format!("{n}/z/c")).exists() && tree.on(1).join(format!("{n}/z/c/s")).exists());
+    }
 }
