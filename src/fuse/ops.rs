@@ -272,12 +272,8 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let by = caller(req, umask);
-        let how = Create {
-            mode,
-            access: convert::access(OpenFlags(flags)),
-            exclusive: flags & O_EXCL != 0,
-            truncate: flags & O_TRUNC != 0,
-        };
+        let access = convert::access(OpenFlags(flags));
+        let how = Create { mode, access, exclusive: flags & O_EXCL != 0 };
         let with = self.passthrough.then_some(&reply as &dyn Registrar);
         match guard(|| self.union().create(convert::ino(parent), &named(name)?, &how, &by, with)) {
             Ok((attr, opened)) => {

@@ -7,7 +7,7 @@ use super::inodes::Serving;
 use super::open::{Access, Opened};
 use super::passthrough::Registrar;
 use super::resolve::Resolution;
-use super::{Attr, Found, Union};
+use super::{Attr, Union};
 use crate::types::attr::{FORMAT_MASK, Kind, SetAttr};
 use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
@@ -23,15 +23,15 @@ pub struct Create {
     pub access: Access,
     /// Whether it must not be there (`O_EXCL`).
     pub exclusive: bool,
-    /// Whether it is emptied if it is there (`O_TRUNC`).
-    pub truncate: bool,
 }
 
 impl Union {
     /// Creates and opens a regular file, and counts a lookup.
     ///
     /// # Errors
-    /// EEXIST if a tier has the name and `exclusive` is asked for; ENOSPC; what a tier says.
+    /// EEXIST if a tier has the name and `exclusive` is asked for; ESTALE if it has it otherwise:
+    /// the kernel took the name for absent and has not checked whether the caller may open what is
+    /// there. At this answer it looks again and opens it by the usual way. ENOSPC; what a tier says.
     pub fn create(
         &self,
         parent: Ino,
@@ -42,7 +42,7 @@ impl Union {
     ) -> Result<(Attr, Opened)> {
         let made = self.make(parent, name, |dir| dir.create(name, how.mode, how.access.how(), by));
         let (node, rank, file) = match made {
-            Err(Errno::EEXIST) if !how.exclusive => return self.open_existing(parent, name, how, with),
+            Err(Errno::EEXIST) if !how.exclusive => return Err(Errno::ESTALE),
             other => other?,
         };
         let attr = self.enter(&node, name, &Resolution::File(rank, file.stat()?))?;
@@ -73,26 +73,6 @@ impl Union {
             self.inodes.released(ino, access.writes(), false);
         }
         opened
-    }
-
-    fn open_existing(
-        &self,
-        parent: Ino,
-        name: &Name,
-        how: &Create,
-        with: Option<&dyn Registrar>,
-    ) -> Result<(Attr, Opened)> {
-        let Found::Object(attr) = self.lookup(parent, name)? else { return Err(Errno::ENOENT) };
-        let opened = match attr.stat.kind() {
-            Kind::File => self.open(attr.ino, how.access, how.truncate, with),
-            Kind::Dir => Err(Errno::EISDIR),
-            Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => Err(Errno::EEXIST),
-        };
-        if opened.is_err() {
-            self.forget(attr.ino, 1);
-        }
-        let opened = opened?;
-        Ok((if how.truncate { self.getattr(attr.ino)? } else { attr }, opened))
     }
 
     /// Makes a directory, and counts a lookup.

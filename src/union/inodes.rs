@@ -253,10 +253,8 @@ impl Inodes {
     /// A clone of the directory was made on `rank`.
     pub(super) fn add_rank(&self, ino: Ino, rank: Rank) {
         // A directory that was forgotten meanwhile is seen anew by the next lookup.
-        let _forgotten = self.with(ino, |inode| {
-            inode.ranks = inode.ranks.with(rank);
-            inode.rank = inode.ranks.fastest().unwrap_or(rank);
-        });
+        // The body that is known stays that of the copy it was read from.
+        let _forgotten = self.with(ino, |inode| inode.ranks = inode.ranks.with(rank));
     }
 
     /// Whether the file is open, or was: then a program may be just about to open it again when

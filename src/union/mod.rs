@@ -46,6 +46,8 @@ mod remove;
 mod rename;
 mod resolve;
 mod space;
+#[cfg(test)]
+mod tests;
 mod xattrs;
 
 pub use open::Access;
@@ -133,7 +135,8 @@ pub struct Union {
     inodes: inodes::Inodes,
     dirs: dirs::Dirs,
     handles: open::Handles,
-    /// One ancestor chain is cloned at a time, so that no directory gets two clones on a tier.
+    /// One ancestor chain is cloned at a time, so that no directory gets two clones on a tier, and
+    /// none while a directory is renamed, so that no clone appears under a name that has gone.
     clone_lock: Mutex<()>,
     room: space::Room,
     stamp_key: CString,

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::MutexGuard;
+
 use super::Union;
 use super::dirs::Node;
 use crate::tier::{Dir, Rename, SetXattr};
@@ -75,7 +77,11 @@ impl Union {
         if node.find(rank).is_some() {
             return Ok(node);
         }
-        let _one_at_a_time = self.clone_lock.lock();
+        self.ensure_alone(ino, rank, &self.clone_lock.lock())
+    }
+
+    /// As [`Union::ensure`], for whoever holds the lock on clones.
+    pub(super) fn ensure_alone(&self, ino: Ino, rank: Rank, _alone: &MutexGuard<'_, ()>) -> Result<Arc<Node>> {
         let mut chain = Vec::new();
         let mut at = ino;
         let mut node = loop {

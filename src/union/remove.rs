@@ -31,7 +31,11 @@ impl Union {
         self.refuse_conflict(&node, name, &copies)?;
         let ino = self.before_loss(&node, name, rank, &stat)?;
         for (shadowed, _) in copies.shadowed.iter().rev() {
-            node.copy(*shadowed)?.unlink(name)?;
+            let dir = node.copy(*shadowed)?;
+            dir.unlink(name)?;
+            // Tiers reach their disks in any order: without this a power failure could keep this
+            // copy and not the visible one.
+            dir.fsync()?;
         }
         node.copy(rank)?.unlink(name)?;
         self.inodes.unlinked(ino, parent, name, stat.nlink <= 1);

@@ -3,10 +3,15 @@
 //! What has to happen on each tier is planned as a list of steps over what was found, and then
 //! done. The order makes an old version come back never: shadowed copies of the old name go before
 //! the rename, or they would show when the visible one has left; slower copies of the new name go
-//! after it, when they are shadowed. Where one step is not the whole change (a directory that lies
+//! while they are shadowed: by the target before it, the target itself by the source after it. Where one step is not the whole change (a directory that lies
 //! on two tiers, a target on a faster tier than the source), a crash between two steps would leave
 //! a mixture, so the steps are first written down ([`super::journal`]) and finished at the next
-//! start.
+//! start. A step that a tier refuses has those before it taken back: a rename that fails has
+//! changed nothing.
+
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
 
 use super::Union;
 use super::dirs::Node;
@@ -88,12 +93,17 @@ pub(super) fn plan(old: &Copies, new: &Copies, how: Rename) -> Result<Plan> {
 fn plan_file(rank: Rank, stat: &Stat, old: &Copies, new: &Copies) -> Plan {
     let mut steps = Vec::new();
     steps.extend(old.shadowed.iter().rev().map(|(r, s)| step(*r, Act::Unlink(Side::Old), s)));
+    let (faster, slower): (Vec<_>, Vec<_>) =
+        copies_of(new).into_iter().filter(|(r, _)| *r != rank).partition(|(r, _)| *r < rank);
+    let gone = |(r, s): &(Rank, Stat)| step(*r, Act::Unlink(Side::New), s);
+    // Up to the rename every copy that goes is shadowed, so that a step that fails costs nothing.
+    // After it there is at most one on this tier's slower side, and that only if nothing was
+    // replaced: then the rename can be taken back.
+    let visible = new.visible.ranks();
+    let (last, hidden): (Vec<_>, Vec<_>) = slower.into_iter().partition(|(r, _)| visible.has(*r));
+    steps.extend(hidden.iter().rev().map(gone));
     steps.push(step(rank, Act::Forth, stat));
-    let targets = copies_of(new);
-    let (faster, slower): (Vec<_>, Vec<_>) = targets.iter().filter(|(r, _)| *r != rank).partition(|(r, _)| *r < rank);
-    for (r, s) in slower.iter().rev().chain(faster.iter().rev()) {
-        steps.push(step(*r, Act::Unlink(Side::New), s));
-    }
+    steps.extend(last.iter().chain(faster.iter().rev()).map(gone));
     Plan { steps, journal: !faster.is_empty() }
 }
 
@@ -134,6 +144,22 @@ fn plan_exchange(old: &Copies, new: &Copies) -> Plan {
     Plan { steps, journal }
 }
 
+/// Both ends of a rename.
+struct Sides {
+    from: Arc<Node>,
+    to: Arc<Node>,
+    olds: Copies,
+    news: Copies,
+}
+
+/// A rename that stopped between two steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Failed {
+    pub errno: Errno,
+    /// Whether everything is as it was before.
+    pub whole: bool,
+}
+
 /// A name and the directory it is in.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
@@ -152,35 +178,66 @@ impl Union {
         check_public(old.0, old.1)?;
         check_public(new.0, new.1)?;
         let (old, new) = (Place { dir: old.0, name: old.1 }, Place { dir: new.0, name: new.1 });
-        let (from, to) = (self.dir(old.dir)?, self.dir(new.dir)?);
-        let (olds, news) = (self.copies(&from, old.name)?, self.copies(&to, new.name)?);
-        self.refuse_conflict(&from, old.name, &olds)?;
-        self.refuse_conflict(&to, new.name, &news)?;
-        let plan = plan(&olds, &news, how)?;
+        let (sides, alone) = self.sides(old, new)?;
+        let Sides { from, to, olds, news } = &sides;
+        self.refuse_conflict(from, old.name, olds)?;
+        self.refuse_conflict(to, new.name, news)?;
+        let plan = plan(olds, news, how)?;
         let lost = how == Rename::Replace;
-        let inos = (self.ino_of(&from, old, &olds, false)?, self.ino_of(&to, new, &news, lost)?);
+        let inos = (self.ino_of(from, old, olds, false)?, self.ino_of(to, new, news, lost)?);
         if let (Resolution::Dir(_), Resolution::Dir(dirs), Rename::Replace) = (&olds.visible, &news.visible, how) {
             for (rank, _) in dirs {
                 check_empty(to.copy(*rank)?.open_dir(new.name)?.as_ref())?;
             }
         }
-        // Clones come first: the steps on record then need no more than renames and removals.
-        for step in &plan.steps {
-            if matches!(step.act, Act::Forth | Act::Back | Act::Exchange) {
-                self.ensure(old.dir, step.rank)?;
-                self.ensure(new.dir, step.rank)?;
-            }
-        }
+        self.make_ready(old, new, &plan, alone.as_ref())?;
         let record = if plan.journal { Some(self.write_record(old, new, &plan)?) } else { None };
         let done = self.perform(old, new, &plan);
-        if let Some(record) = record {
-            // A step that failed midway stays on record: the next start finishes it.
-            if done.is_ok() {
-                self.clear_record(&record, old.dir, new.dir)?;
+        if done.is_ok() {
+            self.note_renamed(old, new, olds, news, inos, how);
+        }
+        match (&record, &done) {
+            // What could not be taken back stays on record: the next start finishes it.
+            (None, _) | (Some(_), Err(Failed { whole: false, .. })) => {}
+            (Some(record), Ok(()) | Err(_)) => self.clear_record(record, old.dir, new.dir)?,
+        }
+        done.map_err(|failed| failed.errno)
+    }
+
+    /// What the two names stand for; if a directory is among them, with a lock that lets no other
+    /// request clone it, or one below it, under its old name on a tier the plan knows nothing of.
+    fn sides(&self, old: Place<'_>, new: Place<'_>) -> Result<(Sides, Option<MutexGuard<'_, ()>>)> {
+        let look = || -> Result<Sides> {
+            let (from, to) = (self.dir(old.dir)?, self.dir(new.dir)?);
+            let (olds, news) = (self.copies(&from, old.name)?, self.copies(&to, new.name)?);
+            Ok(Sides { from, to, olds, news })
+        };
+        let sides = look()?;
+        if ![&sides.olds, &sides.news].iter().any(|side| matches!(side.visible, Resolution::Dir(_))) {
+            return Ok((sides, None));
+        }
+        let alone = self.clone_lock.lock();
+        Ok((look()?, Some(alone)))
+    }
+
+    /// Clones come first: the steps then need no more than renames and removals.
+    fn make_ready(
+        &self,
+        old: Place<'_>,
+        new: Place<'_>,
+        plan: &Plan,
+        alone: Option<&MutexGuard<'_, ()>>,
+    ) -> Result<()> {
+        for step in &plan.steps {
+            if matches!(step.act, Act::Forth | Act::Back | Act::Exchange) {
+                for dir in [old.dir, new.dir] {
+                    match alone {
+                        Some(alone) => self.ensure_alone(dir, step.rank, alone)?,
+                        None => self.ensure(dir, step.rank)?,
+                    };
+                }
             }
         }
-        done?;
-        self.note_renamed(old, new, &olds, &news, inos, how);
         Ok(())
     }
 
@@ -221,26 +278,51 @@ impl Union {
         self.remove_journal(record)
     }
 
-    fn perform(&self, old: Place<'_>, new: Place<'_>, plan: &Plan) -> Result<()> {
-        for step in &plan.steps {
-            let rank = step.rank;
-            match step.act {
-                Act::Unlink(Side::Old) => self.dir(old.dir)?.copy(rank)?.unlink(old.name)?,
-                Act::Unlink(Side::New) => self.dir(new.dir)?.copy(rank)?.unlink(new.name)?,
-                Act::Rmdir(Side::Old) => self.dir(old.dir)?.copy(rank)?.rmdir(old.name)?,
-                Act::Rmdir(Side::New) => self.dir(new.dir)?.copy(rank)?.rmdir(new.name)?,
-                Act::Forth => self.rename_on(rank, old, new, Rename::Replace)?,
-                Act::Back => self.rename_on(rank, new, old, Rename::Replace)?,
-                Act::Exchange => self.rename_on(rank, old, new, Rename::Exchange)?,
+    pub(super) fn perform(&self, old: Place<'_>, new: Place<'_>, plan: &Plan) -> std::result::Result<(), Failed> {
+        for (at, step) in plan.steps.iter().enumerate() {
+            if let Err(errno) = self.take(old, new, step) {
+                let whole = self.take_back(old, new, &plan.steps[..at]);
+                return Err(Failed { errno, whole });
             }
         }
         Ok(())
     }
 
-    fn rename_on(&self, rank: Rank, from: Place<'_>, to: Place<'_>, how: Rename) -> Result<()> {
-        let source = self.ensure(from.dir, rank)?;
-        let target = self.ensure(to.dir, rank)?;
-        source.copy(rank)?.rename(from.name, target.copy(rank)?.as_ref(), to.name, how)
+    fn take(&self, old: Place<'_>, new: Place<'_>, step: &Step) -> Result<()> {
+        let (from, to) = (self.dir(old.dir)?, self.dir(new.dir)?);
+        let (from, to) = (from.find(step.rank).ok_or(Errno::EIO), to.find(step.rank).ok_or(Errno::EIO));
+        match step.act {
+            Act::Unlink(Side::Old) => {
+                from?.unlink(old.name)?;
+                // Without this a power failure could keep the copy and not the rename that follows.
+                from?.fsync()
+            }
+            Act::Unlink(Side::New) => to?.unlink(new.name),
+            Act::Rmdir(Side::Old) => from?.rmdir(old.name),
+            Act::Rmdir(Side::New) => to?.rmdir(new.name),
+            Act::Forth => from?.rename(old.name, to?.as_ref(), new.name, Rename::Replace),
+            Act::Back => to?.rename(new.name, from?.as_ref(), old.name, Rename::Replace),
+            Act::Exchange => from?.rename(old.name, to?.as_ref(), new.name, Rename::Exchange),
+        }
+    }
+
+    /// Undoes steps that were done, the last first. What a step removed was shadowed or an empty
+    /// directory, and stays away. Returns whether both names stand for what they did before.
+    fn take_back(&self, old: Place<'_>, new: Place<'_>, done: &[Step]) -> bool {
+        let undone = done.iter().rev().try_for_each(|step| {
+            let (from, to) = (self.dir(old.dir)?, self.dir(new.dir)?);
+            let (from, to) = (from.copy(step.rank)?, to.copy(step.rank)?);
+            match step.act {
+                Act::Unlink(_) | Act::Rmdir(_) => Ok(()),
+                Act::Forth => to.rename(new.name, from.as_ref(), old.name, Rename::NoReplace),
+                Act::Back => from.rename(old.name, to.as_ref(), new.name, Rename::NoReplace),
+                Act::Exchange => from.rename(old.name, to.as_ref(), new.name, Rename::Exchange),
+            }
+        });
+        if let Err(errno) = undone {
+            tracing::error!(old = %old.name, new = %new.name, "a failed rename cannot be taken back: {errno}; the next mount finishes it");
+        }
+        undone.is_ok()
     }
 
     fn note_renamed(
@@ -323,12 +405,15 @@ mod tests {
         let expected = [
             (3, Act::Unlink(Side::Old)),
             (2, Act::Unlink(Side::Old)),
-            (1, Act::Forth),
             (2, Act::Unlink(Side::New)),
+            (1, Act::Forth),
             (0, Act::Unlink(Side::New)),
         ];
         assert_eq!(acts(&planned), expected);
         assert!(planned.journal);
+        // The visible target goes only when the new version is there to take its place.
+        let planned = plan(&file(0, &[]), &file(1, &[2]), Rename::Replace).unwrap();
+        assert_eq!(acts(&planned), [(2, Act::Unlink(Side::New)), (0, Act::Forth), (1, Act::Unlink(Side::New))]);
     }
 
     #[test]

@@ -1,0 +1,133 @@
+//! The union over plain directories, without a mount. Two threads' steps are put in the order that
+//! matters by calling the parts of an operation one by one.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::create::Create;
+use super::*;
+use crate::sys::at;
+use crate::tier::Rename;
+use crate::tier::directory::DirectoryTier;
+use crate::types::caller::Caller;
+use crate::types::ids::Ranks;
+use crate::types::name::Name;
+
+struct Tree {
+    union: Union,
+    tiers: Vec<tempfile::TempDir>,
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text.as_bytes()).unwrap()
+}
+
+fn over(tiers: Vec<tempfile::TempDir>) -> Tree {
+    let slots = tiers.iter().zip(1u64..).map(|(dir, seed)| {
+        let root = at::open_root(dir.path()).unwrap();
+        let tier = DirectoryTier::new(&root, dir.path().to_path_buf(), seed, true, Box::new(|| Ok(()))).unwrap();
+        Slot { tier: Some(Arc::new(tier)), min_free: MinFree::Bytes(0) }
+    });
+    let settings = Settings {
+        ttl: Duration::ZERO,
+        space_of: SpaceOf::Sum,
+        spill: true,
+        read_only: false,
+        dirs_max: 64,
+        root: nix::unistd::geteuid().is_root(),
+    };
+    let union = Union::new(slots.collect(), settings).unwrap();
+    Tree { union, tiers }
+}
+
+/// Two tiers that hold these files, each written as `rank/path`, with its own path as contents.
+fn tree(files: &[&str]) -> Tree {
+    let tiers: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    for file in files {
+        let (rank, path) = file.split_once('/').unwrap();
+        let path = tiers[rank.parse::<usize>().unwrap()].path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, file).unwrap();
+    }
+    over(tiers)
+}
+
+impl Tree {
+    fn on(&self, rank: usize) -> &Path {
+        self.tiers[rank].path()
+    }
+
+    fn find(&self, path: &str) -> Attr {
+        let mut found = None;
+        let mut at = Ino::ROOT;
+        for part in path.split('/') {
+            let Found::Object(attr) = self.union.lookup(at, &name(part)).unwrap() else { panic!("{part} is absent") };
+            at = attr.ino;
+            found = Some(attr);
+        }
+        found.unwrap()
+    }
+
+    fn create(&self, dir: Ino, file: &str) -> Result<Attr> {
+        let how = Create { mode: 0o644, access: Access::Write, exclusive: false };
+        let by = Caller { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw(), umask: 0, pid: 0 };
+        let (attr, opened) = self.union.create(dir, &name(file), &how, &by, None)?;
+        self.union.release(attr.ino, opened.fh);
+        Ok(attr)
+    }
+}
+
+#[test]
+fn create_never_opens_what_is_there() {
+    let tree = tree(&["1/f"]);
+    assert_eq!(tree.create(Ino::ROOT, "f").unwrap_err(), Errno::ESTALE);
+    assert_eq!(std::fs::read(tree.on(1).join("f")).unwrap(), b"1/f");
+}
+
+#[test]
+fn a_cloned_directory_is_opened_again() {
+    let tree = tree(&["1/d/s"]);
+    let dir = tree.find("d").ino;
+    tree.create(dir, "new").unwrap();
+    assert!(tree.on(0).join("d/new").exists());
+    tree.union.dirs.close(dir);
+    assert_eq!(tree.union.dir(dir).unwrap().ranks(), Ranks(0b11));
+    assert_eq!(tree.union.getattr(dir).unwrap().ino, dir);
+}
+
+#[test]
+fn a_rename_that_fails_changes_nothing() {
+    let tree = tree(&["0/b", "1/a", "0/d/f", "1/d/g", "1/e/x"]);
+    let root = tree.union.dirs.root();
+    for (old, new, errno) in [("a", "b", Errno::ENOENT), ("d", "n", Errno::ENOTEMPTY)] {
+        let (old, new) = (name(old), name(new));
+        let (olds, news) = (tree.union.copies(root, &old).unwrap(), tree.union.copies(root, &new).unwrap());
+        let mut plan = rename::plan(&olds, &news, Rename::Replace).unwrap();
+        // A step that no tier takes, between the last two.
+        let last = plan.steps.pop().unwrap();
+        plan.steps.extend([rename::Step { act: rename::Act::Rmdir(rename::Side::Old), ..last }, last]);
+        let place = |name| rename::Place { dir: Ino::ROOT, name };
+        let done = tree.union.perform(place(&old), place(&new), &plan);
+        assert_eq!(done, Err(rename::Failed { errno, whole: true }));
+    }
+    for path in ["0/b", "1/a", "0/d/f", "1/d/g"] {
+        let (rank, inside) = path.split_once('/').unwrap();
+        assert_eq!(std::fs::read(tree.on(rank.parse().unwrap()).join(inside)).unwrap(), path.as_bytes());
+    }
+}
+
+#[test]
+fn a_directory_is_not_cloned_while_it_is_renamed() {
+    let files: Vec<_> = (0..100).map(|n| format!("1/{n}/b/c/s")).collect();
+    let tree = tree(&files.iter().map(String::as_str).collect::<Vec<_>>());
+    for n in 0..100 {
+        let (top, below) = (tree.find(&n.to_string()).ino, tree.find(&format!("{n}/b/c")).ino);
+        std::thread::scope(|scope| {
+            scope.spawn(|| tree.union.ensure(below, Rank(0)).unwrap());
+            tree.union.rename((top, &name("b")), (top, &name("z")), Rename::Replace).unwrap();
+        });
+        assert!(!tree.on(0).join(format!("{n}/b")).exists());
+        assert!(tree.on(0).join(format!("{n}/z/c")).exists() && tree.on(1).join(format!("{n}/z/c/s")).exists());
+    }
+}
