@@ -71,7 +71,8 @@ impl Tree {
 
     fn create(&self, dir: Ino, file: &str) -> Result<Attr> {
         let how = Create { mode: 0o644, access: Access::Write, exclusive: false };
-        let by = Caller { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw(), umask: 0, pid: 0 };
+        let by =
+            Caller { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw(), umask: 0, pid: 0 };
         let (attr, opened) = self.union.create(dir, &name(file), &how, &by, None)?;
         self.union.release(attr.ino, opened.fh);
         Ok(attr)
