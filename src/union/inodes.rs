@@ -92,6 +92,13 @@ pub(super) enum Place {
     Orphan(Arc<dyn File>),
 }
 
+/// What the table says before a name goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Use {
+    /// Handles are open.
+    pub open: bool,
+}
+
 /// Who moves the data of an open file.
 #[derive(Debug)]
 pub(super) enum Serving {
@@ -257,10 +264,8 @@ impl Inodes {
         let _forgotten = self.with(ino, |inode| inode.ranks = inode.ranks.with(rank));
     }
 
-    /// Whether the file is open, or was: then a program may be just about to open it again when
-    /// its name goes, and the kernel, which has found the inode already, counts on that to work.
-    pub(super) fn in_use(&self, ino: Ino) -> bool {
-        self.with(ino, |inode| inode.handles > 0 || inode.backing.is_some()).unwrap_or(false)
+    pub(super) fn usage(&self, ino: Ino) -> Use {
+        self.with(ino, |inode| Use { open: inode.handles > 0 }).unwrap_or(Use { open: false })
     }
 
     /// Before a name goes that may be the last: keeps the open file reachable.
@@ -270,8 +275,6 @@ impl Inodes {
 
     /// A name has gone; `last` if the file has no other.
     pub(super) fn unlinked(&self, ino: Ino, parent: Ino, name: &Name, last: bool) {
-        // What an inode without a name holds open goes with the forget, which comes at once unless
-        // a program still uses it.
         let dropped = self.with(ino, |inode| {
             if inode.is_at(parent, name.as_bytes()) {
                 if inode.take_alias().is_none() {
@@ -281,7 +284,11 @@ impl Inodes {
                 rare.aliases.retain(|(p, n, _)| (*p, &**n) != (parent, name.as_bytes()));
             }
             inode.unnamed |= last;
-            if inode.unnamed { None } else { inode.rare.as_mut().and_then(|rare| rare.orphan.take()) }
+            let named = !inode.unnamed;
+            if named && let Some(rare) = &mut inode.rare {
+                rare.orphan = None;
+            }
+            if inode.unnamed && inode.handles == 0 { inode.backing.take() } else { None }
         });
         drop(dropped);
     }
@@ -332,10 +339,16 @@ impl Inodes {
             inode.handles = inode.handles.saturating_sub(1);
             inode.writers = inode.writers.saturating_sub(u32::from(writes));
             inode.plain = inode.plain.saturating_sub(u32::from(plain));
-            if inode.handles > 0 || inode.lookups > 0 {
+            if inode.handles > 0 {
                 return;
             }
-            shard.remove(&ino.0)
+            if inode.lookups == 0 {
+                (shard.remove(&ino.0), None, None)
+            } else {
+                let orphan = inode.rare.as_mut().and_then(|r| r.orphan.take());
+                let backing = if inode.unnamed { inode.backing.take() } else { None };
+                (None, backing, orphan)
+            }
         };
         drop(dropped);
     }

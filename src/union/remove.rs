@@ -82,11 +82,11 @@ impl Union {
         Err(Errno::EBUSY)
     }
 
-    /// The number of a file whose name is about to go. If it is in use it is kept reachable.
+    /// The number of a file whose name is about to go. If it is open it is kept reachable.
     pub(super) fn before_loss(&self, node: &Node, name: &Name, rank: Rank, stat: &Stat) -> Result<Ino> {
         let dir = node.copy(rank)?;
         let (ino, _) = self.identify(rank, dir.as_ref(), Some(name), stat)?;
-        if self.inodes.in_use(ino) {
+        if self.inodes.usage(ino).open {
             self.keep_open(ino, dir, name, stat);
         }
         Ok(ino)

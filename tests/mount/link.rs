@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use rustix::io::Errno;
 
 use crate::common::fs::{errno, exists, get, ino, put, stat};
+use crate::common::loopfs::LoopFs;
 use crate::common::mount::Setup;
 
 /// All names share number, link count and contents, whichever was asked for first.
@@ -84,4 +85,24 @@ fn unlinking_one_name_leaves_the_others() {
     assert!(!exists(mount.path("one")));
     assert_eq!(get(mount.path("two")), "fast");
     assert_eq!(stat(mount.path("two")).nlink(), 1);
+}
+
+/// A file has as many names as its tier's filesystem allows, then EMLINK.
+#[test]
+fn the_limit_of_links_is_the_tiers() {
+    let Some(below) = LoopFs::new("ext4", 64) else { return };
+    let roots = [below.path().join("fast"), below.path().join("slow")];
+    // ext4 allows 65,000 names.
+    let setup = Setup::new().roots(&roots).seed(|tiers| {
+        let file = tiers[1].join("file");
+        put(&file, "x");
+        (1..64_998).for_each(|name| std::fs::hard_link(&file, tiers[1].join(format!("{name}"))).expect("link"));
+    });
+    let Some(mount) = setup.mount() else { return };
+    for name in ["one more", "the last"] {
+        std::fs::hard_link(mount.path("file"), mount.path(name)).expect("link");
+    }
+    assert_eq!(stat(mount.path("the last")).nlink(), 65_000);
+    assert_eq!(errno(std::fs::hard_link(mount.path("file"), mount.path("over"))), Errno::MLINK);
+    assert!(!exists(mount.path("over")));
 }
