@@ -228,6 +228,7 @@ fn fsx(option: &str, seeds: [u32; 4]) {
 
 fn run_fsx(program: &Path, mount: &TestMount, seed: u32) {
     let config = mount.home().join("fsx.toml");
+    // A length of 0 would be EINVAL of posix_fallocate on every filesystem.
     let text = "flen = 65536\n[opsize]\nmin = 1\nmax = 4096\n[weights]\nclose_open = 1\nread = 10\n\
                 write = 10\nmapread = 3\nmapwrite = 3\ninvalidate = 1\ntruncate = 5\n\
                 fsync = 0.2\nfdatasync = 0.2\nposix_fallocate = 2\npunch_hole = 2\nsendfile = 2\n\

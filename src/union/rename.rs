@@ -289,15 +289,20 @@ impl Union {
     }
 
     fn take(&self, old: Place<'_>, new: Place<'_>, step: &Step) -> Result<()> {
-        let (from, to) = (self.dir(old.dir)?, self.dir(new.dir)?);
-        let (from, to) = (from.find(step.rank).ok_or(Errno::EIO), to.find(step.rank).ok_or(Errno::EIO));
+        let (old_dir, new_dir) = (self.dir(old.dir)?, self.dir(new.dir)?);
+        let (from, to) = (old_dir.find(step.rank).ok_or(Errno::EIO), new_dir.find(step.rank).ok_or(Errno::EIO));
         match step.act {
             Act::Unlink(Side::Old) => {
                 from?.unlink(old.name)?;
                 // Without this a power failure could keep the copy and not the rename that follows.
                 from?.fsync()
             }
-            Act::Unlink(Side::New) => to?.unlink(new.name),
+            Act::Unlink(Side::New) => {
+                // What takes the place of the copy must be as durable as its removal: a power
+                // failure could otherwise leave neither under this name.
+                new_dir.copies().filter(|(rank, _)| *rank != step.rank).try_for_each(|(_, dir)| dir.fsync())?;
+                to?.unlink(new.name)
+            }
             Act::Rmdir(Side::Old) => from?.rmdir(old.name),
             Act::Rmdir(Side::New) => to?.rmdir(new.name),
             Act::Forth => from?.rename(old.name, to?.as_ref(), new.name, Rename::Replace),
