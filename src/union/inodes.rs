@@ -67,6 +67,8 @@ struct Inode {
     maybe_mapped: bool,
     /// No name leads here any more.
     unnamed: bool,
+    /// A name is about to go.
+    leaving: bool,
     backing: Option<Arc<Registration>>,
     rare: Option<Box<Rare>>,
 }
@@ -92,11 +94,17 @@ pub(super) enum Place {
     Orphan(Arc<dyn File>),
 }
 
-/// What the table says before a name goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Use {
-    /// Handles are open.
-    pub open: bool,
+/// While it lives, a name of the file may go at any moment: whoever opens it keeps it reachable.
+#[derive(Debug)]
+pub(super) struct Leaving<'a> {
+    inodes: &'a Inodes,
+    ino: Ino,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        let _forgotten = self.inodes.with(self.ino, |inode| inode.leaving = false);
+    }
 }
 
 /// Who moves the data of an open file.
@@ -182,6 +190,7 @@ impl Inodes {
             kind: Kind::Dir,
             maybe_mapped: false,
             unnamed: false,
+            leaving: false,
             backing: None,
             rare: None,
         };
@@ -264,8 +273,19 @@ impl Inodes {
         let _forgotten = self.with(ino, |inode| inode.ranks = inode.ranks.with(rank));
     }
 
-    pub(super) fn usage(&self, ino: Ino) -> Use {
-        self.with(ino, |inode| Use { open: inode.handles > 0 }).unwrap_or(Use { open: false })
+    /// A name is about to go. Tells whether the file is open now; who opens it from here on
+    /// learns of it from [`Inodes::is_leaving`].
+    pub(super) fn leaving(&self, ino: Ino) -> (Leaving<'_>, bool) {
+        let open = self.with(ino, |inode| {
+            inode.leaving = true;
+            inode.handles > 0
+        });
+        (Leaving { inodes: self, ino }, open == Ok(true))
+    }
+
+    /// Whether a name of the file is about to go.
+    pub(super) fn is_leaving(&self, ino: Ino) -> bool {
+        self.with(ino, |inode| inode.leaving) == Ok(true)
     }
 
     /// Before a name goes that may be the last: keeps the open file reachable.
@@ -280,8 +300,8 @@ impl Inodes {
                 if inode.take_alias().is_none() {
                     inode.unnamed = true;
                 }
-            } else if let Some(rare) = &mut inode.rare {
-                rare.aliases.retain(|(p, n, _)| (*p, &**n) != (parent, name.as_bytes()));
+            } else {
+                inode.drop_alias((parent, name));
             }
             inode.unnamed |= last;
             let named = !inode.unnamed;
@@ -293,17 +313,28 @@ impl Inodes {
         drop(dropped);
     }
 
+    /// A file is about to have this name on `rank`: who does not find it under the old one from
+    /// here on looks there.
+    pub(super) fn expect(&self, ino: Ino, place: (Ino, &Name), rank: Rank) {
+        let _forgotten = self.with(ino, |inode| {
+            inode.drop_alias(place);
+            if inode.kind != Kind::Dir && !inode.is_at(place.0, place.1.as_bytes()) {
+                inode.rare().aliases.push((place.0, place.1.as_bytes().into(), rank));
+            }
+        });
+    }
+
     /// A name has become another, on `rank`.
     pub(super) fn renamed(&self, ino: Ino, old: (Ino, &Name), new: (Ino, &Name), rank: Rank) {
         let _forgotten = self.with(ino, |inode| {
+            inode.drop_alias(old);
+            inode.drop_alias(new);
             if inode.is_at(old.0, old.1.as_bytes()) {
                 inode.parent = new.0;
                 inode.name = new.1.as_bytes().into();
                 inode.rank = rank;
-            } else {
-                let rare = inode.rare();
-                rare.aliases.retain(|(p, n, _)| (*p, &**n) != (old.0, old.1.as_bytes()));
-                rare.aliases.push((new.0, new.1.as_bytes().into(), rank));
+            } else if !inode.is_at(new.0, new.1.as_bytes()) {
+                inode.rare().aliases.push((new.0, new.1.as_bytes().into(), rank));
             }
         });
     }
@@ -401,6 +432,7 @@ impl Inode {
             kind: seen.kind,
             maybe_mapped: false,
             unnamed: false,
+            leaving: false,
             backing: None,
             rare: None,
         }
@@ -439,6 +471,12 @@ impl Inode {
 
     fn is_at(&self, parent: Ino, name: &[u8]) -> bool {
         self.parent == parent && &*self.name == name
+    }
+
+    fn drop_alias(&mut self, place: (Ino, &Name)) {
+        if let Some(rare) = &mut self.rare {
+            rare.aliases.retain(|(p, n, _)| (*p, &**n) != (place.0, place.1.as_bytes()));
+        }
     }
 
     fn rare(&mut self) -> &mut Rare {

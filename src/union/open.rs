@@ -142,11 +142,19 @@ impl Union {
             self.may_change_data()?;
         }
         let serving = self.inodes.opened(ino, access)?;
-        let opened = self.open_counted(ino, access, truncate, serving, with);
+        let opened = self.keep_leaving(ino).and_then(|()| self.open_counted(ino, access, truncate, serving, with));
         if opened.is_err() {
             self.inodes.released(ino, access.writes(), false);
         }
         opened
+    }
+
+    /// A file that is opened while its name goes is kept reachable, or found gone in time.
+    fn keep_leaving(&self, ino: Ino) -> Result<()> {
+        if self.inodes.is_leaving(ino) {
+            self.inodes.keep_orphan(ino, self.hold(ino)?);
+        }
+        Ok(())
     }
 
     fn open_counted(

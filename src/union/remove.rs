@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Union;
 use super::dirs::Node;
+use super::inodes::Leaving;
 use super::place::check_public;
 use super::resolve::{Copies, Resolution};
 use crate::tier::{Dir, Open};
@@ -29,7 +30,7 @@ impl Union {
             Resolution::File(rank, stat) => (rank, stat),
         };
         self.refuse_conflict(&node, name, &copies)?;
-        let ino = self.before_loss(&node, name, rank, &stat)?;
+        let (ino, _leaving) = self.before_loss(&node, name, rank, &stat)?;
         for (shadowed, _) in copies.shadowed.iter().rev() {
             let dir = node.copy(*shadowed)?;
             dir.unlink(name)?;
@@ -82,14 +83,16 @@ impl Union {
         Err(Errno::EBUSY)
     }
 
-    /// The number of a file whose name is about to go. If it is open it is kept reachable.
-    pub(super) fn before_loss(&self, node: &Node, name: &Name, rank: Rank, stat: &Stat) -> Result<Ino> {
+    /// The number of a file whose name is about to go. If it is open, or is opened before the
+    /// second value is dropped, it is kept reachable.
+    pub(super) fn before_loss(&self, node: &Node, name: &Name, rank: Rank, stat: &Stat) -> Result<(Ino, Leaving<'_>)> {
         let dir = node.copy(rank)?;
         let (ino, _) = self.identify(rank, dir.as_ref(), Some(name), stat)?;
-        if self.inodes.usage(ino).open {
+        let (leaving, open) = self.inodes.leaving(ino);
+        if open {
             self.keep_open(ino, dir, name, stat);
         }
-        Ok(ino)
+        Ok((ino, leaving))
     }
 
     fn keep_open(&self, ino: Ino, dir: &Arc<dyn Dir>, name: &Name, stat: &Stat) {

@@ -15,6 +15,7 @@ use parking_lot::MutexGuard;
 
 use super::Union;
 use super::dirs::Node;
+use super::inodes::Leaving;
 use super::journal::Record;
 use super::place::check_public;
 use super::remove::check_empty;
@@ -184,7 +185,8 @@ impl Union {
         self.refuse_conflict(to, new.name, news)?;
         let plan = plan(olds, news, how)?;
         let lost = how == Rename::Replace;
-        let inos = (self.ino_of(from, old, olds, false)?, self.ino_of(to, new, news, lost)?);
+        let ((moved, _), (other, _leaving)) = (self.ino_of(from, old, olds, false)?, self.ino_of(to, new, news, lost)?);
+        let inos = (moved, other);
         if let (Resolution::Dir(_), Resolution::Dir(dirs), Rename::Replace) = (&olds.visible, &news.visible, how) {
             for (rank, _) in dirs {
                 check_empty(to.copy(*rank)?.open_dir(new.name)?.as_ref())?;
@@ -192,9 +194,12 @@ impl Union {
         }
         self.make_ready(old, new, &plan, alone.as_ref())?;
         let record = if plan.journal { Some(self.write_record(old, new, &plan)?) } else { None };
+        self.expect_renamed(old, new, &sides, inos, how);
         let done = self.perform(old, new, &plan);
         if done.is_ok() {
             self.note_renamed(old, new, olds, news, inos, how);
+        } else {
+            self.note_stayed(old, new, &sides, inos, how);
         }
         match (&record, &done) {
             // What could not be taken back stays on record: the next start finishes it.
@@ -242,22 +247,24 @@ impl Union {
     }
 
     /// The number behind a name; if the name is to be `lost`, its open file is kept reachable.
-    fn ino_of(&self, node: &Node, place: Place<'_>, copies: &Copies, lost: bool) -> Result<Option<Ino>> {
-        match &copies.visible {
-            Resolution::Absent => Ok(None),
-            Resolution::File(rank, stat) => {
-                let ino = if lost {
-                    self.before_loss(node, place.name, *rank, stat)?
-                } else {
-                    self.identify(*rank, node.copy(*rank)?.as_ref(), Some(place.name), stat)?.0
-                };
-                Ok(Some(ino))
+    fn ino_of(
+        &self,
+        node: &Node,
+        place: Place<'_>,
+        copies: &Copies,
+        lost: bool,
+    ) -> Result<(Option<Ino>, Option<Leaving<'_>>)> {
+        let (rank, stat) = match &copies.visible {
+            Resolution::Absent => return Ok((None, None)),
+            Resolution::File(rank, stat) if lost => {
+                let (ino, leaving) = self.before_loss(node, place.name, *rank, stat)?;
+                return Ok((Some(ino), Some(leaving)));
             }
-            Resolution::Dir(dirs) => {
-                let (rank, stat) = dirs.last().ok_or(Errno::EIO)?;
-                Ok(Some(self.identify(*rank, node.copy(*rank)?.as_ref(), Some(place.name), stat)?.0))
-            }
-        }
+            Resolution::File(rank, stat) => (rank, stat),
+            Resolution::Dir(dirs) => dirs.last().map(|(rank, stat)| (rank, stat)).ok_or(Errno::EIO)?,
+        };
+        let (ino, _) = self.identify(*rank, node.copy(*rank)?.as_ref(), Some(place.name), stat)?;
+        Ok((Some(ino), None))
     }
 
     pub(super) fn write_record(&self, old: Place<'_>, new: Place<'_>, plan: &Plan) -> Result<super::journal::Written> {
@@ -330,6 +337,40 @@ impl Union {
         undone.is_ok()
     }
 
+    /// Between the rename on the tier and its note in the table an open file must still be found.
+    fn expect_renamed(
+        &self,
+        old: Place<'_>,
+        new: Place<'_>,
+        sides: &Sides,
+        inos: (Option<Ino>, Option<Ino>),
+        how: Rename,
+    ) {
+        if let Some(moved) = inos.0 {
+            self.inodes.expect(moved, (new.dir, new.name), rank_of(&sides.olds));
+        }
+        if let Some(other) = inos.1.filter(|_| how == Rename::Exchange) {
+            self.inodes.expect(other, (old.dir, old.name), rank_of(&sides.news));
+        }
+    }
+
+    /// Nothing came of what was expected.
+    fn note_stayed(
+        &self,
+        old: Place<'_>,
+        new: Place<'_>,
+        sides: &Sides,
+        inos: (Option<Ino>, Option<Ino>),
+        how: Rename,
+    ) {
+        if let Some(moved) = inos.0 {
+            self.inodes.renamed(moved, (new.dir, new.name), (old.dir, old.name), rank_of(&sides.olds));
+        }
+        if let Some(other) = inos.1.filter(|_| how == Rename::Exchange) {
+            self.inodes.renamed(other, (old.dir, old.name), (new.dir, new.name), rank_of(&sides.news));
+        }
+    }
+
     fn note_renamed(
         &self,
         old: Place<'_>,
@@ -339,11 +380,6 @@ impl Union {
         inos: (Option<Ino>, Option<Ino>),
         how: Rename,
     ) {
-        let rank_of = |copies: &Copies| match &copies.visible {
-            Resolution::File(rank, _) => *rank,
-            Resolution::Absent => Rank::PRIMARY,
-            Resolution::Dir(dirs) => dirs.last().map_or(Rank::PRIMARY, |(rank, _)| *rank),
-        };
         let (Some(moved), gone) = inos else { return };
         if let Some(other) = gone.filter(|other| *other != moved) {
             if how == Rename::Exchange {
@@ -357,6 +393,15 @@ impl Union {
             }
         }
         self.inodes.renamed(moved, (old.dir, old.name), (new.dir, new.name), rank_of(olds));
+    }
+}
+
+/// The rank by which the table knows what is under a name.
+fn rank_of(copies: &Copies) -> Rank {
+    match &copies.visible {
+        Resolution::File(rank, _) => *rank,
+        Resolution::Absent => Rank::PRIMARY,
+        Resolution::Dir(dirs) => dirs.last().map_or(Rank::PRIMARY, |(rank, _)| *rank),
     }
 }
 

@@ -132,3 +132,32 @@ fn a_directory_is_not_cloned_while_it_is_renamed() {
         assert!(tree.on(0).join(format!("{n}/z/c")).exists() && tree.on(1).join(format!("{n}/z/c/s")).exists());
     }
 }
+
+#[test]
+fn a_file_opened_while_its_name_goes_stays_reachable() {
+    let tree = tree(&["0/f"]);
+    let (f, root) = (tree.find("f"), tree.union.dirs.root());
+    let (ino, leaving) = tree.union.before_loss(root, &name("f"), Rank(0), &f.stat).unwrap();
+    let opened = tree.union.open(ino, Access::Read, false, None).unwrap();
+    std::fs::remove_file(tree.on(0).join("f")).unwrap();
+    assert_eq!(tree.union.open(ino, Access::Read, false, None).map(|_| ()), Ok(()));
+    tree.union.inodes.unlinked(ino, Ino::ROOT, &name("f"), true);
+    drop(leaving);
+    assert_eq!(tree.union.getattr(ino).map(|attr| attr.stat.size), Ok(3));
+    tree.union.release(ino, opened.fh);
+}
+
+#[test]
+fn an_open_file_is_found_while_it_is_renamed() {
+    let tree = tree(&["1/a"]);
+    let ino = tree.find("a").ino;
+    tree.union.inodes.expect(ino, (Ino::ROOT, &name("b")), Rank(1));
+    std::fs::rename(tree.on(1).join("a"), tree.on(1).join("b")).unwrap();
+    assert_eq!(tree.union.getattr(ino).map(|attr| attr.ino), Ok(ino));
+    tree.union.inodes.renamed(ino, (Ino::ROOT, &name("a")), (Ino::ROOT, &name("b")), Rank(1));
+    assert_eq!(tree.union.inodes.named(ino).unwrap().name, name("b"));
+    // The rename failed after all: back to the old name, with no other left.
+    std::fs::rename(tree.on(1).join("b"), tree.on(1).join("a")).unwrap();
+    tree.union.inodes.renamed(ino, (Ino::ROOT, &name("b")), (Ino::ROOT, &name("a")), Rank(1));
+    assert_eq!(tree.union.getattr(ino).map(|attr| attr.ino), Ok(ino));
+}
