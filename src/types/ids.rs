@@ -66,6 +66,11 @@ impl Ranks {
         Ranks(self.0 | 1 << rank.0)
     }
 
+    /// The ranks in either.
+    pub fn or(self, other: Ranks) -> Ranks {
+        Ranks(self.0 | other.0)
+    }
+
     /// With `rank` taken out.
     pub fn without(self, rank: Rank) -> Ranks {
         Ranks(self.0 & !(1 << rank.0))

@@ -131,28 +131,37 @@ impl Dirs {
         Some(Arc::clone(&kept.node))
     }
 
+    /// Keeps `node` unless one is kept already, and returns the one that is kept. Another may have
+    /// come since this one's copies were opened, with a copy more.
+    pub(super) fn keep_first(&self, node: Arc<Node>) -> Arc<Node> {
+        self.insert(node, false)
+    }
+
     /// Keeps `node`, and closes the longest unused eighth when there are too many.
-    pub(super) fn keep(&self, node: Arc<Node>) {
+    fn insert(&self, node: Arc<Node>, replace: bool) -> Arc<Node> {
         let now = self.clock.fetch_add(1, Ordering::Relaxed) + 1;
         let mut dropped = Vec::new();
         let mut open = self.open.write();
+        if !replace && let Some(first) = open.get(&node.ino) {
+            return Arc::clone(&first.node);
+        }
         if open.len() >= self.most {
             let mut ages: Vec<u64> = open.values().map(|k| k.used.load(Ordering::Relaxed)).collect();
             let at = ages.len() / 8;
             let oldest = *ages.select_nth_unstable(at).1;
             dropped.extend(open.extract_if(|_, kept| kept.used.load(Ordering::Relaxed) <= oldest));
         }
-        dropped.extend(open.insert(node.ino, Kept { node, used: AtomicU64::new(now) }).map(|k| (Ino::ROOT, k)));
+        let kept = Kept { node: Arc::clone(&node), used: AtomicU64::new(now) };
+        dropped.extend(open.insert(node.ino, kept).map(|k| (Ino::ROOT, k)));
         drop(open);
         // The descriptors close here, after the lock.
         drop(dropped);
+        node
     }
 
     /// The directory has a copy more.
     pub(super) fn grow(&self, node: &Node, rank: Rank, dir: Arc<dyn Dir>, watched: bool) -> Arc<Node> {
-        let grown = Arc::new(node.with(rank, dir, watched));
-        self.keep(Arc::clone(&grown));
-        grown
+        self.insert(Arc::new(node.with(rank, dir, watched)), true)
     }
 
     pub(super) fn close(&self, ino: Ino) {

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -46,6 +47,8 @@ pub(super) struct Seen<'a> {
     pub generation: u32,
     pub kind: Kind,
     pub nlink: u32,
+    /// How many clones there had been when the tiers were looked at.
+    pub clones: u64,
 }
 
 #[derive(Debug)]
@@ -121,6 +124,8 @@ pub(super) enum Serving {
 #[derive(Debug)]
 pub(super) struct Inodes {
     shards: Vec<Mutex<Shard>>,
+    /// Directories cloned so far.
+    clones: AtomicU64,
 }
 
 type Shard = HashMap<u64, Inode, BuildHasherDefault<Straight>>;
@@ -147,7 +152,7 @@ impl Hasher for Straight {
 
 impl Default for Inodes {
     fn default() -> Self {
-        Inodes { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+        Inodes { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), clones: AtomicU64::new(0) }
     }
 }
 
@@ -203,13 +208,18 @@ impl Inodes {
         match shard.get_mut(&seen.ino.0) {
             Some(inode) => {
                 inode.lookups += 1;
-                inode.refresh(seen)
+                inode.refresh(seen, seen.clones != self.clones())
             }
             None => {
                 shard.insert(seen.ino.0, Inode::new(seen));
                 true
             }
         }
+    }
+
+    /// How many directories were cloned so far, to be asked before the tiers are looked at.
+    pub(super) fn clones(&self) -> u64 {
+        self.clones.load(Ordering::SeqCst)
     }
 
     /// Takes back `count` lookups. Returns whether the inode is gone.
@@ -268,6 +278,8 @@ impl Inodes {
 
     /// A clone of the directory was made on `rank`.
     pub(super) fn add_rank(&self, ino: Ino, rank: Rank) {
+        // First: a lookup that looked before and is remembered after this must see it.
+        self.clones.fetch_add(1, Ordering::SeqCst);
         // A directory that was forgotten meanwhile is seen anew by the next lookup.
         // The body that is known stays that of the copy it was read from.
         let _forgotten = self.with(ino, |inode| inode.ranks = inode.ranks.with(rank));
@@ -438,11 +450,17 @@ impl Inode {
         }
     }
 
-    fn refresh(&mut self, seen: &Seen<'_>) -> bool {
+    /// `outdated` if a clone was made since the tiers were looked at: perhaps of this directory.
+    fn refresh(&mut self, seen: &Seen<'_>, outdated: bool) -> bool {
         if !self.is_at(seen.parent, seen.name.as_bytes()) {
-            if seen.nlink > 1 && seen.kind != Kind::Dir && !self.unnamed {
+            // Of a file with one name the old one is kept, too: a lookup that looked before a rename
+            // may be remembered after it.
+            if seen.kind != Kind::Dir && !self.unnamed {
                 let old = (self.parent, std::mem::take(&mut self.name), self.rank);
                 let rare = self.rare();
+                if seen.nlink <= 1 {
+                    rare.aliases.clear();
+                }
                 rare.aliases.retain(|(p, n, _)| (*p, &**n) != (seen.parent, seen.name.as_bytes()));
                 if rare.aliases.len() >= ALIASES_MAX {
                     rare.aliases.remove(0);
@@ -457,7 +475,9 @@ impl Inode {
             self.backing = None;
             self.rare = None;
         }
-        let changed = self.ranks != seen.ranks;
+        let same = (self.body, self.generation) == (seen.body, seen.generation) && seen.kind == Kind::Dir;
+        let ranks = if outdated && same { self.ranks.or(seen.ranks) } else { seen.ranks };
+        let changed = self.ranks != ranks;
         // The lookup may have looked just before the name went: an orphan stays one until the last
         // close, and reaches the file in either case.
         self.unnamed = false;
@@ -465,7 +485,7 @@ impl Inode {
         self.generation = seen.generation;
         self.kind = seen.kind;
         self.rank = seen.rank;
-        self.ranks = seen.ranks;
+        self.ranks = ranks;
         changed
     }
 

@@ -22,10 +22,11 @@ impl Union {
         if parent == Ino::ROOT && name.is_private() {
             return Ok(Found::Absent(self.trusted()));
         }
+        let clones = self.inodes.clones();
         let node = self.dir(parent)?;
         match self.resolve(&node, name)? {
             Resolution::Absent => Ok(Found::Absent(self.ttl_in(&node))),
-            found => self.enter(&node, name, &found).map(Found::Object),
+            found => self.enter_since(clones, &node, name, &found).map(Found::Object),
         }
     }
 
@@ -56,8 +57,13 @@ impl Union {
         self.lookup_known(self.inodes.named(ino)?.parent)
     }
 
-    /// Counts a lookup of what was found under `name`.
+    /// Counts a lookup of what was just made under `name`.
     pub(super) fn enter(&self, node: &Node, name: &Name, found: &Resolution) -> Result<Attr> {
+        self.enter_since(self.inodes.clones(), node, name, found)
+    }
+
+    /// Counts a lookup of what was found under `name` when there had been so many clones.
+    pub(super) fn enter_since(&self, clones: u64, node: &Node, name: &Name, found: &Resolution) -> Result<Attr> {
         let (rank, ranks, stat, body) = match found {
             Resolution::Absent => return Err(Errno::ENOENT),
             Resolution::File(rank, stat) => (*rank, Ranks::only(*rank), *stat, stat),
@@ -77,6 +83,7 @@ impl Union {
             generation: body.generation,
             kind: stat.kind(),
             nlink: stat.nlink,
+            clones,
         };
         let changed = self.inodes.remember(&seen);
         if let Resolution::Dir(copies) = found {
@@ -191,8 +198,12 @@ impl Union {
             }
         };
         for (ino, (spot, ranks)) in missing.into_iter().rev() {
-            node = Arc::new(self.open_dir(&node, ino, &spot, ranks)?);
-            self.dirs.keep(Arc::clone(&node));
+            let opened = Arc::new(self.open_dir(&node, ino, &spot, ranks)?);
+            node = self.dirs.keep_first(opened);
+            // A copy that was found or made meanwhile: the next request opens it with the others.
+            if self.inodes.dir(ino).is_ok_and(|(_, now)| now != node.ranks()) {
+                self.dirs.close(ino);
+            }
         }
         Ok(node)
     }

@@ -100,8 +100,9 @@ impl Union {
         for (source, spot) in chain.into_iter().rev() {
             let dir = self.clone_dir(&source, node.copy(rank)?.as_ref(), rank, &spot.name)?;
             let watched = self.learn(rank, dir.as_ref());
-            node = self.dirs.grow(&source, rank, dir, watched);
+            // In this order: who opens the directory by the old ranks has his node replaced.
             self.inodes.add_rank(source.ino, rank);
+            node = self.dirs.grow(&source, rank, dir, watched);
             let stats = node.stats()?;
             self.dirs.learn(source.ino, &stats);
         }

@@ -161,3 +161,30 @@ fn an_open_file_is_found_while_it_is_renamed() {
     tree.union.inodes.renamed(ino, (Ino::ROOT, &name("b")), (Ino::ROOT, &name("a")), Rank(1));
     assert_eq!(tree.union.getattr(ino).map(|attr| attr.ino), Ok(ino));
 }
+
+#[test]
+fn a_late_lookup_does_not_hide_a_clone() {
+    let tree = tree(&["1/d/s"]);
+    let (dir, root) = (tree.find("d").ino, tree.union.dirs.root());
+    let clones = tree.union.inodes.clones();
+    let found = tree.union.resolve(root, &name("d")).unwrap();
+    tree.create(dir, "new").unwrap();
+    tree.union.enter_since(clones, root, &name("d"), &found).unwrap();
+    assert_eq!(tree.union.dir(dir).unwrap().ranks(), Ranks(0b11));
+    assert!(matches!(tree.union.lookup(dir, &name("new")), Ok(Found::Object(_))));
+    // One that looked after it is believed.
+    std::fs::remove_dir_all(tree.on(0).join("d")).unwrap();
+    tree.find("d");
+    assert_eq!(tree.union.dir(dir).unwrap().ranks(), Ranks(0b10));
+}
+
+#[test]
+fn a_late_lookup_does_not_hide_a_rename() {
+    let tree = tree(&["1/a"]);
+    let (ino, root) = (tree.find("a").ino, tree.union.dirs.root());
+    let found = tree.union.resolve(root, &name("a")).unwrap();
+    tree.union.rename((Ino::ROOT, &name("a")), (Ino::ROOT, &name("b")), Rename::Replace).unwrap();
+    tree.union.enter(root, &name("a"), &found).unwrap();
+    assert_eq!(tree.union.getattr(ino).map(|attr| attr.ino), Ok(ino));
+    assert_eq!(tree.union.inodes.named(ino).unwrap().name, name("b"));
+}
