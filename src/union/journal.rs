@@ -27,7 +27,7 @@ use crate::types::attr::Body;
 use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::Rank;
-use crate::types::name::Name;
+use crate::types::name::{Name, PRIVATE_DIR};
 
 const DIRECTORY: &str = "renames";
 const TITLE: &str = "tierfs-rename 1";
@@ -157,14 +157,14 @@ impl Union {
     /// What a tier says: the mount must then not start, since names may be half changed.
     pub(super) fn recover(&self) -> Result<()> {
         let root = self.tier(Rank::PRIMARY)?.root();
-        let private = match root.open_dir(&Name::new(crate::types::name::PRIVATE_DIR.as_bytes())?) {
-            Err(Errno::ENOENT) => return Ok(()),
-            other => other?,
-        };
-        let dir = match private.open_dir(&Name::new(DIRECTORY.as_bytes())?) {
-            Err(Errno::ENOENT) => return Ok(()),
-            other => other?,
-        };
+        let mut dir = root;
+        for below in [PRIVATE_DIR, DIRECTORY] {
+            dir = match dir.open_dir(&Name::new(below.as_bytes())?) {
+                Err(Errno::ENOENT) => return Ok(()),
+                other => other?,
+            };
+            self.check_trusted(Rank::PRIMARY, dir.as_ref())?;
+        }
         let mut names = Vec::new();
         dir.list(&mut |found| names.extend(Name::new(found.name)))?;
         names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));

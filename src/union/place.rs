@@ -21,6 +21,9 @@ use crate::types::name::{Name, PRIVATE_DIR};
 /// Where clones are dressed, below the private directory.
 const STAGING: &str = "staging";
 
+/// `S_IWGRP | S_IWOTH` of `inode(7)`.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
 impl Union {
     /// Tiers for a new file, best first: those with room, then the primary to say why not.
     pub(super) fn candidates(&self) -> Vec<Rank> {
@@ -192,7 +195,22 @@ impl Union {
     /// A directory of tierfs's own on a tier.
     pub(super) fn private(&self, rank: Rank, name: &str) -> Result<Arc<dyn Dir>> {
         let private = open_or_make(self.tier(rank)?.root().as_ref(), &Name::new(PRIVATE_DIR.as_bytes())?)?;
-        open_or_make(private.as_ref(), &Name::new(name.as_bytes())?)
+        self.check_trusted(rank, private.as_ref())?;
+        let dir = open_or_make(private.as_ref(), &Name::new(name.as_bytes())?)?;
+        self.check_trusted(rank, dir.as_ref())?;
+        Ok(dir)
+    }
+
+    /// EPERM if someone other than the tier's owner can write in a directory of tierfs's own. He
+    /// could have made it before the first mount, and root does what is written down there.
+    pub(super) fn check_trusted(&self, rank: Rank, dir: &dyn Dir) -> Result<()> {
+        let stat = dir.stat(None)?.ok_or(Errno::ESTALE)?;
+        let owner = self.tier(rank)?.root().stat(None)?.ok_or(Errno::ESTALE)?.uid;
+        if !self.settings.root || ([0, owner].contains(&stat.uid) && stat.mode & WRITABLE_BY_OTHERS == 0) {
+            return Ok(());
+        }
+        tracing::error!(tier = %rank, uid = stat.uid, "other users can write in {PRIVATE_DIR} of the tier: remove its directories `renames` and `staging`, and give {PRIVATE_DIR} to root with mode 755");
+        Err(Errno::EPERM)
     }
 }
 

@@ -188,3 +188,19 @@ fn a_late_lookup_does_not_hide_a_rename() {
     assert_eq!(tree.union.getattr(ino).map(|attr| attr.ino), Ok(ino));
     assert_eq!(tree.union.inodes.named(ino).unwrap().name, name("b"));
 }
+
+#[test]
+fn records_in_a_directory_of_another_user_are_not_followed() {
+    use std::os::unix::fs::PermissionsExt;
+    let tree = tree(&["0/.tierfs/renames/1"]);
+    let renames = tree.on(0).join(".tierfs/renames");
+    let may = |mode| {
+        std::fs::set_permissions(&renames, std::fs::Permissions::from_mode(mode)).unwrap();
+        tree.union.private(Rank(0), "renames").map(drop)
+    };
+    assert_eq!(may(0o755), Ok(()));
+    if tree.union.settings.root {
+        assert_eq!(may(0o777), Err(Errno::EPERM));
+        assert_eq!(tree.union.recover(), Err(Errno::EPERM));
+    }
+}
