@@ -295,9 +295,9 @@ impl Inodes {
         (Leaving { inodes: self, ino }, open == Ok(true))
     }
 
-    /// Whether a name of the file is about to go.
+    /// Whether a name of the file is about to go, or the last has gone.
     pub(super) fn is_leaving(&self, ino: Ino) -> bool {
-        self.with(ino, |inode| inode.leaving) == Ok(true)
+        self.with(ino, |inode| inode.leaving || inode.unnamed) == Ok(true)
     }
 
     /// Before a name goes that may be the last: keeps the open file reachable.
