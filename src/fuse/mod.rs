@@ -3,6 +3,7 @@
 mod convert;
 mod invalidate;
 mod ops;
+mod reply;
 mod session;
 
 pub use invalidate::Invalidator;

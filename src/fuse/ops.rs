@@ -1,127 +1,37 @@
 //! One short method for each request.
 
-use std::ffi::{CString, OsStr};
-use std::os::fd::BorrowedFd;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BackingId, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, IoctlFlags,
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, IoctlFlags,
     KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
     ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
     Request, TimeOrNow, WriteFlags,
 };
 
 use super::convert;
+use super::reply::{attributes, backing, caller, empty, guard, key, named, sized};
 use super::session::Adapter;
 use crate::sys::creds;
 use crate::tier::Rename;
 use crate::types::attr::{Kind, SetAttr};
-use crate::types::caller::Caller;
-use crate::types::errno::{Errno, Result};
+use crate::types::errno::Errno;
 use crate::types::ids::{Fh, Ino};
-use crate::types::name::Name;
+use crate::union::Found;
 use crate::union::create::Create;
-use crate::union::open::Opened;
-use crate::union::passthrough::{Registrar, Token};
-use crate::union::{Attr, Found, Union};
+use crate::union::passthrough::Registrar;
 
 /// `ioctl(2)` requests that are passed on (`linux/fs.h`).
 const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
 const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
 const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
 
-/// `O_EXCL`, `O_TRUNC`, `O_APPEND` of `asm-generic/fcntl.h`.
+/// `O_EXCL`, `O_APPEND` of `asm-generic/fcntl.h`.
 const O_EXCL: i32 = 0o200;
-const O_TRUNC: i32 = 0o1000;
 const O_APPEND: i32 = 0o2000;
-
-/// Runs one request. A panic is a bug; it costs this request and not the thread that serves others.
-fn guard<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| {
-        tracing::error!("a request failed inside tierfs: please report this");
-        Err(Errno::EIO)
-    })
-}
-
-fn caller(req: &Request, umask: u32) -> Caller {
-    Caller { uid: req.uid(), gid: req.gid(), umask, pid: req.pid() }
-}
-
-fn key(raw: &OsStr) -> Result<CString> {
-    CString::new(raw.as_bytes()).map_err(|_| Errno::EINVAL)
-}
-
-/// The kernel hands a name longer than any filesystem takes on; everything else it has checked.
-fn named(raw: &OsStr) -> Result<Name> {
-    Name::try_from(raw)
-}
-
-impl Registrar for ReplyOpen {
-    fn register(&self, file: BorrowedFd<'_>) -> Result<Token> {
-        self.open_backing(file).map(|id| Box::new(id) as Token).map_err(|e| Errno::of(&e))
-    }
-}
-
-impl Registrar for ReplyCreate {
-    fn register(&self, file: BorrowedFd<'_>) -> Result<Token> {
-        self.open_backing(file).map(|id| Box::new(id) as Token).map_err(|e| Errno::of(&e))
-    }
-}
-
-fn backing(opened: &Opened) -> Option<&BackingId> {
-    opened.backing.as_ref()?.token().downcast_ref()
-}
-
-fn empty(reply: ReplyEmpty, result: Result<()>) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(errno) => reply.error(convert::errno(errno)),
-    }
-}
-
-fn attributes(reply: ReplyAttr, result: Result<Attr>) {
-    match result {
-        Ok(attr) => reply.attr(&attr.ttl, &convert::attr(&attr)),
-        Err(errno) => reply.error(convert::errno(errno)),
-    }
-}
-
-/// The answer of a request that asks for a value or, with size 0, for its length.
-fn sized(reply: ReplyXattr, size: u32, result: Result<Vec<u8>>) {
-    match result {
-        Ok(value) => match u32::try_from(value.len()) {
-            Ok(len) if size == 0 => reply.size(len),
-            Ok(len) if len <= size => reply.data(&value),
-            Ok(_) | Err(_) => reply.error(fuser::Errno::ERANGE),
-        },
-        Err(errno) => reply.error(convert::errno(errno)),
-    }
-}
-
-impl Adapter {
-    fn union(&self) -> &Union {
-        &self.union
-    }
-
-    fn entry(&self, reply: ReplyEntry, result: Result<Attr>) {
-        match result {
-            Ok(attr) => reply.entry_with_ttls(
-                &attr.ttl,
-                &attr.name_ttl,
-                &convert::attr(&attr),
-                Generation(u64::from(attr.generation)),
-            ),
-            Err(errno) => reply.error(convert::errno(errno)),
-        }
-    }
-
-    fn kept(&self) -> FopenFlags {
-        if self.behaviour.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() }
-    }
-}
 
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
@@ -251,8 +161,7 @@ impl Filesystem for Adapter {
 
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let with = self.passthrough.then_some(&reply as &dyn Registrar);
-        let truncate = flags.0 & O_TRUNC != 0;
-        match guard(|| self.union().open(convert::ino(ino), convert::access(flags), truncate, with)) {
+        match guard(|| self.union().open(convert::ino(ino), convert::access(flags), with)) {
             Ok(opened) => match backing(&opened) {
                 Some(id) => reply.opened_passthrough(FileHandle(opened.fh.0), FopenFlags::empty(), id),
                 None => reply.opened(FileHandle(opened.fh.0), self.kept()),

@@ -37,6 +37,8 @@ pub(super) struct Adapter {
 
 impl Adapter {
     pub(super) fn negotiate(&mut self, config: &mut KernelConfig) {
+        // Not ATOMIC_O_TRUNC: the kernel sends such an open before it has refused to empty a program
+        // that runs (ETXTBSY), and the program would be gone.
         let wanted = [
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_DO_READDIRPLUS,
@@ -44,7 +46,6 @@ impl Adapter {
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_POSIX_ACL,
             InitFlags::FUSE_DONT_MASK,
-            InitFlags::FUSE_ATOMIC_O_TRUNC,
             InitFlags::FUSE_ASYNC_DIO,
             InitFlags::FUSE_AUTO_INVAL_DATA,
             InitFlags::FUSE_HANDLE_KILLPRIV_V2,

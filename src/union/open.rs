@@ -13,7 +13,6 @@ use super::passthrough::{Registrar, Registration};
 use super::readdir::Stream;
 use super::{Attr, Union};
 use crate::tier::{File, Open};
-use crate::types::attr::SetAttr;
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::{Fh, Ino};
 
@@ -133,16 +132,16 @@ impl Handles {
 }
 
 impl Union {
-    /// Opens a regular file. `truncate` empties it; `with` is how the kernel may serve the data.
+    /// Opens a regular file; `with` is how the kernel may serve the data.
     ///
     /// # Errors
     /// ESTALE if the name leads elsewhere now; EROFS; what a tier says.
-    pub fn open(&self, ino: Ino, access: Access, truncate: bool, with: Option<&dyn Registrar>) -> Result<Opened> {
-        if access.writes() || truncate {
+    pub fn open(&self, ino: Ino, access: Access, with: Option<&dyn Registrar>) -> Result<Opened> {
+        if access.writes() {
             self.may_change_data()?;
         }
         let serving = self.inodes.opened(ino, access)?;
-        let opened = self.keep_leaving(ino).and_then(|()| self.open_counted(ino, access, truncate, serving, with));
+        let opened = self.keep_leaving(ino).and_then(|()| self.open_counted(ino, access, serving, with));
         if opened.is_err() {
             self.inodes.released(ino, access.writes(), false);
         }
@@ -157,19 +156,7 @@ impl Union {
         Ok(())
     }
 
-    fn open_counted(
-        &self,
-        ino: Ino,
-        access: Access,
-        truncate: bool,
-        serving: Serving,
-        with: Option<&dyn Registrar>,
-    ) -> Result<Opened> {
-        if truncate {
-            // The size goes only after the file is known to be the one the kernel asked for.
-            let file = self.hold(ino)?.reopen(Open::Write)?;
-            file.set_attr(&SetAttr { size: Some(0), ..SetAttr::default() })?;
-        }
+    fn open_counted(&self, ino: Ino, access: Access, serving: Serving, with: Option<&dyn Registrar>) -> Result<Opened> {
         let backing = match serving {
             Serving::Kernel(backing) => Some(backing),
             Serving::Daemon => None,

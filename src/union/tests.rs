@@ -138,7 +138,7 @@ fn a_file_opened_while_its_name_goes_stays_reachable() {
     let tree = tree(&["0/f"]);
     let (f, root) = (tree.find("f"), tree.union.dirs.root());
     let (ino, leaving) = tree.union.before_loss(root, &name("f"), Rank(0), &f.stat).unwrap();
-    let opened = tree.union.open(ino, Access::Read, false, None).unwrap();
+    let opened = tree.union.open(ino, Access::Read, None).unwrap();
     std::fs::remove_file(tree.on(0).join("f")).unwrap();
     tree.union.inodes.unlinked(ino, Ino::ROOT, &name("f"), true);
     drop(leaving);

@@ -1,0 +1,140 @@
+//! One entry of the table.
+
+use std::sync::Arc;
+
+use super::{Seen, Spot};
+use crate::tier::File;
+use crate::types::attr::{Body, Kind};
+use crate::types::errno::Result;
+use crate::types::ids::{Ino, Rank, Ranks};
+use crate::types::name::Name;
+use crate::union::passthrough::Registration;
+
+/// Names kept of one hard-linked file; more are found again by a lookup.
+const ALIASES_MAX: usize = 32;
+
+#[derive(Debug)]
+pub(super) struct Inode {
+    pub(super) parent: Ino,
+    pub(super) name: Box<[u8]>,
+    pub(super) body: Body,
+    pub(super) lookups: u64,
+    pub(super) generation: u32,
+    /// Open handles, and those of them open for writing.
+    pub(super) handles: u32,
+    pub(super) writers: u32,
+    /// Those of the handles whose data tierfs serves itself.
+    pub(super) plain: u32,
+    pub(super) rank: Rank,
+    pub(super) ranks: Ranks,
+    pub(super) kind: Kind,
+    /// Opened for reading and writing since it was last seen at rest: perhaps mapped.
+    pub(super) maybe_mapped: bool,
+    /// No name leads here any more.
+    pub(super) unnamed: bool,
+    /// A name is about to go.
+    pub(super) leaving: bool,
+    pub(super) backing: Option<Arc<Registration>>,
+    pub(super) rare: Option<Box<Rare>>,
+}
+
+/// What few inodes have.
+#[derive(Debug, Default)]
+pub(super) struct Rare {
+    /// Other names of a hard-linked file.
+    pub(super) aliases: Vec<(Ino, Box<[u8]>, Rank)>,
+    /// A file without a name that is still open.
+    pub(super) orphan: Option<Arc<dyn File>>,
+    /// Opens in flight that a rename or an unlink must not orphan are counted in `handles`.
+    pub(super) errors: u64,
+}
+
+impl Inode {
+    pub(super) fn new(seen: &Seen<'_>) -> Inode {
+        Inode {
+            parent: seen.parent,
+            name: seen.name.as_bytes().into(),
+            body: seen.body,
+            lookups: 1,
+            generation: seen.generation,
+            handles: 0,
+            writers: 0,
+            plain: 0,
+            rank: seen.rank,
+            ranks: seen.ranks,
+            kind: seen.kind,
+            maybe_mapped: false,
+            unnamed: false,
+            leaving: false,
+            backing: None,
+            rare: None,
+        }
+    }
+
+    /// `outdated` if a clone was made since the tiers were looked at: perhaps of this directory.
+    pub(super) fn refresh(&mut self, seen: &Seen<'_>, outdated: bool) -> bool {
+        if !self.is_at(seen.parent, seen.name.as_bytes()) {
+            // Of a file with one name the old one is kept, too: a lookup that looked before a rename
+            // may be remembered after it.
+            if seen.kind != Kind::Dir && !self.unnamed {
+                let old = (self.parent, std::mem::take(&mut self.name), self.rank);
+                let rare = self.rare();
+                if seen.nlink <= 1 {
+                    rare.aliases.clear();
+                }
+                rare.aliases.retain(|(p, n, _)| (*p, &**n) != (seen.parent, seen.name.as_bytes()));
+                if rare.aliases.len() >= ALIASES_MAX {
+                    rare.aliases.remove(0);
+                }
+                rare.aliases.push(old);
+            }
+            self.parent = seen.parent;
+            self.name = seen.name.as_bytes().into();
+        }
+        if (self.body, self.generation) != (seen.body, seen.generation) {
+            // Another file has the number now: nothing that was known holds.
+            self.backing = None;
+            self.rare = None;
+        }
+        let same = (self.body, self.generation) == (seen.body, seen.generation) && seen.kind == Kind::Dir;
+        let ranks = if outdated && same { self.ranks.or(seen.ranks) } else { seen.ranks };
+        let changed = self.ranks != ranks;
+        // The lookup may have looked just before the name went: an orphan stays one until the last
+        // close, and reaches the file in either case.
+        self.unnamed = false;
+        self.body = seen.body;
+        self.generation = seen.generation;
+        self.kind = seen.kind;
+        self.rank = seen.rank;
+        self.ranks = ranks;
+        changed
+    }
+
+    pub(super) fn is_at(&self, parent: Ino, name: &[u8]) -> bool {
+        self.parent == parent && &*self.name == name
+    }
+
+    pub(super) fn drop_alias(&mut self, place: (Ino, &Name)) {
+        if let Some(rare) = &mut self.rare {
+            rare.aliases.retain(|(p, n, _)| (*p, &**n) != (place.0, place.1.as_bytes()));
+        }
+    }
+
+    pub(super) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_with(Box::default)
+    }
+
+    pub(super) fn take_alias(&mut self) -> Option<()> {
+        let (parent, name, rank) = self.rare.as_mut()?.aliases.pop()?;
+        self.parent = parent;
+        self.name = name;
+        self.rank = rank;
+        Some(())
+    }
+
+    pub(super) fn spot(&self) -> Result<Spot> {
+        // The root has no name; nobody asks for it by one.
+        let name = if self.name.is_empty() { Name::new(b"root") } else { Name::new(&self.name) };
+        Ok(Spot { parent: self.parent, name: name?, rank: self.rank, body: self.body, generation: self.generation })
+    }
+}

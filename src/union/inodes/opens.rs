@@ -1,0 +1,86 @@
+//! Handles, registrations and failures to sync, by inode.
+
+use std::sync::Arc;
+
+use super::{Inodes, Serving};
+use crate::types::errno::Result;
+use crate::types::ids::Ino;
+use crate::union::passthrough::Registration;
+
+impl Inodes {
+    /// Counts an open handle, and tells how its data may be served.
+    pub(in crate::union) fn opened(&self, ino: Ino, access: crate::union::Access) -> Result<Serving> {
+        self.with(ino, |inode| {
+            inode.handles += 1;
+            inode.writers += u32::from(access.writes());
+            inode.maybe_mapped |= access == crate::union::Access::ReadWrite;
+            match &inode.backing {
+                Some(backing) => Serving::Kernel(Arc::clone(backing)),
+                None if inode.plain > 0 => Serving::Daemon,
+                None => Serving::Undecided,
+            }
+        })
+    }
+
+    /// The data of one open handle is served by tierfs, unless another open has settled for the
+    /// kernel meanwhile: the two must not be mixed.
+    pub(in crate::union) fn serve_plain(&self, ino: Ino) -> Result<Option<Arc<Registration>>> {
+        self.with(ino, |inode| {
+            inode.plain += u32::from(inode.backing.is_none());
+            inode.backing.clone()
+        })
+    }
+
+    /// Counts a handle off again.
+    pub(in crate::union) fn released(&self, ino: Ino, writes: bool, plain: bool) {
+        let dropped = {
+            let mut shard = self.shard(ino).lock();
+            let Some(inode) = shard.get_mut(&ino.0) else { return };
+            inode.handles = inode.handles.saturating_sub(1);
+            inode.writers = inode.writers.saturating_sub(u32::from(writes));
+            inode.plain = inode.plain.saturating_sub(u32::from(plain));
+            if inode.handles > 0 {
+                return;
+            }
+            if inode.lookups == 0 {
+                (shard.remove(&ino.0), None, None)
+            } else {
+                let orphan = inode.rare.as_mut().and_then(|r| r.orphan.take());
+                let backing = if inode.unnamed { inode.backing.take() } else { None };
+                (None, backing, orphan)
+            }
+        };
+        drop(dropped);
+    }
+
+    /// Keeps `new` as the one registration of the inode; another that came first wins.
+    pub(in crate::union) fn register(&self, ino: Ino, new: Arc<Registration>) -> Result<Arc<Registration>> {
+        self.with(ino, |inode| Arc::clone(inode.backing.get_or_insert(new)))
+    }
+
+    /// Drops the registration of an inode that has no handles. Returns whether it is gone.
+    pub(in crate::union) fn unregister_idle(&self, ino: Ino) -> bool {
+        let taken = self.with(ino, |inode| if inode.handles > 0 { Err(()) } else { Ok(inode.backing.take()) });
+        // Whatever was taken closes here, after the lock.
+        !matches!(taken, Ok(Err(())))
+    }
+
+    /// Whether a writable handle is open, and whether a mapping for writing may live on.
+    pub(in crate::union) fn writing(&self, ino: Ino) -> (bool, bool) {
+        self.with(ino, |inode| (inode.writers > 0, inode.maybe_mapped)).unwrap_or((false, false))
+    }
+
+    /// The file was found at rest.
+    pub(in crate::union) fn at_rest(&self, ino: Ino) {
+        let _forgotten = self.with(ino, |inode| inode.maybe_mapped &= inode.writers > 0);
+    }
+
+    /// How often making the file durable has failed.
+    pub(in crate::union) fn sync_errors(&self, ino: Ino) -> u64 {
+        self.with(ino, |inode| inode.rare.as_ref().map_or(0, |r| r.errors)).unwrap_or(0)
+    }
+
+    pub(in crate::union) fn count_sync_error(&self, ino: Ino) {
+        let _forgotten = self.with(ino, |inode| inode.rare().errors += 1);
+    }
+}
