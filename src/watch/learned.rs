@@ -243,7 +243,7 @@ mod tests {
         shared.note(Ok(notify::Event::new(EventKind::Other).set_flag(Flag::Rescan)));
         struct Count(std::sync::atomic::AtomicUsize);
         impl Listener for Count {
-            fn changed(&self, _: &super::super::Change<'_>) {}
+            fn changed(&self, _: &crate::watch::Change<'_>) {}
             fn lost(&self) {
                 self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }

@@ -212,7 +212,7 @@ mod tests {
     struct Count(std::sync::atomic::AtomicUsize);
 
     impl Listener for Count {
-        fn changed(&self, _: &super::super::Change<'_>) {}
+        fn changed(&self, _: &crate::watch::Change<'_>) {}
         fn lost(&self) {
             self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
