@@ -347,10 +347,10 @@ impl Union {
         how: Rename,
     ) {
         if let Some(moved) = inos.0 {
-            self.inodes.expect(moved, (new.dir, new.name), rank_of(&sides.olds));
+            self.inodes.foresee(moved, (new.dir, new.name), rank_of(&sides.olds));
         }
         if let Some(other) = inos.1.filter(|_| how == Rename::Exchange) {
-            self.inodes.expect(other, (old.dir, old.name), rank_of(&sides.news));
+            self.inodes.foresee(other, (old.dir, old.name), rank_of(&sides.news));
         }
     }
 

@@ -251,12 +251,14 @@ impl Inodes {
         let _forgotten = self.with(ino, |inode| inode.ranks = inode.ranks.with(rank));
     }
 
-    /// A name is about to go. Tells whether the file is open now; who opens it from here on
-    /// learns of it from [`Inodes::is_leaving`].
+    /// A name is about to go. Tells whether the file is in use: open now, or open before, for then
+    /// a program may be about to open it again, and the kernel, which has found the inode already,
+    /// counts on that to work. Who opens another from here on learns of it from
+    /// [`Inodes::is_leaving`].
     pub(in crate::union) fn leaving(&self, ino: Ino) -> (Leaving<'_>, bool) {
         let open = self.with(ino, |inode| {
             inode.leaving = true;
-            inode.handles > 0
+            inode.handles > 0 || inode.backing.is_some()
         });
         (Leaving { inodes: self, ino }, open == Ok(true))
     }
@@ -282,18 +284,16 @@ impl Inodes {
                 inode.drop_alias((parent, name));
             }
             inode.unnamed |= last;
-            let named = !inode.unnamed;
-            if named && let Some(rare) = &mut inode.rare {
-                rare.orphan = None;
-            }
-            if inode.unnamed && inode.handles == 0 { inode.backing.take() } else { None }
+            // What an inode without a name holds open goes with the forget, which comes at once
+            // unless a program still uses it.
+            if inode.unnamed { None } else { inode.rare.as_mut().and_then(|rare| rare.orphan.take()) }
         });
         drop(dropped);
     }
 
     /// A file is about to have this name on `rank`: who does not find it under the old one from
     /// here on looks there.
-    pub(in crate::union) fn expect(&self, ino: Ino, place: (Ino, &Name), rank: Rank) {
+    pub(in crate::union) fn foresee(&self, ino: Ino, place: (Ino, &Name), rank: Rank) {
         let _forgotten = self.with(ino, |inode| {
             inode.drop_alias(place);
             if inode.kind != Kind::Dir && !inode.is_at(place.0, place.1.as_bytes()) {

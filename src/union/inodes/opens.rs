@@ -33,24 +33,16 @@ impl Inodes {
 
     /// Counts a handle off again.
     pub(in crate::union) fn released(&self, ino: Ino, writes: bool, plain: bool) {
-        let dropped = {
-            let mut shard = self.shard(ino).lock();
-            let Some(inode) = shard.get_mut(&ino.0) else { return };
-            inode.handles = inode.handles.saturating_sub(1);
-            inode.writers = inode.writers.saturating_sub(u32::from(writes));
-            inode.plain = inode.plain.saturating_sub(u32::from(plain));
-            if inode.handles > 0 {
-                return;
-            }
-            if inode.lookups == 0 {
-                (shard.remove(&ino.0), None, None)
-            } else {
-                let orphan = inode.rare.as_mut().and_then(|r| r.orphan.take());
-                let backing = if inode.unnamed { inode.backing.take() } else { None };
-                (None, backing, orphan)
-            }
-        };
-        drop(dropped);
+        let mut shard = self.shard(ino).lock();
+        let Some(inode) = shard.get_mut(&ino.0) else { return };
+        inode.handles = inode.handles.saturating_sub(1);
+        inode.writers = inode.writers.saturating_sub(u32::from(writes));
+        inode.plain = inode.plain.saturating_sub(u32::from(plain));
+        // Another open of a file without a name may be on its way: only the forget ends it.
+        let gone = if inode.handles == 0 && inode.lookups == 0 { shard.remove(&ino.0) } else { None };
+        drop(shard);
+        // Dropping it may close files: not under the lock.
+        drop(gone);
     }
 
     /// Keeps `new` as the one registration of the inode; another that came first wins.
