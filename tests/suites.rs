@@ -35,12 +35,12 @@ fn pjdfstest_on_tmpfs() {
 
 #[test]
 fn fsx_with_passthrough() {
-    fsx("passthrough", [1, 2, 3, 4]);
+    fsx("passthrough", 160_000, [1, 2, 3, 4]);
 }
 
 #[test]
 fn fsx_without_passthrough() {
-    fsx("nopassthrough", [5, 6, 7, 8]);
+    fsx("nopassthrough", 90_000, [5, 6, 7, 8]);
 }
 
 /// How one pjdfstest case ended, and what it said.
@@ -200,10 +200,8 @@ fn without_colours(text: &str) -> String {
 /// How long a suite may take on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// Operations of each fsx run; eight runs are a million.
-const FSX_OPERATIONS: u32 = 125_000;
-
-fn fsx(option: &str, seeds: [u32; 4]) {
+/// Four runs; with and without passthrough they are a million operations.
+fn fsx(option: &str, operations: u32, seeds: [u32; 4]) {
     if !need::root() {
         return;
     }
@@ -219,14 +217,14 @@ fn fsx(option: &str, seeds: [u32; 4]) {
     });
     let Some(mount) = setup.mount() else { return };
     for seed in seeds {
-        run_fsx(&program, &mount, seed);
+        run_fsx(&program, &mount, operations, seed);
         let tier = usize::from(seed % 2 == 1);
         let there = mount.tier(tier, format!("file{seed}"));
         assert!(there.exists(), "seed {seed} did not work on tier {tier}");
     }
 }
 
-fn run_fsx(program: &Path, mount: &TestMount, seed: u32) {
+fn run_fsx(program: &Path, mount: &TestMount, operations: u32, seed: u32) {
     let config = mount.home().join("fsx.toml");
     // A length of 0 would be EINVAL of posix_fallocate on every filesystem.
     let text = "flen = 65536\n[opsize]\nmin = 1\nmax = 4096\n[weights]\nclose_open = 1\nread = 10\n\
@@ -235,7 +233,7 @@ fn run_fsx(program: &Path, mount: &TestMount, seed: u32) {
                 posix_fadvise = 1\ncopy_file_range = 2\n";
     std::fs::write(&config, text).expect("fsx.toml");
     let output = Command::new(program)
-        .args(["-N", &FSX_OPERATIONS.to_string(), "-S", &seed.to_string()])
+        .args(["-N", &operations.to_string(), "-S", &seed.to_string()])
         .arg("-f")
         .arg(&config)
         .arg("-P")

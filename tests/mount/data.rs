@@ -250,6 +250,26 @@ fn programs_run_from_the_mount() {
     }
 }
 
+/// A running program cannot be truncated: the refusal comes before the contents are gone.
+#[test]
+fn a_running_program_keeps_its_contents() {
+    for option in ["passthrough", "nopassthrough"] {
+        let Some(mount) = Setup::new().option(option).mount() else { return };
+        let program = mount.path("program");
+        std::fs::copy("/bin/cat", &program).expect("copy");
+        let size = stat(&program).len();
+        let piped = std::process::Stdio::piped;
+        let mut child = Command::new(&program).stdin(piped()).stdout(piped()).spawn().expect("run");
+        for flags in [OFlags::RDONLY | OFlags::TRUNC, OFlags::WRONLY | OFlags::TRUNC, OFlags::RDWR] {
+            assert_eq!(errno(open(&program, flags, 0)), Errno::TXTBSY, "{option}, {flags:?}");
+        }
+        assert_eq!(stat(&program).len(), size, "{option}");
+        drop(child.stdin.take());
+        let status = child.wait().expect("wait");
+        assert!(status.success(), "{option}: {status}");
+    }
+}
+
 /// Positions beyond 4 GiB, in a sparse file.
 #[test]
 fn files_over_4_gib_work() {
