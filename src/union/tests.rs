@@ -163,7 +163,7 @@ fn a_file_counted_open_just_before_its_name_went_is_found_gone() {
 fn an_open_file_is_found_while_it_is_renamed() {
     let tree = tree(&["1/a"]);
     let ino = tree.find("a").ino;
-    tree.union.inodes.expect(ino, (Ino::ROOT, &name("b")), Rank(1));
+    tree.union.inodes.foresee(ino, (Ino::ROOT, &name("b")), Rank(1));
     std::fs::rename(tree.on(1).join("a"), tree.on(1).join("b")).unwrap();
     assert_eq!(tree.union.getattr(ino).map(|attr| attr.ino), Ok(ino));
     tree.union.inodes.renamed(ino, (Ino::ROOT, &name("a")), (Ino::ROOT, &name("b")), Rank(1));

@@ -224,23 +224,3 @@ fn opens_that_fail_leave_nothing_behind() {
     }
     wait::until("the daemon closes what it opened", || (mount.descriptors() <= before + 4).then_some(()));
 }
-
-/// A program that runs cannot be emptied: the refused open must not have reached the tier already.
-#[test]
-fn regression_a_running_program_keeps_its_contents() {
-    let Some(mount) = Setup::new().mount() else { return };
-    let program = mount.path("program");
-    std::fs::copy("/usr/bin/sleep", &program).expect("copy");
-    let contents = std::fs::read(&program).expect("read");
-    let mut running = std::process::Command::new(&program).arg("1000").spawn().expect("it runs");
-    for writable in [false, true] {
-        let flags =
-            rustix::fs::OFlags::TRUNC | if writable { rustix::fs::OFlags::WRONLY } else { rustix::fs::OFlags::RDONLY };
-        let refused = rustix::fs::open(&program, flags, rustix::fs::Mode::empty());
-        assert_eq!(refused.map(drop), Err(rustix::io::Errno::TXTBSY));
-        assert_eq!(std::fs::read(&program).expect("read").len(), contents.len());
-    }
-    assert_eq!(running.try_wait().expect("wait"), None, "it runs on");
-    running.kill().expect("kill");
-    running.wait().expect("wait");
-}
