@@ -5,6 +5,7 @@
 //! the directory meanwhile, and merging costs one pass. Names lie in one piece of memory.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -67,6 +68,37 @@ impl Listing {
         };
         self.names.extend_from_slice(name);
         self.entries.push(Packed { at, len, kind, ino });
+    }
+}
+
+/// Names that a faster tier has, by their hash: the names themselves are in the listing.
+#[derive(Debug, Default)]
+struct Seen {
+    hasher: RandomState,
+    /// Hash to index in the listing. Of two names with one hash the second is under the next free.
+    at: HashMap<u64, u32>,
+}
+
+impl Seen {
+    fn find(&self, listing: &Listing, name: &[u8]) -> Option<usize> {
+        let mut hash = self.hasher.hash_one(name);
+        loop {
+            let index = *self.at.get(&hash)? as usize;
+            if listing.get(index).is_some_and(|entry| entry.name == name) {
+                return Some(index);
+            }
+            hash = hash.wrapping_add(1);
+        }
+    }
+
+    /// The name is the next that the listing gets.
+    fn insert(&mut self, listing: &Listing, name: &[u8]) {
+        let Ok(index) = u32::try_from(listing.entries.len()) else { return };
+        let mut hash = self.hasher.hash_one(name);
+        while self.at.contains_key(&hash) {
+            hash = hash.wrapping_add(1);
+        }
+        self.at.insert(hash, index);
     }
 }
 
@@ -135,7 +167,7 @@ impl Union {
     fn list(&self, node: &Node) -> Result<Listing> {
         let mut listing = Listing::default();
         let last = node.ranks().iter().next_back();
-        let mut seen: HashMap<Box<[u8]>, usize> = HashMap::new();
+        let mut seen = Seen::default();
         let mut merged: Vec<Rank> = Vec::new();
         for (rank, dir) in node.copies() {
             let several = Some(rank) != last || !merged.is_empty();
@@ -144,7 +176,7 @@ impl Union {
                     return;
                 }
                 let ino = identity::of_body(found.body);
-                if several && let Some(&index) = seen.get(found.name) {
+                if several && let Some(index) = seen.find(&listing, found.name) {
                     // The number of a merged directory is its slowest copy's.
                     let entry = &mut listing.entries[index];
                     if entry.kind == Some(Kind::Dir) && found.kind == Some(Kind::Dir) {
@@ -153,7 +185,7 @@ impl Union {
                     return;
                 }
                 if Some(rank) != last {
-                    seen.insert(found.name.into(), listing.entries.len());
+                    seen.insert(&listing, found.name);
                 }
                 listing.push(found.name, found.kind, ino);
             })?;
