@@ -221,6 +221,8 @@ fn open_or_make(dir: &dyn Dir, name: &Name) -> Result<Arc<dyn Dir>> {
                 Err(Errno::EEXIST) => {}
                 other => other?,
             }
+            // A record is not durable in a directory that is not.
+            dir.fsync()?;
             dir.open_dir(name)
         }
         other => other,
