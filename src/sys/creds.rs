@@ -64,15 +64,24 @@ pub fn as_caller<T>(caller: &Caller, act: impl FnOnce() -> T) -> T {
 ///
 /// The kernel has cleared the bit from the caller's mode already where he may not set it.
 pub fn with_fsetid<T>(act: impl FnOnce() -> T) -> T {
-    let root = SWITCHES.load(Ordering::Relaxed);
-    if root {
+    let _raised = SWITCHES.load(Ordering::Relaxed).then(Fsetid::raise);
+    act()
+}
+
+/// CAP_FSETID on this thread until dropped.
+struct Fsetid;
+
+impl Fsetid {
+    fn raise() -> Fsetid {
         set_fsetid(true);
+        Fsetid
     }
-    let result = act();
-    if root {
+}
+
+impl Drop for Fsetid {
+    fn drop(&mut self) {
         set_fsetid(false);
     }
-    result
 }
 
 /// The caller's filesystem ids on this thread until dropped.

@@ -79,7 +79,7 @@ impl Union {
                 return Ok(None);
             }
         };
-        let kept = self.inodes.register(ino, Arc::new(Registration(token)))?;
+        let Some(kept) = self.inodes.register(ino, Arc::new(Registration(token)))? else { return Ok(None) };
         for idle in self.registered.add(ino) {
             if !self.inodes.unregister_idle(idle) {
                 self.registered.put_back(idle);

@@ -45,9 +45,10 @@ impl Inodes {
         drop(gone);
     }
 
-    /// Keeps `new` as the one registration of the inode; another that came first wins.
-    pub(in crate::union) fn register(&self, ino: Ino, new: Arc<Registration>) -> Result<Arc<Registration>> {
-        self.with(ino, |inode| Arc::clone(inode.backing.get_or_insert(new)))
+    /// Keeps `new` as the one registration of the inode; another that came first wins. `None` if
+    /// tierfs serves a handle itself already: the two must not be mixed.
+    pub(in crate::union) fn register(&self, ino: Ino, new: Arc<Registration>) -> Result<Option<Arc<Registration>>> {
+        self.with(ino, |inode| (inode.plain == 0).then(|| Arc::clone(inode.backing.get_or_insert(new))))
     }
 
     /// Drops the registration of an inode that has no handles. Returns whether it is gone.
