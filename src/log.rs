@@ -36,7 +36,8 @@ pub fn start(verbosity: u8) -> Result<(), String> {
     let filter = match &asked {
         Some(text) => EnvFilter::try_new(text)
             .map_err(|error| format!("{VARIABLE}={text}: {error}: write for example info, or tierfs=debug"))?,
-        None => EnvFilter::new(format!("warn,tierfs={level}")),
+        // A reply that comes after its request was given up, as at every unmount in use, is no fault.
+        None => EnvFilter::new(format!("warn,fuser::reply=off,tierfs={level}")),
     };
     let output = Output {
         journal: is_journal(),

@@ -106,7 +106,12 @@ fn run(
     ready();
     let served = session.run();
     forgetter.disconnect();
-    served.map_err(broken)?;
+    match served {
+        // The kernel ends the connection of an unmounted filesystem, and now and then a request that
+        // is being read meanwhile says so as an error.
+        Err(error) if mount::is_mounted(&config.mountpoint) => return Err(broken(error)),
+        Ok(()) | Err(_) => {}
+    }
     tracing::info!(mountpoint = %config.mountpoint.display(), "unmounted");
     Ok(())
 }
