@@ -173,14 +173,3 @@ impl ProcPath {
 pub fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
     fd.as_fd().try_clone_to_owned().map_err(|e| Errno::of(&e))
 }
-
-/// Opens a directory by its path, following links: only for what the administrator named.
-pub fn open_root(path: &std::path::Path) -> Result<OwnedFd> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
-    let bits = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    // SAFETY: `path` ends with NUL.
-    let fd = retry(|| unsafe { libc::open(path.as_ptr(), bits) })?;
-    // SAFETY: the kernel just handed out `fd`; nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}

@@ -46,7 +46,7 @@ mod tests {
     fn a_clone_leads_to_the_same_files_through_another_mount() {
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
         fs::write(dir.path().join("file"), "contents").unwrap();
-        let root = at::open_root(dir.path()).unwrap();
+        let root = crate::sys::durable::open_root(dir.path()).unwrap();
         let clone = match private_clone(root.as_fd()) {
             Err(Errno::EPERM) => return eprintln!("skipped: open_tree needs CAP_SYS_ADMIN"),
             other => other.unwrap(),

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::create::Create;
 use super::*;
-use crate::sys::at;
 use crate::tier::Rename;
 use crate::tier::directory::DirectoryTier;
 use crate::types::caller::Caller;
@@ -25,7 +24,7 @@ fn name(text: &str) -> Name {
 
 fn over(tiers: Vec<tempfile::TempDir>) -> Tree {
     let slots = tiers.iter().zip(1u64..).map(|(dir, seed)| {
-        let root = at::open_root(dir.path()).unwrap();
+        let root = crate::sys::durable::open_root(dir.path()).unwrap();
         let tier = DirectoryTier::new(&root, dir.path().to_path_buf(), seed, true, Box::new(|| Ok(()))).unwrap();
         Slot { tier: Some(Arc::new(tier)), min_free: MinFree::Bytes(0) }
     });
