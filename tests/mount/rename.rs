@@ -224,3 +224,28 @@ fn a_reader_beside_renames_always_finds_a_whole_file() {
         assert!(reader.join().expect("the reader finds whole files only") > 0);
     });
 }
+
+/// A step that a tier refuses leaves both names as they were, now and after the next start.
+#[test]
+fn regression_a_refused_rename_costs_nothing_later() {
+    let setup = Setup::new().seed(|tiers| {
+        put(tiers[1].join("source"), "from the slower tier");
+        put(tiers[0].join("target"), "kept");
+    });
+    let Some(mount) = setup.mount() else { return };
+    let flag = |sign: &str| {
+        let done = std::process::Command::new("chattr").arg(sign).arg(mount.tier(0, "target")).status();
+        done.is_ok_and(|status| status.success())
+    };
+    if !flag("+i") {
+        return crate::common::need::skip("chattr +i does not work on this filesystem");
+    }
+    let refused = std::fs::rename(mount.path("source"), mount.path("target"));
+    assert!(flag("-i"));
+    assert_eq!(errno(refused), Errno::PERM);
+    assert_eq!(get(mount.path("source")), "from the slower tier");
+    put(mount.path("target"), "written after");
+    let mount = mount.remount();
+    assert_eq!(get(mount.path("source")), "from the slower tier");
+    assert_eq!(get(mount.path("target")), "written after");
+}

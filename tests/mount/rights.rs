@@ -307,3 +307,19 @@ fn an_ordinary_user_mounts_and_works() {
     let mount = mount.remount();
     owner.run(|| assert_eq!(names(mount.path("papers")), ["new", "old"]));
 }
+
+/// What appeared under a name that the kernel believes absent is opened only by who may open it.
+#[test]
+fn regression_creating_does_not_open_what_appeared_beside_the_mount() {
+    let Some([user, _]) = User::two() else { return };
+    let setup = Setup::new().option("allow_other").option("out_of_band=never");
+    let Some(mount) = setup.mount() else { return };
+    std::fs::set_permissions(mount.root(), PermissionsExt::from_mode(0o777)).expect("chmod");
+    assert!(!exists(mount.path("secret")), "the kernel learns that it is absent");
+    put(mount.tier(1, "secret"), "root only");
+    std::fs::set_permissions(mount.tier(1, "secret"), PermissionsExt::from_mode(0o600)).expect("chmod");
+    let path = mount.path("secret");
+    let opened = user.run(|| open(&path, OFlags::RDWR | OFlags::CREATE, 0o644).map(drop));
+    assert_eq!(errno(opened), Errno::ACCESS);
+    assert_eq!(get(mount.tier(1, "secret")), "root only");
+}
