@@ -182,10 +182,27 @@ impl Union {
 
     fn roll_forward(&self, record: &Record) -> Result<()> {
         tracing::info!(old = %record.old_name, new = %record.new_name, "finishing a rename that was cut short");
-        for step in &record.steps {
+        for (at, step) in record.steps.iter().enumerate() {
+            if step.act == Act::Unlink(Side::New) && !self.has_arrived(record, &record.steps[..at])? {
+                tracing::warn!(tier = %step.rank, new = %record.new_name, "a file stays that was to be replaced: what was to replace it is not there");
+                continue;
+            }
             self.roll_step(record, step)?;
         }
         Ok(())
+    }
+
+    /// Whether what the steps `before` were to bring to the new name is there. Somebody may have
+    /// taken it away beside the mount since the crash; then its target is all there is.
+    fn has_arrived(&self, record: &Record, before: &[Step]) -> Result<bool> {
+        for step in before.iter().filter(|step| step.act == Act::Forth) {
+            let dir = walk(&self.tier(step.rank)?.root(), &record.new_dir)?;
+            let found = dir.map(|dir| dir.stat(Some(&record.new_name))).transpose()?.flatten();
+            if found.is_none_or(|stat| stat.body != step.body) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn roll_step(&self, record: &Record, step: &Step) -> Result<()> {

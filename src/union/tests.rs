@@ -215,3 +215,27 @@ fn records_in_a_directory_of_another_user_are_not_followed() {
         assert_eq!(tree.union.recover(), Err(Errno::EPERM));
     }
 }
+
+/// A record of a file on the slower tier that is to replace one on the faster: rolled forward, it
+/// removes the old target only if the new one has come.
+#[test]
+fn recovery_removes_no_target_without_its_replacement() {
+    for (taken_away, left) in [(false, "1/source"), (true, "0/target")] {
+        let tree = tree(&["1/source", "0/target"]);
+        let (source, target) = (name("source"), name("target"));
+        let root = Arc::clone(tree.union.dirs.root());
+        let copies = |name: &Name| tree.union.copies(&root, name).unwrap();
+        let plan = rename::plan(&copies(&source), &copies(&target), Rename::Replace).unwrap();
+        let place = |name| rename::Place { dir: Ino::ROOT, name };
+        tree.union.write_record(place(&source), place(&target), &plan).unwrap();
+        if taken_away {
+            std::fs::remove_file(tree.on(1).join("source")).unwrap();
+        }
+        let tree = over(tree.tiers);
+        let shown = tree.find("target");
+        let path = tree.on(usize::from(left.starts_with('1'))).join("target");
+        assert_eq!(std::fs::read_to_string(path).unwrap(), left);
+        assert_eq!(shown.stat.size, left.len() as u64);
+        assert_eq!(tree.union.lookup(Ino::ROOT, &source).map(|found| matches!(found, Found::Absent(_))), Ok(true));
+    }
+}
