@@ -1,7 +1,9 @@
 //! YAML to values and back. The one file that names the YAML package.
 
+use std::fmt;
+
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Why a document could not be read, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,82 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
         }
         Problem { at, message }
     })
+}
+
+/// One step from a value to one within it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// The value under this key.
+    Key(&'static str),
+    /// The value at this index of a list.
+    Index(usize),
+}
+
+/// Line and column, from 1, of the value that `steps` lead to in a document that [`parse`] takes;
+/// `None` where the steps lead nowhere.
+///
+/// It is for what can be judged only when the whole document is read.
+pub fn place(text: &str, steps: &[Step]) -> Option<(usize, usize)> {
+    let walk = serde_yaml::Deserializer::from_str(text);
+    let error = Walk(steps).deserialize(walk).err()?;
+    error.location().map(|mark| (mark.line(), mark.column()))
+}
+
+/// Follows the steps and fails on the value they lead to, because the place of an error is all that
+/// the package tells. Off the path nothing fails.
+struct Walk<'a>(&'a [Step]);
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        match self.0.first() {
+            Some(Step::Key(_)) => deserializer.deserialize_map(self),
+            Some(Step::Index(_)) => deserializer.deserialize_seq(self),
+            // No kind of value is taken at the end: that is the failure.
+            None => deserializer.deserialize_any(self),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("something else")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Some((Step::Key(wanted), rest)) = self.0.split_first() else {
+            return Err(A::Error::custom("here"));
+        };
+        while let Some(key) = map.next_key::<String>()? {
+            if key == *wanted {
+                map.next_value_seed(Walk(rest))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Some((Step::Index(wanted), rest)) = self.0.split_first() else {
+            return Err(A::Error::custom("here"));
+        };
+        let mut index = 0;
+        loop {
+            let more = if index == *wanted {
+                seq.next_element_seed(Walk(rest))?
+            } else {
+                seq.next_element::<IgnoredAny>()?.map(drop)
+            };
+            if more.is_none() {
+                return Ok(());
+            }
+            index += 1;
+        }
+    }
 }
 
 /// Writes `value` as a document.
@@ -63,6 +141,19 @@ mod tests {
         let problem = parse::<Outer>("# a comment\ninner:\n  good: 1\n  bda: 2\n").unwrap_err();
         assert_eq!(problem.at, Some((4, 3)));
         assert_eq!(problem.message, "inner: unknown field `bda`, expected `good`");
+    }
+
+    #[test]
+    fn a_value_is_found_by_the_steps_to_it() {
+        let text = "a: 1\nlist:\n  - {x: 1}\n  - y: [p, q]\n    z: ~\nend: {}\n";
+        let at = |steps: &[Step]| place(text, steps);
+        assert_eq!(at(&[Step::Key("a")]), Some((1, 4)));
+        assert_eq!(at(&[Step::Key("list"), Step::Index(0)]), Some((3, 5)));
+        assert_eq!(at(&[Step::Key("list"), Step::Index(1), Step::Key("y"), Step::Index(1)]), Some((4, 12)));
+        assert_eq!(at(&[Step::Key("list"), Step::Index(1), Step::Key("z")]), Some((5, 8)));
+        assert_eq!(at(&[Step::Key("end")]), Some((6, 6)));
+        assert_eq!(at(&[Step::Key("list"), Step::Index(2)]), None);
+        assert_eq!(at(&[Step::Key("none")]), None);
     }
 
     #[test]

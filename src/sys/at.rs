@@ -22,6 +22,8 @@ impl Flags {
     pub const HOLD_DIR: Flags = Flags(libc::O_PATH | libc::O_DIRECTORY);
     /// Entries of a directory.
     pub const LIST: Flags = Flags(libc::O_RDONLY | libc::O_DIRECTORY);
+    /// Entries of a directory, without touching its access time.
+    pub const LIST_QUIET: Flags = Flags(libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOATIME);
     /// For reading. Never waits for the other end of a fifo.
     pub const READ: Flags = Flags(libc::O_RDONLY | libc::O_NONBLOCK);
     /// For reading without touching the access time.
@@ -30,6 +32,13 @@ impl Flags {
     pub const WRITE: Flags = Flags(libc::O_WRONLY | libc::O_NONBLOCK);
     /// For both.
     pub const READ_WRITE: Flags = Flags(libc::O_RDWR | libc::O_NONBLOCK);
+    /// For both, without touching the access time.
+    pub const READ_WRITE_QUIET: Flags = Flags(libc::O_RDWR | libc::O_NONBLOCK | libc::O_NOATIME);
+
+    /// Waits for who has a lease on the file (`fcntl(2)`). Not for a fifo.
+    pub fn waiting(self) -> Flags {
+        Flags(self.0 & !libc::O_NONBLOCK)
+    }
 
     /// With a file created that must not be there.
     pub fn create_new(self) -> Flags {
@@ -48,9 +57,13 @@ pub fn open(dir: BorrowedFd<'_>, name: &CStr, flags: Flags, mode: u32) -> Result
 
 /// Opens again what `fd` refers to, with other rights. A regular file that was held with
 /// `O_PATH` is opened through `/proc/self/fd`, which no rename can redirect.
+///
+/// What is opened for a program waits, as the program would, until another gives up its lease. Only
+/// quiet reading, which serves tierfs itself, is refused at once with EAGAIN.
 pub fn reopen(fd: BorrowedFd<'_>, flags: Flags) -> Result<OwnedFd> {
     let path = proc_path(fd, None)?;
-    let bits = flags.0 | libc::O_CLOEXEC;
+    let patient = if flags == Flags::READ_QUIET { flags.0 } else { flags.0 & !libc::O_NONBLOCK };
+    let bits = patient | libc::O_CLOEXEC;
     // SAFETY: `path` ends with NUL.
     let new = retry(|| unsafe { libc::open(path.as_ptr().cast(), bits) })?;
     // SAFETY: the kernel just handed out `new`; nobody else owns it.

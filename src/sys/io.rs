@@ -123,17 +123,30 @@ pub fn get_fsxattr(fd: BorrowedFd<'_>) -> Result<Fsxattr> {
 /// `_IOR('X', 31, struct fsxattr)`.
 pub const FS_IOC_FSGETXATTR: libc::c_ulong = 0x801c_581f;
 
-/// Whether anybody holds a file open or mapped for writing: a read lease is refused then
-/// (`F_SETLEASE`, `fcntl(2)`). `fd` must be open for reading only.
-pub fn is_written(fd: BorrowedFd<'_>) -> Result<bool> {
-    // SAFETY: plain calls on an open descriptor.
-    match check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) }) {
-        Ok(_) => {
-            // SAFETY: as above.
-            check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) })?;
-            Ok(false)
-        }
-        Err(Errno::EAGAIN | Errno::EACCES | Errno::EINVAL) => Ok(true),
-        Err(other) => Err(other),
-    }
+/// Forgets the pages of a file that are on the disk, so that the next read comes from there
+/// (`posix_fadvise(2)`, POSIX_FADV_DONTNEED).
+pub fn drop_cache(fd: BorrowedFd<'_>) {
+    // SAFETY: a plain call on an open descriptor. It is advice: nothing depends on its result.
+    let _advice = unsafe { libc::posix_fadvise(fd.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+}
+
+/// Has the first pages of a file read ahead (`posix_fadvise(2)`, POSIX_FADV_WILLNEED).
+pub fn read_ahead(fd: BorrowedFd<'_>, length: u64) {
+    let Ok(length) = offset(length) else { return };
+    // SAFETY: a plain call on an open descriptor. It is advice: nothing depends on its result.
+    let _advice = unsafe { libc::posix_fadvise(fd.as_raw_fd(), 0, length, libc::POSIX_FADV_WILLNEED) };
+}
+
+/// Starts to write a range to the disk without waiting (`sync_file_range(2)`).
+pub fn start_writing(fd: BorrowedFd<'_>, at: u64, length: u64) {
+    let (Ok(at), Ok(length)) = (offset(at), offset(length)) else { return };
+    // SAFETY: a plain call on an open descriptor. It is a hint: durability never rests on it.
+    let _hint = unsafe { libc::sync_file_range(fd.as_raw_fd(), at, length, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
+/// Makes all of the filesystem durable that `fd` is on (`syncfs(2)`). Since Linux 5.8 it also tells
+/// of failed write-backs since `fd` was opened.
+pub fn syncfs(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: a plain call on an open descriptor.
+    retry(|| unsafe { libc::syncfs(fd.as_raw_fd()) }).map(drop)
 }

@@ -2,6 +2,11 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+/// How many descriptors the process may have open.
+pub fn descriptors() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
+}
+
 /// Raises the soft limit of open descriptors to the hard one and returns it.
 pub fn raise_descriptors() -> u64 {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));

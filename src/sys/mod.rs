@@ -6,22 +6,28 @@
 
 use crate::types::errno::{Errno, Result};
 
+pub mod accounts;
 pub mod at;
 pub mod by_path;
+pub mod clock;
 pub mod creds;
 pub mod dirents;
 pub mod durable;
 pub mod fanotify;
 pub mod fusermount;
 pub mod io;
+pub mod lease;
 pub mod limits;
+pub mod local;
 pub mod mount;
 pub mod mountinfo;
 pub mod overlap;
 pub mod process;
 pub mod signal;
 pub mod stat;
+pub mod terminal;
 pub mod tree;
+pub mod users_of;
 pub mod xattr;
 
 /// Turns the -1 of a system call into its errno.

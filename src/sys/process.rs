@@ -6,12 +6,22 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{OFlag, open};
+use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setsid};
 
 use crate::types::errno::{Errno, Result};
+
+/// What tells one boot of the machine from another.
+///
+/// # Errors
+/// What reading `/proc` says.
+pub fn boot_id() -> Result<String> {
+    let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    read.map(|id| id.trim().to_owned()).map_err(|error| Errno::of(&error))
+}
 
 /// A reason longer than this is cut: one line is promised.
 const LINE_LEN_MAX: u64 = 16 * 1024;
@@ -126,4 +136,55 @@ pub fn catch_stop() -> Result<()> {
 /// Whether this process was asked to stop since [`catch_stop`].
 pub fn should_stop() -> bool {
     STOP.load(Ordering::Relaxed)
+}
+
+/// Whether `is_it` knows the name of a program, by the id of one of its threads: the thread's own, or
+/// the first one's, which `ps` shows. `/proc` tells at most 15 bytes of each, none if it has ended.
+pub fn has_name(pid: u32, is_it: impl Fn(&[u8]) -> bool) -> bool {
+    let comm = |pid: u32| {
+        let mut name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+        name.truncate(name.len().saturating_sub(1));
+        name
+    };
+    if is_it(&comm(pid)) {
+        return true;
+    }
+    let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    let first = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Tgid:"));
+    let first = first.and_then(|text| std::str::from_utf8(text).ok()?.trim().parse().ok());
+    first.is_some_and(|first| first != pid && is_it(&comm(first)))
+}
+
+/// Has this thread wait for others: a low priority for the processor, the idle class for disks
+/// (`ioprio_set(2)`). What it holds others must not wait for.
+pub fn yield_to_others() {
+    /// `IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0)` of `linux/ioprio.h`.
+    const IDLE: libc::c_long = 3 << 13;
+    /// `IOPRIO_WHO_PROCESS` of `linux/ioprio.h`.
+    const THREAD: libc::c_long = 1;
+    /// A tenth of the processor where something else wants all of it.
+    const NICE: i32 = 10;
+    // SAFETY: plain calls on the calling thread; without them it only works at its usual priority.
+    unsafe {
+        libc::syscall(libc::SYS_ioprio_set, THREAD, 0, IDLE);
+        libc::setpriority(libc::PRIO_PROCESS, 0, NICE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_answers_to_its_own_name_and_to_its_programs() {
+        let first = std::process::id();
+        let name = std::fs::read(format!("/proc/{first}/comm")).unwrap();
+        let name = name.strip_suffix(b"\n").unwrap().to_vec();
+        let thread = std::thread::Builder::new().name("another".into()).spawn(move || {
+            let own = nix::unistd::gettid().as_raw().unsigned_abs();
+            (has_name(own, |it| it == b"another"), has_name(own, |it| it == name), has_name(own, |it| it == b"third"))
+        });
+        assert_eq!(thread.unwrap().join().unwrap(), (true, true, false));
+        assert!(!has_name(u32::MAX, |it| it == b"none"));
+    }
 }

@@ -10,6 +10,11 @@ pub fn prepare() {
     ENDING.iter().for_each(|s| ending.add(*s));
     // Both can fail only for arguments that are not these.
     let _mask = pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&ending), None);
+    ignore_stray();
+}
+
+/// Keeps signals that concern nobody from ending the process.
+pub fn ignore_stray() {
     // A lease that another program's open breaks sends SIGIO, which ends a process by default.
     // SAFETY: ignoring a signal runs no handler.
     let _ignored = unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) };

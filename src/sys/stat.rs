@@ -165,3 +165,13 @@ pub fn statfs(fd: BorrowedFd<'_>) -> Result<Space> {
         filesystem: if id == 0 { word(raw.f_type) } else { id },
     })
 }
+
+/// Whether reading sets access times on the mount by which `fd` was opened.
+pub fn keeps_access_times(fd: BorrowedFd<'_>) -> Result<bool> {
+    let mut raw = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: `fd` is open and `raw` has room for one statvfs.
+    retry(|| unsafe { libc::fstatvfs(fd.as_raw_fd(), raw.as_mut_ptr()) })?;
+    // SAFETY: zeroed is valid for this struct of integers, and the call filled it.
+    let flags = unsafe { raw.assume_init() }.f_flag;
+    Ok(flags & (libc::ST_NOATIME | libc::ST_RDONLY) == 0)
+}

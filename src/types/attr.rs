@@ -102,6 +102,18 @@ impl Stat {
         Kind::of_mode(self.mode)
     }
 
+    /// Whether `other`, of the same body, shows that nothing but the access time has changed. The
+    /// space it takes may differ: it is settled when the data is written out.
+    pub fn is_version(&self, other: &Stat) -> bool {
+        self.ctime == other.ctime && self.is_version_but_ctime(other)
+    }
+
+    /// The same, but for the change time, which a rename moves.
+    pub fn is_version_but_ctime(&self, other: &Stat) -> bool {
+        let of = |s: &Stat| (s.body, s.generation, s.size, s.mtime, s.mode, s.uid, s.gid, s.nlink);
+        of(self) == of(other)
+    }
+
     /// Whether it is a directory.
     pub fn is_dir(&self) -> bool {
         self.kind() == Kind::Dir

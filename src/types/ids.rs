@@ -13,6 +13,20 @@ impl Rank {
     /// The primary.
     pub const PRIMARY: Rank = Rank(0);
 
+    /// Reads what [`Rank`]'s `Display` shows, or a plain number; `None` for anything else and
+    /// where no union has so many tiers.
+    pub fn parse(word: &str) -> Option<Rank> {
+        let number = match word {
+            "primary" => "0",
+            "secondary" => "1",
+            _ => word.strip_prefix("tier").unwrap_or(word),
+        };
+        // The standard library reads a sign, too.
+        let plain = number.bytes().all(|byte| byte.is_ascii_digit());
+        let rank = Rank(number.parse().ok().filter(|_| plain)?);
+        (rank.index() < TIERS_MAX).then_some(rank)
+    }
+
     /// As an index into a list of tiers.
     pub fn index(self) -> usize {
         usize::from(self.0)
@@ -105,6 +119,18 @@ impl Ranks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rank_is_read_as_it_is_shown_or_as_a_number() {
+        for rank in (0..8).map(Rank) {
+            assert_eq!(Rank::parse(&rank.to_string()), Some(rank));
+            assert_eq!(Rank::parse(&rank.0.to_string()), Some(rank));
+        }
+        assert_eq!(Rank::parse("tier1"), Some(Rank(1)));
+        for bad in ["", "tier", "8", "tier8", "256", "-1", "+1", " 1", "Primary", "primary ", "tiertier1"] {
+            assert_eq!(Rank::parse(bad), None, "{bad:?}");
+        }
+    }
 
     #[test]
     fn ranks_iterate_fastest_first() {

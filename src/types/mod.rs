@@ -3,6 +3,9 @@
 pub mod attr;
 pub mod caller;
 pub mod errno;
+pub mod facts;
 pub mod ids;
+pub mod lease;
 pub mod name;
+pub mod path;
 pub mod units;

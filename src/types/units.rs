@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::attr::Time;
+
 /// Parses a size: `4GiB`, `4G`, `4g` and `4 GiB` are all 4 × 1024³ bytes; a bare number is bytes.
 ///
 /// `MB` and its like are refused: one half of the tools mean 1000 by it and the other half 1024.
@@ -128,6 +130,13 @@ pub fn show_duration(duration: Duration) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
+/// A moment as `2026-11-21 09:22:18 UTC`.
+pub fn show_time(time: Time) -> String {
+    let seconds = u64::try_from(time.sec).unwrap_or(0);
+    let at = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+    humantime::format_rfc3339_seconds(at).to_string().replace('T', " ").replace('Z', " UTC")
+}
+
 fn split_number(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, rest) = text.split_at(end);
@@ -204,6 +213,11 @@ mod tests {
             let line = parse_duration(text).unwrap_err();
             assert!(line.contains(says), "{text}: {line}");
         }
+    }
+
+    #[test]
+    fn a_moment_is_shown_in_utc() {
+        assert_eq!(show_time(Time { sec: 1_000_000_000, nsec: 5 }), "2001-09-09 01:46:40 UTC");
     }
 
     #[test]
