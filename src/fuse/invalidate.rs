@@ -32,6 +32,12 @@ impl Invalidator {
         self.told(self.notifier.inval_inode(INodeNo(ino.0), 0, 0));
     }
 
+    /// Attributes of the object may have changed, contents have not.
+    pub fn attributes(&self, ino: Ino) {
+        // A negative offset leaves the cached pages alone (`fuse_reverse_inval_inode`, fs/fuse/inode.c).
+        self.told(self.notifier.inval_inode(INodeNo(ino.0), -1, 0));
+    }
+
     /// No name the kernel knows is certain any more. `false` if the kernel is too old to be told
     /// so at once.
     pub fn all_names(&self) -> bool {

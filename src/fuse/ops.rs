@@ -159,12 +159,12 @@ impl Filesystem for Adapter {
         self.entry(reply, linked);
     }
 
-    fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let with = self.passthrough.then_some(&reply as &dyn Registrar);
-        match guard(|| self.union().open(convert::ino(ino), convert::access(flags), with)) {
+        match guard(|| self.union().open(convert::ino(ino), convert::access(flags), req.pid(), with)) {
             Ok(opened) => match backing(&opened) {
                 Some(id) => reply.opened_passthrough(FileHandle(opened.fh.0), FopenFlags::empty(), id),
-                None => reply.opened(FileHandle(opened.fh.0), self.kept()),
+                None => reply.opened(FileHandle(opened.fh.0), self.kept_of(&opened)),
             },
             Err(errno) => reply.error(convert::errno(errno)),
         }
@@ -191,7 +191,7 @@ impl Filesystem for Adapter {
                 let (ttl, fh) = (&attr.name_ttl, FileHandle(opened.fh.0));
                 match backing(&opened) {
                     Some(id) => reply.created_passthrough(ttl, &file, generation, fh, FopenFlags::empty(), id),
-                    None => reply.created(ttl, &file, generation, fh, self.kept()),
+                    None => reply.created(ttl, &file, generation, fh, self.kept_of(&opened)),
                 }
             }
             Err(errno) => reply.error(convert::errno(errno)),
@@ -358,8 +358,8 @@ impl Filesystem for Adapter {
         sized(reply, size, guard(|| self.union().listxattr(convert::ino(ino))));
     }
 
-    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, guard(|| self.union().removexattr(convert::ino(ino), &key(name)?)));
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty(reply, guard(|| self.union().removexattr(convert::ino(ino), &key(name)?, &caller(req, 0))));
     }
 
     fn ioctl(

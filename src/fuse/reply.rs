@@ -98,6 +98,11 @@ impl Adapter {
         }
     }
 
+    /// As [`Adapter::kept`], for an opened file.
+    pub(super) fn kept_of(&self, opened: &Opened) -> FopenFlags {
+        if opened.keep_pages { self.kept() } else { FopenFlags::empty() }
+    }
+
     pub(super) fn kept(&self) -> FopenFlags {
         if self.behaviour.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() }
     }

@@ -7,16 +7,19 @@
 //! Promises every tier keeps: a call that returns `Ok` has taken effect; absence of a name is
 //! `Ok(None)` from [`Dir::stat`] and ENOENT elsewhere; `rename` and `create` are atomic.
 
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use crate::types::attr::{SetAttr, Space, Stat};
+use crate::types::attr::{Kind, SetAttr, Space, Stat};
 use crate::types::caller::Caller;
 use crate::types::errno::Result;
+use crate::types::lease::Excludes;
 use crate::types::name::Name;
 
 pub mod directory;
 pub mod marker;
+pub mod small;
 
 /// One level of storage.
 pub trait Tier: std::fmt::Debug + Send + Sync {
@@ -33,12 +36,36 @@ pub trait Tier: std::fmt::Debug + Send + Sync {
     /// Records, durably, that there are stamps from now on. Comes before the first stamp.
     fn announce_stamps(&self) -> Result<()>;
 
+    /// Whether files may have left the tier for another with their numbers, so that a listing alone
+    /// does not tell a number here any more.
+    fn has_given(&self) -> bool;
+
+    /// Records, durably, that files leave the tier with their numbers from now on. Comes before
+    /// the first that does. A body made later never gets a number that was given away.
+    fn announce_given(&self) -> Result<()>;
+
+    /// Makes what is written to the tier from here on durable when asked.
+    fn syncing(&self) -> Result<Box<dyn Syncing>>;
+
+    /// Whether reading a file here sets its access time, at least once a day.
+    fn keeps_access_times(&self) -> bool;
+
     /// Where the tier is on the local machine, if it is.
     fn path(&self) -> Option<&std::path::Path>;
 
     /// The number of the body that an opened directory is; `None` where the tier is no directory
     /// of the local machine. It need not be inside the tier.
     fn body_of(&self, dir: std::os::fd::BorrowedFd<'_>) -> Result<Option<crate::types::attr::Body>>;
+}
+
+/// Makes a tier durable as a whole: one call for thousands of files.
+pub trait Syncing: std::fmt::Debug + Send + Sync {
+    /// Everything written to the tier's filesystem before this call is durable after it.
+    ///
+    /// # Errors
+    /// EIO and what else the storage says, also of a write that failed in the background since this
+    /// value was made.
+    fn sync(&self) -> Result<()>;
 }
 
 /// What a name, a directory or an open file of a tier has in common.
@@ -83,6 +110,12 @@ pub trait Dir: std::fmt::Debug + Send + Sync + std::any::Any {
 
     /// All entries but `.` and `..`, in the order of the storage, each passed to `each`.
     fn list(&self, each: &mut dyn FnMut(Listed<'_>)) -> Result<()>;
+
+    /// All entries but `.` and `..`, with the attributes of the regular files, until `each` breaks
+    /// off. It leaves no trace in the directory's access time where the caller may do so, and
+    /// leaves out what vanishes meanwhile. An entry that fails is passed with its error; the
+    /// error of the whole is that of the directory.
+    fn survey(&self, each: &mut dyn FnMut(Surveyed<'_>) -> ControlFlow<()>) -> Result<()>;
 
     /// Changes attributes (all but the size).
     fn set_attr(&self, name: Option<&Name>, change: &SetAttr) -> Result<()>;
@@ -170,6 +203,28 @@ pub trait File: std::fmt::Debug + Send + Sync {
     /// so, through the mount or beside it. `true` where the storage cannot tell.
     fn is_written(&self) -> Result<bool>;
 
+    /// Claims this file, which is open for reading only, against those that `excludes` says;
+    /// `false` if one of them has it open already. The claim ends with this value.
+    ///
+    /// # Errors
+    /// EINVAL where the storage has no such thing; EACCES for another user's file.
+    fn claim(&self, excludes: Excludes) -> Result<bool>;
+
+    /// Whether the claim stands and nobody waits for its end.
+    fn is_claimed(&self, excludes: Excludes) -> Result<bool>;
+
+    /// Ends the claim: whoever waits for that goes on.
+    fn unclaim(&self) -> Result<()>;
+
+    /// Has the next reads come from the storage and not from memory, where that can be asked for.
+    fn drop_cache(&self);
+
+    /// Has the first `length` bytes read from the storage soon: a hint.
+    fn read_ahead(&self, length: u64);
+
+    /// Has a range written to the storage soon: a hint.
+    fn start_writing(&self, offset: u64, length: u64);
+
     /// The inode flags of `chattr(1)`; ENOTTY where the storage has none.
     fn flags(&self) -> Result<u32>;
 
@@ -193,6 +248,8 @@ pub enum Open {
     Write,
     /// Both.
     ReadWrite,
+    /// Both, without a trace in the access time where the caller may do so.
+    ReadWriteQuiet,
 }
 
 /// What a rename does with a target that is there.
@@ -217,6 +274,24 @@ pub struct Listed<'a> {
     pub body: crate::types::attr::Body,
 }
 
+/// One entry of a directory that is surveyed.
+#[derive(Debug, Clone, Copy)]
+pub struct Surveyed<'a> {
+    /// Its name.
+    pub name: &'a [u8],
+    /// What it is.
+    pub what: Result<Found>,
+}
+
+/// What a survey finds under a name.
+#[derive(Debug, Clone, Copy)]
+pub enum Found {
+    /// A regular file.
+    File(Stat),
+    /// Anything else; its attributes are not read.
+    Other(Kind),
+}
+
 /// How an extended attribute is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SetXattr {
@@ -224,4 +299,11 @@ pub struct SetXattr {
     pub flags: i32,
     /// An access ACL changes the mode; the caller may keep the set-group-id bit in it.
     pub keep_set_gid: bool,
+}
+
+/// The names in a list of extended attributes.
+pub fn split_keys(list: &[u8]) -> Vec<std::ffi::CString> {
+    list.split_inclusive(|b| *b == 0)
+        .filter_map(|key| std::ffi::CString::from_vec_with_nul(key.to_vec()).ok())
+        .collect()
 }

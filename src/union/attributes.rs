@@ -34,7 +34,10 @@ impl Union {
             self.may_change_names()?;
             return self.dir(ino)?.copies().rev().try_for_each(|(_, dir)| dir.as_file()?.set_flags(flags));
         }
-        self.for_flags(ino)?.set_flags(flags)
+        let _passing = self.gates.file(ino);
+        let file = self.for_flags(ino)?;
+        self.drop_shown(ino, file.as_ref());
+        file.set_flags(flags)
     }
 
     /// `struct fsxattr` of `linux/fs.h`.

@@ -8,6 +8,7 @@ use super::open::{Access, Opened};
 use super::passthrough::Registrar;
 use super::resolve::Resolution;
 use super::{Attr, Union};
+use crate::tier::Open;
 use crate::types::attr::{FORMAT_MASK, Kind, SetAttr};
 use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
@@ -63,12 +64,14 @@ impl Union {
         with: Option<&dyn Registrar>,
     ) -> Result<Opened> {
         let serving = self.inodes.opened(ino, access)?;
-        let backing = match serving {
-            Serving::Kernel(backing) => Some(backing),
-            Serving::Daemon => None,
-            Serving::Undecided => self.register(ino, file.as_ref(), with)?,
+        let backing = || match serving {
+            Serving::Kernel(backing) => Ok(Some(backing)),
+            Serving::Daemon => Ok(None),
+            // What is registered stays open for long, and must not look to the migrator like a writer.
+            Serving::Undecided if with.is_some() => self.register(ino, file.reopen(Open::Hold)?.as_ref(), with),
+            Serving::Undecided => Ok(None),
         };
-        let opened = self.serve(ino, access, backing, || Ok(file));
+        let opened = backing().and_then(|backing| self.serve(ino, access, backing, || Ok(file)));
         if opened.is_err() {
             self.inodes.released(ino, access.writes(), false);
         }
@@ -121,12 +124,16 @@ impl Union {
             return self.getattr(ino);
         }
         self.may_change_data()?;
-        let file = self.hold(ino)?;
+        let _passing = self.gates.file(ino);
+        // An open file is reached by its handle, whatever has become of its names.
+        let open = fh.and_then(|fh| self.handles.file(fh));
+        let file = open.clone().map_or_else(|| self.hold(ino), Ok)?;
+        self.drop_shown(ino, file.as_ref());
         if let Some(size) = change.size {
             let size = SetAttr { size: Some(size), ..SetAttr::default() };
-            match fh.and_then(|fh| self.handles.file(fh)) {
+            match open {
                 Some(open) => open.set_attr(&size)?,
-                None => file.reopen(crate::tier::Open::Write)?.set_attr(&size)?,
+                None => file.reopen(Open::Write)?.set_attr(&size)?,
             }
         }
         file.set_attr(&SetAttr { size: None, ..*change })?;

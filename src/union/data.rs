@@ -29,6 +29,7 @@ impl Union {
     /// What a tier says.
     pub fn fallocate(&self, ino: Ino, fh: Fh, mode: i32, offset: u64, length: u64) -> Result<()> {
         self.may_change_data()?;
+        let _passing = self.gates.file(ino);
         self.file_for(ino, fh, Open::Write)?.allocate(mode, offset, length)
     }
 

@@ -20,14 +20,12 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::Union;
-use super::place::temporary_name;
 use super::rename::{Act, Side, Step};
-use crate::tier::{Dir, Open, Rename};
+use crate::tier::{Dir, Rename, small};
 use crate::types::attr::Body;
-use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
-use crate::types::ids::Rank;
-use crate::types::name::{Name, PRIVATE_DIR};
+use crate::types::ids::{Rank, Ranks};
+use crate::types::name::Name;
 
 const DIRECTORY: &str = "renames";
 const TITLE: &str = "tierfs-rename 1";
@@ -126,23 +124,8 @@ impl Union {
     }
 
     pub(super) fn write_journal(&self, record: &Record) -> Result<Written> {
-        let dir = self.journal_dir()?;
-        let name = temporary_name()?;
-        let draft = Name::new(&[b"draft-", name.as_bytes()].concat())?;
-        let file = dir.create(&draft, 0o600, Open::ReadWrite, &Caller::DAEMON)?;
-        let text = record.to_text();
-        let written = file
-            .write_at(text.as_bytes(), 0)
-            .and_then(|len| if len < text.len() { Err(Errno::ENOSPC) } else { file.fsync(false) });
-        let published = written
-            .and_then(|()| dir.rename(&draft, dir.as_ref(), &name, Rename::NoReplace))
-            .and_then(|()| dir.fsync());
-        if let Err(errno) = published {
-            if let Err(left) = dir.unlink(&draft) {
-                tracing::debug!("a draft of a rename record stays behind: {left}");
-            }
-            return Err(errno);
-        }
+        let (dir, name) = (self.journal_dir()?, small::unique_name()?);
+        small::write(dir.as_ref(), &name, record.to_text().as_bytes())?;
         Ok(Written { dir, name })
     }
 
@@ -156,20 +139,9 @@ impl Union {
     /// # Errors
     /// What a tier says: the mount must then not start, since names may be half changed.
     pub(super) fn recover(&self) -> Result<()> {
-        let root = self.tier(Rank::PRIMARY)?.root();
-        let mut dir = root;
-        for below in [PRIVATE_DIR, DIRECTORY] {
-            dir = match dir.open_dir(&Name::new(below.as_bytes())?) {
-                Err(Errno::ENOENT) => return Ok(()),
-                other => other?,
-            };
-            self.check_trusted(Rank::PRIMARY, dir.as_ref())?;
-        }
-        let mut names = Vec::new();
-        dir.list(&mut |found| names.extend(Name::new(found.name)))?;
-        names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
-        for name in names {
-            if !name.as_bytes().starts_with(b"draft-") {
+        let Some(dir) = self.private_if_any(Rank::PRIMARY, DIRECTORY)? else { return Ok(()) };
+        for name in small::names(dir.as_ref())? {
+            if !name.as_bytes().starts_with(small::DRAFT) {
                 match read_record(dir.as_ref(), &name)? {
                     Some(record) => self.roll_forward(&record)?,
                     None => tracing::warn!(%name, "a rename record cannot be read and is dropped"),
@@ -182,6 +154,11 @@ impl Union {
 
     fn roll_forward(&self, record: &Record) -> Result<()> {
         tracing::info!(old = %record.old_name, new = %record.new_name, "finishing a rename that was cut short");
+        // A step that is found done was done by a process that has died: no disk need have it yet, and
+        // the record must not go before all have.
+        for rank in record.steps.iter().fold(Ranks::NONE, |ranks, step| ranks.with(step.rank)).iter() {
+            self.tier(rank)?.syncing()?.sync()?;
+        }
         for (at, step) in record.steps.iter().enumerate() {
             if step.act == Act::Unlink(Side::New) && !self.has_arrived(record, &record.steps[..at])? {
                 tracing::warn!(tier = %step.rank, new = %record.new_name, "a file stays that was to be replaced: what was to replace it is not there");
@@ -236,15 +213,8 @@ impl Union {
 }
 
 fn read_record(dir: &dyn Dir, name: &Name) -> Result<Option<Record>> {
-    let file = dir.open(name, Open::Read)?;
-    let len = usize::try_from(file.stat()?.size).unwrap_or(usize::MAX);
-    if len > RECORD_LEN_MAX {
-        return Ok(None);
-    }
-    let mut raw = vec![0; len];
-    let got = file.read_at(&mut raw, 0)?;
-    raw.truncate(got);
-    Ok(std::str::from_utf8(&raw).ok().and_then(Record::parse))
+    let raw = small::read(dir, name, RECORD_LEN_MAX)?;
+    Ok(raw.and_then(|raw| Record::parse(std::str::from_utf8(&raw).ok()?)))
 }
 
 /// The directory below `root`, `None` if the tier does not have it.

@@ -16,6 +16,14 @@ impl Union {
     pub fn link(&self, ino: Ino, parent: Ino, name: &Name) -> Result<Attr> {
         self.may_change_names()?;
         check_public(parent, name)?;
+        let _passing = loop {
+            self.settling.wait(ino);
+            let passing = (self.gates.names(parent), self.gates.file(ino));
+            // A name made before the move is durable could stay while the move does not.
+            if !self.settling.has(ino) {
+                break passing;
+            }
+        };
         let file = self.hold(ino)?;
         let spot = self.inodes.named(ino).map_err(|_| Errno::ENOENT)?;
         let node = self.ensure(parent, spot.rank)?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dirs::Node;
+use super::identity::{self, Shown};
 use super::inodes::{Place, Seen, Spot};
 use super::resolve::Resolution;
 use super::{Attr, Found, Union};
@@ -22,11 +23,45 @@ impl Union {
         if parent == Ino::ROOT && name.is_private() {
             return Ok(Found::Absent(self.trusted()));
         }
+        let quiet = self.gates.quiet();
+        let clones = self.inodes.clones();
+        let node = self.dir(parent)?;
+        let found = self.resolve(&node, name)?;
+        let certain = || self.gates.is_quiet_since(quiet);
+        match found {
+            Resolution::Absent if certain() => return Ok(Found::Absent(self.ttl_in(&node))),
+            Resolution::Absent => {}
+            ref found => {
+                if let Some(attr) = self.enter_since(clones, &node, name, found, &certain)? {
+                    return Ok(Found::Object(attr));
+                }
+            }
+        }
+        self.lookup_again(parent, name, &found)
+    }
+
+    /// Looks again what `found` may have caught on its way from one tier to another: on the tier it
+    /// was looked for first before it came there, and on the next after it had left.
+    fn lookup_again(&self, parent: Ino, name: &Name, found: &Resolution) -> Result<Found> {
+        let node = self.dir(parent)?;
+        let dir = match found {
+            Resolution::Dir(copies) => copies.last(),
+            Resolution::Absent | Resolution::File(..) => None,
+        };
+        // The times of a directory are not its own while names in it are closed.
+        let below = match dir {
+            Some((rank, stat)) => self.identify(*rank, node.copy(*rank)?.as_ref(), Some(name), stat)?.0,
+            None => parent,
+        };
+        let _passing = self.gates.both_names(parent, below);
         let clones = self.inodes.clones();
         let node = self.dir(parent)?;
         match self.resolve(&node, name)? {
             Resolution::Absent => Ok(Found::Absent(self.ttl_in(&node))),
-            found => self.enter_since(clones, &node, name, &found).map(Found::Object),
+            found => {
+                let entered = self.enter_since(clones, &node, name, &found, &|| true)?;
+                entered.map(Found::Object).ok_or(Errno::ESTALE)
+            }
         }
     }
 
@@ -60,11 +95,19 @@ impl Union {
 
     /// Counts a lookup of what was just made under `name`.
     pub(super) fn enter(&self, node: &Node, name: &Name, found: &Resolution) -> Result<Attr> {
-        self.enter_since(self.inodes.clones(), node, name, found)
+        self.enter_since(self.inodes.clones(), node, name, found, &|| true)?.ok_or(Errno::ESTALE)
     }
 
-    /// Counts a lookup of what was found under `name` when there had been so many clones.
-    pub(super) fn enter_since(&self, clones: u64, node: &Node, name: &Name, found: &Resolution) -> Result<Attr> {
+    /// Counts a lookup of what was found under `name` when there had been so many clones; nothing if
+    /// what was found is not `certain`.
+    pub(super) fn enter_since(
+        &self,
+        clones: u64,
+        node: &Node,
+        name: &Name,
+        found: &Resolution,
+        certain: &dyn Fn() -> bool,
+    ) -> Result<Option<Attr>> {
         let (rank, ranks, stat, body) = match found {
             Resolution::Absent => return Err(Errno::ENOENT),
             Resolution::File(rank, stat) => (*rank, Ranks::only(*rank), *stat, stat),
@@ -73,7 +116,11 @@ impl Union {
                 (*rank, found.ranks(), self.merged(copies)?, stat)
             }
         };
-        let (ino, generation) = self.identify(rank, node.copy(rank)?.as_ref(), Some(name), body)?;
+        let stamp = self.stamp_of(rank, node.copy(rank)?.as_ref(), Some(name), body)?;
+        let (ino, generation) =
+            stamp.map_or((identity::of_body(body.body), body.generation), |stamp| (stamp.ino, stamp.generation));
+        let shown = stamp.and_then(|stamp| stamp.shown);
+        let stat = Shown::over(shown, stat);
         let seen = Seen {
             ino,
             parent: node.ino,
@@ -84,9 +131,10 @@ impl Union {
             generation: body.generation,
             kind: stat.kind(),
             nlink: stat.nlink,
+            shown,
             clones,
         };
-        let changed = self.inodes.remember(&seen);
+        let Some(changed) = self.inodes.remember(&seen, certain) else { return Ok(None) };
         if let Resolution::Dir(copies) = found {
             if changed {
                 self.dirs.close(ino);
@@ -95,7 +143,7 @@ impl Union {
         }
         let name_ttl = self.ttl_in(node);
         let ttl = if stat.kind() == Kind::File { self.file_ttl(ino, name_ttl) } else { name_ttl };
-        Ok(Attr { ino, generation, stat, ttl, name_ttl })
+        Ok(Some(Attr { ino, generation, stat, ttl, name_ttl }))
     }
 
     /// Takes back `count` lookups.
@@ -112,8 +160,13 @@ impl Union {
     /// ESTALE if the inode's names lead elsewhere now; what a tier says.
     pub fn getattr(&self, ino: Ino) -> Result<Attr> {
         if self.inodes.kind(ino)? == Kind::Dir {
+            let quiet = self.gates.quiet();
             let node = self.dir(ino)?;
-            let copies = node.stats()?;
+            let mut copies = node.stats()?;
+            if !self.gates.is_quiet_since(quiet) {
+                let _passing = self.gates.names(ino);
+                copies = node.stats()?;
+            }
             let stat = self.merged(&copies)?;
             let generation = copies.last().map_or(0, |(_, stat)| stat.generation);
             return Ok(Union::attr(ino, generation, stat, self.ttl_in(&node)));
@@ -132,10 +185,39 @@ impl Union {
             if let Some(stat) = found
                 && (stat.body, stat.generation) == (spot.body, spot.generation)
             {
-                return Ok((stat, self.ttl_in(&node)));
+                return Ok((Shown::over(spot.shown, stat), self.ttl_in(&node)));
             }
-            spot = self.inodes.next_place(ino, &spot)?;
+            spot = self.next_spot(ino, &spot)?;
         }
+    }
+
+    /// Where else a file may be that is not at `wrong`: under another of its names, or under the
+    /// same on another tier if it has just moved.
+    fn next_spot(&self, ino: Ino, wrong: &Spot) -> Result<Spot> {
+        // Between its leaving one tier and the note of that in the table the gate is closed.
+        drop(self.gates.file(ino));
+        // It was aside and is back.
+        if let Some(dir) = self.dir(wrong.parent)?.find(wrong.rank)
+            && let Some(stat) = dir.stat(Some(&wrong.name))?
+            && (stat.body, stat.generation) == (wrong.body, wrong.generation)
+        {
+            return Ok(wrong.clone());
+        }
+        match self.inodes.next_place(ino, wrong) {
+            Err(Errno::ESTALE) => {}
+            other => return other,
+        }
+        let node = self.dir(wrong.parent)?;
+        let Resolution::File(rank, stat) = self.resolve(&node, &wrong.name)? else { return Err(Errno::ESTALE) };
+        let stamp = self.stamp_of(rank, node.copy(rank)?.as_ref(), Some(&wrong.name), &stat)?;
+        // It may also have gone and come back: another body on the same tier.
+        let same = (rank, stat.body, stat.generation) == (wrong.rank, wrong.body, wrong.generation);
+        if same || stamp.is_none_or(|stamp| stamp.ino != ino) {
+            return Err(Errno::ESTALE);
+        }
+        let shown = stamp.and_then(|stamp| stamp.shown);
+        self.inodes.moved(ino, rank, stat.body, stat.generation, shown);
+        Ok(Spot { rank, body: stat.body, generation: stat.generation, shown, ..wrong.clone() })
     }
 
     /// While a file may be written past tierfs, through a mapping or by passthrough, the kernel
@@ -158,6 +240,7 @@ impl Union {
 
     /// As an answer about an open file, whose directory is not looked at.
     pub(super) fn open_attr(&self, ino: Ino, stat: Stat) -> Attr {
+        let stat = Shown::over(self.inodes.shown(ino), stat);
         Union::attr(ino, stat.generation, stat, self.file_ttl(ino, self.settings.ttl))
     }
 
@@ -244,7 +327,7 @@ impl Union {
             {
                 return Ok(file);
             }
-            spot = self.inodes.next_place(ino, &spot)?;
+            spot = self.next_spot(ino, &spot)?;
         }
     }
 

@@ -11,12 +11,15 @@
 //!   through a path. The number of descriptors is bounded.
 //! - [`resolve`] joins what the tiers hold under one name into a visible copy.
 //!
-//! Lock order: `clone_lock`, then a shard of the inode table, then nothing. No lock of the table
+//! - [`gates`] keeps the migrator and requests apart while a file changes its tier.
+//!
+//! Lock order: gates, then `clone_lock`, then a shard of the inode table, then nothing. No lock of the table
 //! is held across a call into a tier. The kernel serialises changes of one directory (it holds the
 //! directory's lock across the request), so two requests never create or remove the same name.
 
 use std::ffi::CString;
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -32,11 +35,13 @@ mod attributes;
 pub mod create;
 mod data;
 mod dirs;
-mod identity;
+mod gates;
+pub mod identity;
 mod inodes;
 mod journal;
 mod link;
 mod lookup;
+pub mod moving;
 pub mod open;
 mod out_of_band;
 pub mod passthrough;
@@ -48,6 +53,7 @@ mod resolve;
 mod space;
 #[cfg(test)]
 mod tests;
+pub mod uses;
 mod xattrs;
 
 pub use open::Access;
@@ -127,6 +133,15 @@ pub trait Learner: std::fmt::Debug + Send + Sync {
     fn learn(&self, rank: Rank, dir: BorrowedFd<'_>) -> bool;
 }
 
+/// Who is told of files that take other space since they moved.
+struct Moved(Box<dyn Fn(Ino) + Send + Sync>);
+
+impl std::fmt::Debug for Moved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Moved")
+    }
+}
+
 /// The union of the tiers.
 #[derive(Debug)]
 pub struct Union {
@@ -138,6 +153,8 @@ pub struct Union {
     /// One ancestor chain is cloned at a time, so that no directory gets two clones on a tier, and
     /// none while a directory is renamed, so that no clone appears under a name that has gone.
     clone_lock: Mutex<()>,
+    gates: gates::Gates,
+    settling: gates::Settling,
     room: space::Room,
     stamp_key: CString,
     registered: passthrough::Registered,
@@ -145,6 +162,9 @@ pub struct Union {
     /// How long what changes only with notice may be kept, in milliseconds.
     told_ms: AtomicU64,
     learner: OnceLock<Box<dyn Learner>>,
+    moved: OnceLock<Moved>,
+    control: OnceLock<PathBuf>,
+    observer: OnceLock<Box<dyn uses::Observer>>,
 }
 
 impl Union {
@@ -156,7 +176,6 @@ impl Union {
         if slots.is_empty() || slots.len() > crate::types::ids::TIERS_MAX {
             return Err(Errno::EINVAL);
         }
-        let key = if settings.root { c"trusted.tierfs.stamp" } else { c"user.tierfs.stamp" };
         let roots = slots.iter().map(|s| s.tier.as_ref().map(|t| t.root())).collect::<Vec<_>>();
         let degraded = roots.iter().any(Option::is_none);
         let dirs = dirs::Dirs::new(roots, settings.dirs_max)?;
@@ -167,10 +186,15 @@ impl Union {
             dirs,
             handles: open::Handles::default(),
             clone_lock: Mutex::new(()),
-            stamp_key: key.to_owned(),
+            gates: gates::Gates::default(),
+            settling: gates::Settling::default(),
+            stamp_key: identity::stamp_key(settings.root).to_owned(),
             registered: passthrough::Registered::default(),
             told_ms: AtomicU64::new(0),
             learner: OnceLock::new(),
+            moved: OnceLock::new(),
+            control: OnceLock::new(),
+            observer: OnceLock::new(),
             settings,
             degraded,
         };
@@ -233,6 +257,12 @@ impl Union {
         // The root is open already; every other directory learns of this when it is opened.
         let root = self.dirs.root();
         root.set_watched(root.copies().all(|(rank, dir)| self.learn(rank, dir.as_ref())));
+    }
+
+    /// Where commands reach the daemon of this mount: what `user.tierfs.control` answers.
+    pub fn set_control(&self, socket: PathBuf) {
+        // A mount has one socket and it is set once.
+        let _already_set = self.control.set(socket);
     }
 
     /// How long what is in the directory may be kept.

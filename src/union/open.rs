@@ -49,6 +49,9 @@ pub struct Opened {
     pub fh: Fh,
     /// The registration, where the kernel serves the data itself.
     pub backing: Option<Arc<Registration>>,
+    /// Whether what the kernel has read before may serve this handle, too: not where the tier would
+    /// miss a read that sets the access time.
+    pub keep_pages: bool,
 }
 
 /// What stays of an open file.
@@ -132,16 +135,23 @@ impl Handles {
 }
 
 impl Union {
-    /// Opens a regular file; `with` is how the kernel may serve the data.
+    /// Opens a regular file for the process (or thread) `pid`; `with` is how the kernel may serve the
+    /// data.
     ///
     /// # Errors
     /// ESTALE if the name leads elsewhere now; EROFS; what a tier says.
-    pub fn open(&self, ino: Ino, access: Access, with: Option<&dyn Registrar>) -> Result<Opened> {
+    pub fn open(&self, ino: Ino, access: Access, pid: u32, with: Option<&dyn Registrar>) -> Result<Opened> {
         if access.writes() {
             self.may_change_data()?;
         }
-        let serving = self.inodes.opened(ino, access)?;
-        let opened = self.keep_leaving(ino).and_then(|()| self.open_counted(ino, access, serving, with));
+        let quiet = self.opens_quietly(ino, access, pid);
+        let (how, with) = if quiet { (Open::ReadQuiet, None) } else { (access.how(), with) };
+        let serving = {
+            // Once it is counted the migrator leaves the file alone.
+            let _passing = self.gates.file(ino);
+            self.inodes.opened(ino, access)?
+        };
+        let opened = self.keep_leaving(ino).and_then(|()| self.open_counted(ino, access, how, serving, with));
         if opened.is_err() {
             self.inodes.released(ino, access.writes(), false);
         }
@@ -156,14 +166,21 @@ impl Union {
         Ok(())
     }
 
-    fn open_counted(&self, ino: Ino, access: Access, serving: Serving, with: Option<&dyn Registrar>) -> Result<Opened> {
+    fn open_counted(
+        &self,
+        ino: Ino,
+        access: Access,
+        how: Open,
+        serving: Serving,
+        with: Option<&dyn Registrar>,
+    ) -> Result<Opened> {
         let backing = match serving {
             Serving::Kernel(backing) => Some(backing),
             Serving::Daemon => None,
             Serving::Undecided if with.is_some() => self.register(ino, self.hold(ino)?.as_ref(), with)?,
             Serving::Undecided => None,
         };
-        self.serve(ino, access, backing, || self.hold(ino)?.reopen(access.how()))
+        self.serve(ino, access, backing, || self.hold(ino)?.reopen(how))
     }
 
     /// Gives an open, counted file its handle.
@@ -179,8 +196,9 @@ impl Union {
             match self.inodes.serve_plain(ino)? {
                 None => {
                     let writes = access.writes();
+                    let keep_pages = access == Access::Write || !self.awaits_read(ino, file.as_ref());
                     let fh = self.handles.insert(Handle::Plain { file: file.into(), writes });
-                    return Ok(Opened { fh, backing: None });
+                    return Ok(Opened { fh, backing: None, keep_pages });
                 }
                 other => return Ok(self.serve_by_kernel(ino, access, other)),
             }
@@ -194,7 +212,7 @@ impl Union {
         } else {
             NO_STATE
         };
-        Opened { fh, backing }
+        Opened { fh, backing, keep_pages: true }
     }
 
     /// The last close of a handle.
@@ -205,7 +223,8 @@ impl Union {
             Some(Handle::Plain { writes, .. }) => (writes, true),
             Some(Handle::Dir(_)) => return,
         };
-        self.inodes.released(ino, writes, plain);
+        let closed = self.inodes.released(ino, writes, plain);
+        self.tell_closed(ino, closed);
     }
 
     /// Makes a file durable.
@@ -217,6 +236,7 @@ impl Union {
     /// # Errors
     /// What the tier says; EIO for a failure another handle was told first.
     pub fn fsync(&self, ino: Ino, fh: Fh, data_only: bool) -> Result<()> {
+        self.settling.wait(ino);
         if let Some(file) = self.handles.file(fh) {
             return file.fsync(data_only);
         }

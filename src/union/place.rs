@@ -5,13 +5,13 @@
 //! one with the wrong owner or without its ACL, and a file made durable in it stays reachable.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::MutexGuard;
 
 use super::Union;
 use super::dirs::Node;
-use crate::tier::{Dir, Rename, SetXattr};
+use crate::tier::small::unique_name;
+use crate::tier::{Dir, Rename, SetXattr, split_keys};
 use crate::types::attr::{SetAttr, SetTime, Stat};
 use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
@@ -23,6 +23,16 @@ const STAGING: &str = "staging";
 
 /// `S_IWGRP | S_IWOTH` of `inode(7)`.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// When a clone is made durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durable {
+    /// Before it is returned: a file that a program makes durable in it must stay reachable.
+    Now,
+    /// By the caller, who makes many and has the whole tier synced before one of his files comes into
+    /// any. Not on the primary, where a program may make a file in it at once.
+    Later,
+}
 
 impl Union {
     /// Tiers for a new file, best first: those with room, then the primary to say why not.
@@ -47,6 +57,7 @@ impl Union {
     ) -> Result<(Arc<Node>, Rank, T)> {
         self.may_change_names()?;
         check_public(parent, name)?;
+        let _passing = self.gates.names(parent);
         let mut full = Errno::ENOSPC;
         for rank in self.candidates() {
             let attempt = self.ensure(parent, rank).and_then(|node| {
@@ -76,15 +87,26 @@ impl Union {
 
     /// The directory `ino` with a copy on `rank`: cloned there with its ancestors if need be.
     pub(super) fn ensure(&self, ino: Ino, rank: Rank) -> Result<Arc<Node>> {
+        self.ensure_durable(ino, rank, Durable::Now)
+    }
+
+    /// The same; `durable` says when clones are made durable.
+    pub(super) fn ensure_durable(&self, ino: Ino, rank: Rank, durable: Durable) -> Result<Arc<Node>> {
         let node = self.dir(ino)?;
         if node.find(rank).is_some() {
             return Ok(node);
         }
-        self.ensure_alone(ino, rank, &self.clone_lock.lock())
+        let _alone = self.clone_lock.lock();
+        self.clone_chain(ino, rank, durable)
     }
 
     /// As [`Union::ensure`], for whoever holds the lock on clones.
     pub(super) fn ensure_alone(&self, ino: Ino, rank: Rank, _alone: &MutexGuard<'_, ()>) -> Result<Arc<Node>> {
+        self.clone_chain(ino, rank, Durable::Now)
+    }
+
+    /// Clones what is missing, top down. The lock on clones is held.
+    fn clone_chain(&self, ino: Ino, rank: Rank, durable: Durable) -> Result<Arc<Node>> {
         let mut chain = Vec::new();
         let mut at = ino;
         let mut node = loop {
@@ -101,7 +123,7 @@ impl Union {
             at = parent;
         };
         for (source, spot) in chain.into_iter().rev() {
-            let dir = self.clone_dir(&source, node.copy(rank)?.as_ref(), rank, &spot.name)?;
+            let dir = self.clone_dir(&source, node.copy(rank)?.as_ref(), (rank, durable), &spot.name)?;
             let watched = self.learn(rank, dir.as_ref());
             // In this order: who opens the directory by the old ranks has his node replaced.
             self.inodes.add_rank(source.ino, rank);
@@ -112,13 +134,22 @@ impl Union {
         Ok(node)
     }
 
-    fn clone_dir(&self, source: &Node, parent: &dyn Dir, rank: Rank, name: &Name) -> Result<Arc<dyn Dir>> {
+    fn clone_dir(
+        &self,
+        source: &Node,
+        parent: &dyn Dir,
+        (rank, durable): (Rank, Durable),
+        name: &Name,
+    ) -> Result<Arc<dyn Dir>> {
         let (_, fastest) = source.copies().next().ok_or(Errno::EIO)?;
         let before = parent.stat(None)?.ok_or(Errno::ESTALE)?;
         let staging = self.private(rank, STAGING)?;
-        let temporary = temporary_name()?;
+        let temporary = unique_name()?;
         staging.mkdir(&temporary, 0o700, &Caller::DAEMON)?;
         let published = self.dress(source, fastest.as_ref(), staging.as_ref(), &temporary, rank).and_then(|dir| {
+            if durable == Durable::Now {
+                dir.fsync()?;
+            }
             staging.rename(&temporary, parent, name, Rename::NoReplace)?;
             Ok(dir)
         });
@@ -126,7 +157,9 @@ impl Union {
             Ok(dir) => {
                 // The entry came by tierfs's own doing: the directory above has not changed.
                 parent.set_attr(None, &times(&before))?;
-                parent.fsync()?;
+                if durable == Durable::Now {
+                    parent.fsync()?;
+                }
                 Ok(dir)
             }
             Err(errno) => {
@@ -150,13 +183,12 @@ impl Union {
         }
         let stat = self.merged(&source.stats()?)?;
         self.copy_attributes(from, &stat, dir.as_ref())?;
-        dir.fsync()?;
         Ok(dir)
     }
 
     /// Owner, extended attributes with ACLs, mode and times, in the order in which none undoes
     /// another.
-    fn copy_attributes(&self, from: &dyn Dir, stat: &Stat, to: &dyn Dir) -> Result<()> {
+    pub(super) fn copy_attributes(&self, from: &dyn Dir, stat: &Stat, to: &dyn Dir) -> Result<()> {
         let owner = SetAttr { uid: Some(stat.uid), gid: Some(stat.gid), ..SetAttr::default() };
         match to.set_attr(None, &owner) {
             // An ordinary user cannot give directories away.
@@ -201,6 +233,19 @@ impl Union {
         Ok(dir)
     }
 
+    /// A directory of tierfs's own on a tier, if it is there.
+    pub(super) fn private_if_any(&self, rank: Rank, name: &str) -> Result<Option<Arc<dyn Dir>>> {
+        let mut dir = self.tier(rank)?.root();
+        for part in [PRIVATE_DIR, name] {
+            dir = match dir.open_dir(&Name::new(part.as_bytes())?) {
+                Err(Errno::ENOENT) => return Ok(None),
+                other => other?,
+            };
+            self.check_trusted(rank, dir.as_ref())?;
+        }
+        Ok(Some(dir))
+    }
+
     /// EPERM if someone other than the tier's owner can write in a directory of tierfs's own. He
     /// could have made it before the first mount, and root does what is written down there.
     pub(super) fn check_trusted(&self, rank: Rank, dir: &dyn Dir) -> Result<()> {
@@ -237,19 +282,4 @@ pub(super) fn check_public(parent: Ino, name: &Name) -> Result<()> {
 /// Access and modification times to set back.
 pub(super) fn times(stat: &Stat) -> SetAttr {
     SetAttr { atime: Some(SetTime::At(stat.atime)), mtime: Some(SetTime::At(stat.mtime)), ..SetAttr::default() }
-}
-
-/// A name no other has in the private directories of a tier, also after a crash.
-pub(super) fn temporary_name() -> Result<Name> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let text = format!("{}-{}-{}", since.as_nanos(), std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    Name::new(text.as_bytes())
-}
-
-/// The names in a list of extended attributes.
-pub(super) fn split_keys(list: &[u8]) -> Vec<std::ffi::CString> {
-    list.split_inclusive(|b| *b == 0)
-        .filter_map(|key| std::ffi::CString::from_vec_with_nul(key.to_vec()).ok())
-        .collect()
 }

@@ -1,11 +1,11 @@
 //! Merged listings.
 //!
 //! A listing is a snapshot: the names of all tiers at the moment the directory was opened or
-//! rewound, each once, the faster tier's entry first. So offsets are stable whatever happens to
+//! rewound, each once, in an order that the names alone give. So offsets are stable whatever happens to
 //! the directory meanwhile, and merging costs one pass. Names lie in one piece of memory.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -59,6 +59,25 @@ impl Listing {
         let at = entry.at as usize;
         let name = self.names.get(at..at + usize::from(entry.len))?;
         Some(Entry { name, kind: entry.kind, ino: entry.ino })
+    }
+
+    /// Puts the entries into an order that the names alone give. The kernel keeps the beginning of one
+    /// snapshot and may ask for the rest by its offset in a later one: where a file that has changed
+    /// its tier meanwhile stood elsewhere, others would be passed over or told twice.
+    fn order(&mut self) {
+        let name = |entry: &Packed| {
+            let at = entry.at as usize;
+            self.names.get(at..at + usize::from(entry.len)).unwrap_or_default()
+        };
+        let mut keyed: Vec<(u64, u32)> = (0u32..)
+            .zip(&self.entries)
+            .map(|(index, entry)| (BuildHasherDefault::<DefaultHasher>::default().hash_one(name(entry)), index))
+            .collect();
+        keyed.sort_unstable_by(|(a, at_a), (b, at_b)| {
+            let by_name = || name(&self.entries[*at_a as usize]).cmp(name(&self.entries[*at_b as usize]));
+            a.cmp(b).then_with(by_name)
+        });
+        self.entries = keyed.iter().map(|(_, index)| self.entries[*index as usize]).collect();
     }
 
     fn push(&mut self, name: &[u8], kind: Option<Kind>, ino: Ino) {
@@ -124,7 +143,15 @@ impl Union {
         }
         // A copy that came since the directory was opened belongs to the snapshot too.
         let node = self.dir(stream.node.ino).unwrap_or_else(|_| Arc::clone(&stream.node));
-        let listing = Arc::new(self.list(&node)?);
+        let quiet = self.gates.quiet();
+        let mut listing = self.list(&node)?;
+        if !self.gates.is_quiet_since(quiet) {
+            // A file that came to a faster tier after that one was listed, and left the slower one
+            // before its turn, would be in neither.
+            let _passing = self.gates.names(node.ino);
+            listing = self.list(&node)?;
+        }
+        let listing = Arc::new(listing);
         *kept = Some(Arc::clone(&listing));
         Ok(listing)
     }
@@ -192,12 +219,13 @@ impl Union {
             merged.push(rank);
         }
         self.settle(node, &mut listing)?;
+        listing.order();
         Ok(listing)
     }
 
     /// Numbers that the listing alone does not tell: of stamped bodies, and of unknown types.
     fn settle(&self, node: &Node, listing: &mut Listing) -> Result<()> {
-        let stamped = node.ranks().iter().any(|rank| self.tier(rank).is_ok_and(|t| t.has_stamps()));
+        let stamped = node.ranks().iter().any(|rank| self.tier(rank).is_ok_and(|t| t.has_stamps() || t.has_given()));
         for index in 0..listing.entries.len() {
             if !stamped && listing.entries[index].kind.is_some() {
                 continue;

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use super::Union;
 use super::dirs::Node;
 use super::inodes::Leaving;
 use super::place::check_public;
 use super::resolve::{Copies, Resolution};
+use super::{Found, Union};
 use crate::tier::{Dir, Open};
 use crate::types::attr::Stat;
 use crate::types::errno::{Errno, Result};
@@ -22,6 +22,7 @@ impl Union {
     pub fn unlink(&self, parent: Ino, name: &Name) -> Result<()> {
         self.may_change_names()?;
         check_public(parent, name)?;
+        let _passing = self.gates.names(parent);
         let node = self.dir(parent)?;
         let copies = self.copies(&node, name)?;
         let (rank, stat) = match copies.visible {
@@ -51,6 +52,15 @@ impl Union {
     pub fn rmdir(&self, parent: Ino, name: &Name) -> Result<()> {
         self.may_change_names()?;
         check_public(parent, name)?;
+        let below = match self.lookup(parent, name)? {
+            Found::Object(attr) => attr.ino,
+            Found::Absent(_) => return Err(Errno::ENOENT),
+        };
+        self.forget(below, 1);
+        // No file comes into it on one tier after it was found empty there.
+        let _passing = self.gates.both_names(parent, below);
+        // The migrator may be cloning it: what is removed must not come after the look.
+        let _alone = self.clone_lock.lock();
         let node = self.dir(parent)?;
         let copies = self.copies(&node, name)?;
         let dirs = match &copies.visible {

@@ -11,10 +11,11 @@
 
 use std::sync::Arc;
 
-use parking_lot::MutexGuard;
+use parking_lot::{MutexGuard, RwLockWriteGuard};
 
 use super::Union;
 use super::dirs::Node;
+use super::gates::Passing;
 use super::inodes::Leaving;
 use super::journal::Record;
 use super::place::check_public;
@@ -153,6 +154,16 @@ struct Sides {
     news: Copies,
 }
 
+/// What a rename holds while it works. They are dropped in this order.
+struct Held<'a> {
+    /// If a directory is renamed: no other request clones it, or one below it, under its old name on
+    /// a tier the plan knows nothing of.
+    alone: Option<MutexGuard<'a, ()>>,
+    _names: (Passing<'a>, Option<Passing<'a>>),
+    /// No batch is being swapped below a directory that is renamed.
+    _tree: Option<RwLockWriteGuard<'a, ()>>,
+}
+
 /// A rename that stopped between two steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Failed {
@@ -179,7 +190,7 @@ impl Union {
         check_public(old.0, old.1)?;
         check_public(new.0, new.1)?;
         let (old, new) = (Place { dir: old.0, name: old.1 }, Place { dir: new.0, name: new.1 });
-        let (sides, alone) = self.sides(old, new)?;
+        let (sides, held) = self.sides(old, new)?;
         let Sides { from, to, olds, news } = &sides;
         self.refuse_conflict(from, old.name, olds)?;
         self.refuse_conflict(to, new.name, news)?;
@@ -192,7 +203,7 @@ impl Union {
                 check_empty(to.copy(*rank)?.open_dir(new.name)?.as_ref())?;
             }
         }
-        self.make_ready(old, new, &plan, alone.as_ref())?;
+        self.make_ready(old, new, &plan, held.alone.as_ref())?;
         let record = if plan.journal { Some(self.write_record(old, new, &plan)?) } else { None };
         self.expect_renamed(old, new, &sides, inos, how);
         let done = self.perform(old, new, &plan);
@@ -209,20 +220,46 @@ impl Union {
         done.map_err(|failed| failed.errno)
     }
 
-    /// What the two names stand for; if a directory is among them, with a lock that lets no other
-    /// request clone it, or one below it, under its old name on a tier the plan knows nothing of.
-    fn sides(&self, old: Place<'_>, new: Place<'_>) -> Result<(Sides, Option<MutexGuard<'_, ()>>)> {
+    /// What the two names stand for, with the gates that keep it so.
+    fn sides(&self, old: Place<'_>, new: Place<'_>) -> Result<(Sides, Held<'_>)> {
         let look = || -> Result<Sides> {
             let (from, to) = (self.dir(old.dir)?, self.dir(new.dir)?);
             let (olds, news) = (self.copies(&from, old.name)?, self.copies(&to, new.name)?);
             Ok(Sides { from, to, olds, news })
         };
-        let sides = look()?;
+        let (names, sides) = loop {
+            let names = self.gates.both_names(old.dir, new.dir);
+            let sides = look()?;
+            let Some(unsettled) = self.unsettled(old, new, &sides)? else { break (names, sides) };
+            // Not with a gate passed: the migrator may need it closed to come to an end.
+            drop(names);
+            self.settling.wait(unsettled);
+        };
         if ![&sides.olds, &sides.news].iter().any(|side| matches!(side.visible, Resolution::Dir(_))) {
-            return Ok((sides, None));
+            return Ok((sides, Held { alone: None, _names: names, _tree: None }));
         }
+        drop(names);
+        let tree = self.gates.rename_tree();
+        let names = self.gates.both_names(old.dir, new.dir);
         let alone = self.clone_lock.lock();
-        Ok((look()?, Some(alone)))
+        Ok((look()?, Held { alone: Some(alone), _names: names, _tree: Some(tree) }))
+    }
+
+    /// One of the two that has changed its tier but not yet durably. With a new name it could appear
+    /// under both after a power cut, as two files of one number.
+    fn unsettled(&self, old: Place<'_>, new: Place<'_>, sides: &Sides) -> Result<Option<Ino>> {
+        if self.settling.is_empty() {
+            return Ok(None);
+        }
+        for (node, place, copies) in [(&sides.from, old, &sides.olds), (&sides.to, new, &sides.news)] {
+            if let Resolution::File(rank, stat) = &copies.visible {
+                let (ino, _) = self.identify(*rank, node.copy(*rank)?.as_ref(), Some(place.name), stat)?;
+                if self.settling.has(ino) {
+                    return Ok(Some(ino));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Clones come first: the steps then need no more than renames and removals.
@@ -300,6 +337,8 @@ impl Union {
         let (from, to) = (old_dir.find(step.rank).ok_or(Errno::EIO), new_dir.find(step.rank).ok_or(Errno::EIO));
         match step.act {
             Act::Unlink(Side::Old) => {
+                // The copy that hides it may have got its name by a move that is not durable yet.
+                old_dir.copies().filter(|(rank, _)| *rank != step.rank).try_for_each(|(_, dir)| dir.fsync())?;
                 from?.unlink(old.name)?;
                 // Without this a power failure could keep the copy and not the rename that follows.
                 from?.fsync()

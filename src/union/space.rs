@@ -57,6 +57,27 @@ impl Union {
         self.room.get(rank, || tier.space().is_ok_and(|space| is_low(&space, slot.min_free)))
     }
 
+    /// Bytes that moved files may take on `rank` above what it keeps free, and whether it has room
+    /// for more files at all: 0 if not.
+    ///
+    /// # Errors
+    /// What the tier says.
+    pub fn room(&self, rank: Rank) -> Result<u64> {
+        let space = self.tier(rank)?.space()?;
+        let unit = u64::from(space.frsize.max(1));
+        let keep = match self.slots.get(rank.index()).map(|slot| slot.min_free) {
+            Some(MinFree::Bytes(bytes)) => bytes,
+            Some(MinFree::Percent(percent)) => {
+                let keep = u128::from(space.blocks) * u128::from(percent) / 100 * u128::from(unit);
+                u64::try_from(keep).unwrap_or(u64::MAX)
+            }
+            None => 0,
+        };
+        // A filesystem that makes inodes as it needs them counts none.
+        let inodes_gone = space.files > 0 && space.ffree == 0;
+        Ok(if inodes_gone { 0 } else { space.bavail.saturating_mul(unit).saturating_sub(keep) })
+    }
+
     /// What `statfs(2)` tells.
     ///
     /// # Errors

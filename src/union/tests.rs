@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::create::Create;
 use super::*;
 use crate::tier::Rename;
-use crate::tier::directory::DirectoryTier;
+use crate::tier::directory::{DirectoryTier, Known};
 use crate::types::caller::Caller;
 use crate::types::ids::Ranks;
 use crate::types::name::Name;
@@ -25,7 +25,13 @@ fn name(text: &str) -> Name {
 fn over(tiers: Vec<tempfile::TempDir>) -> Tree {
     let slots = tiers.iter().zip(1u64..).map(|(dir, seed)| {
         let root = crate::sys::durable::open_root(dir.path()).unwrap();
-        let tier = DirectoryTier::new(&root, dir.path().to_path_buf(), seed, true, Box::new(|| Ok(()))).unwrap();
+        let tier = DirectoryTier::new(
+            &root,
+            dir.path().to_path_buf(),
+            Known { seed, stamps: true, given: None },
+            Box::new(|_| Ok(())),
+        )
+        .unwrap();
         Slot { tier: Some(Arc::new(tier)), min_free: MinFree::Bytes(0) }
     });
     let settings = Settings {
@@ -137,7 +143,7 @@ fn a_file_opened_while_its_name_goes_stays_reachable() {
     let tree = tree(&["0/f"]);
     let (f, root) = (tree.find("f"), tree.union.dirs.root());
     let (ino, leaving) = tree.union.before_loss(root, &name("f"), Rank(0), &f.stat).unwrap();
-    let opened = tree.union.open(ino, Access::Read, None).unwrap();
+    let opened = tree.union.open(ino, Access::Read, 0, None).unwrap();
     std::fs::remove_file(tree.on(0).join("f")).unwrap();
     tree.union.inodes.unlinked(ino, Ino::ROOT, &name("f"), true);
     drop(leaving);
@@ -180,7 +186,7 @@ fn a_late_lookup_does_not_hide_a_clone() {
     let clones = tree.union.inodes.clones();
     let found = tree.union.resolve(root, &name("d")).unwrap();
     tree.create(dir, "new").unwrap();
-    tree.union.enter_since(clones, root, &name("d"), &found).unwrap();
+    tree.union.enter_since(clones, root, &name("d"), &found, &|| true).unwrap();
     assert_eq!(tree.union.dir(dir).unwrap().ranks(), Ranks(0b11));
     assert!(matches!(tree.union.lookup(dir, &name("new")), Ok(Found::Object(_))));
     // One that looked after it is believed.

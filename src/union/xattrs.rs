@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use super::Union;
 use super::inodes::Place;
-use super::place::split_keys;
-use crate::tier::{Dir, SetXattr};
+use crate::tier::{Dir, SetXattr, split_keys};
 use crate::types::attr::Kind;
 use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
@@ -20,6 +19,12 @@ const TIER: &CStr = c"user.tierfs.tier";
 const REALPATH: &CStr = c"user.tierfs.realpath";
 /// All copies, fastest first: rank, tab, path, each ended by NUL.
 const COPIES: &CStr = c"user.tierfs.copies";
+/// The socket on which the daemon takes commands.
+const CONTROL: &CStr = c"user.tierfs.control";
+
+/// The tier a file or all that is below a directory is kept on: the one of tierfs's attributes that
+/// can be set. It is kept on the backing copies under the same name.
+pub(super) const PIN: &CStr = c"user.tierfs.pin";
 
 /// File capabilities (`capabilities(7)`).
 const CAPABILITY: &CStr = c"security.capability";
@@ -39,7 +44,7 @@ impl Union {
         if key == c"security.selinux" {
             return Err(Errno::EOPNOTSUPP);
         }
-        if is_private(key) {
+        if is_private(key) && key != PIN {
             return self.answer(ino, key);
         }
         if self.inodes.kind(ino)? == Kind::Dir {
@@ -77,7 +82,8 @@ impl Union {
     /// caller's supplementary groups, which an access ACL may ask for.
     ///
     /// # Errors
-    /// EPERM for tierfs's own; EROFS; what a tier says.
+    /// EPERM for tierfs's own but the pin, which only the owner and root may set; EINVAL for a pin
+    /// to what is no tier; EROFS; what a tier says.
     pub fn setxattr(
         &self,
         ino: Ino,
@@ -87,8 +93,9 @@ impl Union {
         by: &Caller,
         groups: &dyn Fn() -> Vec<u32>,
     ) -> Result<()> {
-        if is_private(key) {
-            return Err(Errno::EPERM);
+        self.check_settable(ino, key, by)?;
+        if key == PIN {
+            self.check_pin(value)?;
         }
         let keep_set_gid = key == ACCESS_ACL && self.may_keep_set_gid(ino, by, groups)?;
         let how = SetXattr { flags, keep_set_gid };
@@ -97,20 +104,24 @@ impl Union {
             return self.dir(ino)?.copies().rev().try_for_each(|(_, dir)| dir.set_xattr(None, key, value, how));
         }
         self.may_change_data()?;
-        self.hold(ino)?.set_xattr(key, value, how)
+        let _passing = self.gates.file(ino);
+        let file = self.hold(ino)?;
+        self.drop_shown(ino, file.as_ref());
+        file.set_xattr(key, value, how)
     }
 
     /// Removes an extended attribute; of a merged directory from every copy.
     ///
     /// # Errors
     /// As [`Union::setxattr`]; ENODATA if no copy has it.
-    pub fn removexattr(&self, ino: Ino, key: &CStr) -> Result<()> {
-        if is_private(key) {
-            return Err(Errno::EPERM);
-        }
+    pub fn removexattr(&self, ino: Ino, key: &CStr, by: &Caller) -> Result<()> {
+        self.check_settable(ino, key, by)?;
         if self.inodes.kind(ino)? != Kind::Dir {
             self.may_change_data()?;
-            return self.hold(ino)?.remove_xattr(key);
+            let _passing = self.gates.file(ino);
+            let file = self.hold(ino)?;
+            self.drop_shown(ino, file.as_ref());
+            return file.remove_xattr(key);
         }
         self.may_change_names()?;
         let mut result = Ok(());
@@ -121,6 +132,23 @@ impl Union {
             }
         }
         result
+    }
+
+    /// EPERM for tierfs's own attributes, but for the pin where owner or root changes it. Of `user.`
+    /// attributes the kernel asks only for the right to write.
+    fn check_settable(&self, ino: Ino, key: &CStr, by: &Caller) -> Result<()> {
+        if !is_private(key) {
+            return Ok(());
+        }
+        let allowed = key == PIN && (by.uid == 0 || by.uid == self.getattr(ino)?.stat.uid);
+        if allowed { Ok(()) } else { Err(Errno::EPERM) }
+    }
+
+    /// EINVAL unless `value` names a tier of this union.
+    fn check_pin(&self, value: &[u8]) -> Result<()> {
+        let rank = std::str::from_utf8(value).ok().and_then(Rank::parse);
+        let known = rank.is_some_and(|rank| rank.index() < self.tiers());
+        if known { Ok(()) } else { Err(Errno::EINVAL) }
     }
 
     /// As the kernel decides in `setattr_prepare` (`fs/attr.c`): members of the group may.
@@ -137,6 +165,10 @@ impl Union {
     }
 
     fn answer(&self, ino: Ino, key: &CStr) -> Result<Vec<u8>> {
+        if key == CONTROL {
+            let socket = self.control.get().ok_or(Errno::ENODATA)?;
+            return Ok(socket.as_os_str().as_bytes().to_vec());
+        }
         if ![TIER, REALPATH, COPIES].contains(&key) {
             return Err(Errno::ENODATA);
         }

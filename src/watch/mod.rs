@@ -27,6 +27,7 @@ use crate::types::errno::Result;
 use crate::types::ids::Rank;
 
 mod batch;
+pub mod file;
 mod learned;
 mod whole;
 

@@ -12,6 +12,7 @@
 //! tiers: 2        how many the union has
 //! state: member   `new` while the union is being made
 //! stamps: false   whether bodies on this tier may carry an inode number of their own
+//! given: never    since when files have left with their numbers, SECONDS.NANOSECONDS
 //! ```
 //!
 //! Lines that begin with `#` say nothing. `version` comes first, so that a later format is told
@@ -28,6 +29,9 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::sys::durable;
+use crate::tier::directory::Known;
+use crate::tier::directory::bodies::mix;
+use crate::types::attr::Time;
 use crate::types::errno::Errno;
 use crate::types::ids::{Rank, TIERS_MAX};
 
@@ -93,6 +97,17 @@ pub struct Marker {
     pub state: State,
     /// Whether bodies on this tier may carry an inode number of their own.
     pub stamps: bool,
+    /// Since when files have left the tier with their numbers.
+    pub given: Option<Time>,
+}
+
+impl Marker {
+    /// What the tier itself must know of it.
+    pub fn known(&self) -> Known {
+        let id = self.tier.0;
+        let seed = mix(u64::try_from(id >> 64).unwrap_or(0)) ^ u64::try_from(id & u128::from(u64::MAX)).unwrap_or(0);
+        Known { seed, stamps: self.stamps, given: self.given }
+    }
 }
 
 /// How far a union was made.
@@ -144,8 +159,10 @@ impl Marker {
         format!(
             "# tierfs: this directory is a tier. Do not change or delete this file.\n\
              version: {VERSION}\nunion: {union}\ntier: {tier}\nrank: {}\ntiers: {tiers}\n\
-             state: {state}\nstamps: {}\n",
-            rank.0, self.stamps
+             state: {state}\nstamps: {}\ngiven: {}\n",
+            rank.0,
+            self.stamps,
+            self.given.map_or("never".into(), |time| format!("{}.{:09}", time.sec, time.nsec))
         )
     }
 
@@ -186,6 +203,7 @@ impl Marker {
                 _ => None,
             })?,
             stamps: fields.take("stamps", |value| value.parse().ok())?,
+            given: fields.take("given", given)?,
         };
         if let Some((key, _)) = fields.0.first() {
             return Err(Broken::Text(format!("`{key}` is not known")));
@@ -208,6 +226,15 @@ impl Fields<'_> {
         let (_, value) = self.0.remove(place);
         read(value).ok_or_else(|| Broken::Text(format!("`{key}: {value}` is not possible")))
     }
+}
+
+fn given(value: &str) -> Option<Option<Time>> {
+    if value == "never" {
+        return Some(None);
+    }
+    let (sec, nsec) = value.split_once('.')?;
+    let nsec = (nsec.len() == 9).then(|| nsec.parse().ok()).flatten()?;
+    Some(Some(Time { sec: sec.parse().ok()?, nsec }))
 }
 
 fn version(key: &str, value: &str) -> Result<(), Broken> {
@@ -265,6 +292,7 @@ pub fn adopt(roots: &[BorrowedFd<'_>], old: &[Option<Marker>]) -> Result<Vec<Mar
             tiers: of_rank(roots.len()).0,
             state: old.map_or(State::New, |marker| marker.state),
             stamps: old.is_some_and(|marker| marker.stamps),
+            given: old.and_then(|marker| marker.given),
         });
     }
     for state in [State::New, State::Member] {
@@ -279,14 +307,16 @@ pub fn adopt(roots: &[BorrowedFd<'_>], old: &[Option<Marker>]) -> Result<Vec<Mar
     Ok(markers)
 }
 
-/// Records, durably, that bodies on the tier may carry an inode number of their own.
+/// Records something in the marker, durably.
 ///
 /// # Errors
 /// EIO if the marker is not what it was at the start; else what the file system says.
-pub fn announce_stamps(root: BorrowedFd<'_>) -> Result<(), Errno> {
+pub fn announce(root: BorrowedFd<'_>, change: impl FnOnce(Marker) -> Marker) -> Result<(), Errno> {
     match read(root) {
-        Ok(Some(marker)) if marker.stamps => Ok(()),
-        Ok(Some(marker)) => write(root, &Marker { stamps: true, ..marker }),
+        Ok(Some(marker)) => {
+            let changed = change(marker);
+            if changed == marker { Ok(()) } else { write(root, &changed) }
+        }
         Err(Broken::Os(errno)) => Err(errno),
         Ok(None) | Err(_) => Err(Errno::EIO),
     }

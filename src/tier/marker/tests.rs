@@ -11,7 +11,7 @@ use crate::types::ids::Ranks;
 
 fn marker(union: u128, rank: u8, tiers: u8) -> Marker {
     let tier = Id(union * 100 + u128::from(rank));
-    Marker { union: Id(union), tier, rank: Rank(rank), tiers, state: State::Member, stamps: false }
+    Marker { union: Id(union), tier, rank: Rank(rank), tiers, state: State::Member, stamps: false, given: None }
 }
 
 fn found(what: impl IntoIterator<Item = What>) -> Vec<Found> {
@@ -127,6 +127,7 @@ fn every_way_a_marker_breaks_is_told() {
         (String::new(), "is empty"),
         (good.trim_end().to_string(), "cut short"),
         (good.replace("stamps: false\n", ""), "`stamps` is not there"),
+        (good.replace("given: never", "given: 5"), "`given: 5` is not possible"),
         (good.replace("rank: 0", "rank: 2"), "rank 2 of 2"),
         (good.replace("tiers: 2", "tiers: 9"), "of 9 tiers"),
         (good.replace("rank: 0", "rank: -1"), "`rank: -1` is not possible"),
@@ -190,10 +191,10 @@ fn a_tier_is_added_at_the_slow_end() {
 #[test]
 fn stamps_are_announced_once() {
     let a = root();
-    assert_eq!(announce_stamps(a.1.as_fd()), Err(Errno::EIO));
+    assert_eq!(announce(a.1.as_fd(), |marker| Marker { stamps: true, ..marker }), Err(Errno::EIO));
     adopt(&[a.1.as_fd()], &[None]).unwrap();
-    announce_stamps(a.1.as_fd()).unwrap();
-    announce_stamps(a.1.as_fd()).unwrap();
+    announce(a.1.as_fd(), |marker| Marker { stamps: true, ..marker }).unwrap();
+    announce(a.1.as_fd(), |marker| Marker { stamps: true, ..marker }).unwrap();
     assert!(read(a.1.as_fd()).unwrap().unwrap().stamps);
 }
 
@@ -224,10 +225,12 @@ proptest! {
     #[test]
     fn a_marker_reads_back(
         union: u128, tier: u128, tiers in 1u8..=8, rank in 0u8..8, member: bool, stamps: bool,
+        given in proptest::option::of((any::<i64>(), 0u32..1_000_000_000)),
     ) {
         let state = if member { State::Member } else { State::New };
         let rank = Rank(rank % tiers);
-        let marker = Marker { union: Id(union), tier: Id(tier), rank, tiers, state, stamps };
+        let given = given.map(|(sec, nsec)| Time { sec, nsec });
+        let marker = Marker { union: Id(union), tier: Id(tier), rank, tiers, state, stamps, given };
         prop_assert_eq!(Marker::parse(marker.render().as_bytes()), Ok(marker));
     }
 }

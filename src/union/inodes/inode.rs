@@ -8,6 +8,7 @@ use crate::types::attr::{Body, Kind};
 use crate::types::errno::Result;
 use crate::types::ids::{Ino, Rank, Ranks};
 use crate::types::name::Name;
+use crate::union::identity::Shown;
 use crate::union::passthrough::Registration;
 
 /// Names kept of one hard-linked file; more are found again by a lookup.
@@ -47,10 +48,13 @@ pub(super) struct Rare {
     pub(super) orphan: Option<Arc<dyn File>>,
     /// Opens in flight that a rename or an unlink must not orphan are counted in `handles`.
     pub(super) errors: u64,
+    /// The change time to show, of a moved file.
+    pub(super) shown: Option<Shown>,
 }
 
 impl Inode {
     pub(super) fn new(seen: &Seen<'_>) -> Inode {
+        let rare = seen.shown.map(|shown| Box::new(Rare { shown: Some(shown), ..Rare::default() }));
         Inode {
             parent: seen.parent,
             name: seen.name.as_bytes().into(),
@@ -67,7 +71,7 @@ impl Inode {
             unnamed: false,
             leaving: false,
             backing: None,
-            rare: None,
+            rare,
         }
     }
 
@@ -99,6 +103,9 @@ impl Inode {
         let same = (self.body, self.generation) == (seen.body, seen.generation) && seen.kind == Kind::Dir;
         let ranks = if outdated && same { self.ranks.or(seen.ranks) } else { seen.ranks };
         let changed = self.ranks != ranks;
+        if seen.shown.is_some() || self.rare.is_some() {
+            self.rare().shown = seen.shown;
+        }
         // The lookup may have looked just before the name went: an orphan stays one until the last
         // close, and reaches the file in either case.
         self.unnamed = false;
@@ -135,6 +142,8 @@ impl Inode {
     pub(super) fn spot(&self) -> Result<Spot> {
         // The root has no name; nobody asks for it by one.
         let name = if self.name.is_empty() { Name::new(b"root") } else { Name::new(&self.name) };
-        Ok(Spot { parent: self.parent, name: name?, rank: self.rank, body: self.body, generation: self.generation })
+        let shown = self.rare.as_ref().and_then(|rare| rare.shown);
+        let (rank, body, generation) = (self.rank, self.body, self.generation);
+        Ok(Spot { parent: self.parent, name: name?, rank, body, generation, shown })
     }
 }

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use inode::Inode;
 
+use super::identity::Shown;
 use super::passthrough::Registration;
 use crate::tier::File;
 use crate::types::attr::{Body, Kind};
@@ -33,6 +34,8 @@ pub(in crate::union) struct Spot {
     pub rank: Rank,
     pub body: Body,
     pub generation: u32,
+    /// The change time to show, of a moved file.
+    pub shown: Option<Shown>,
 }
 
 /// What a lookup found, to be remembered.
@@ -49,6 +52,7 @@ pub(in crate::union) struct Seen<'a> {
     pub generation: u32,
     pub kind: Kind,
     pub nlink: u32,
+    pub shown: Option<Shown>,
     /// How many clones there had been when the tiers were looked at.
     pub clones: u64,
 }
@@ -168,10 +172,14 @@ impl Inodes {
         self.shard(Ino::ROOT).lock().insert(Ino::ROOT.0, root);
     }
 
-    /// Counts one lookup of what was seen. Returns whether the directory's ranks have changed.
-    pub(in crate::union) fn remember(&self, seen: &Seen<'_>) -> bool {
+    /// Counts one lookup of what was seen. Returns whether the directory's ranks have changed; nothing
+    /// if what was seen is not `certain`, which is asked when nobody can note a move meanwhile.
+    pub(in crate::union) fn remember(&self, seen: &Seen<'_>, certain: &dyn Fn() -> bool) -> Option<bool> {
         let mut shard = self.shard(seen.ino).lock();
-        match shard.get_mut(&seen.ino.0) {
+        if !certain() {
+            return None;
+        }
+        Some(match shard.get_mut(&seen.ino.0) {
             Some(inode) => {
                 inode.lookups += 1;
                 inode.refresh(seen, seen.clones != self.clones())
@@ -180,7 +188,7 @@ impl Inodes {
                 shard.insert(seen.ino.0, Inode::new(seen));
                 true
             }
-        }
+        })
     }
 
     /// How many directories were cloned so far, to be asked before the tiers are looked at.
@@ -221,7 +229,8 @@ impl Inodes {
     /// The last known name proved wrong: takes the next alias. ESTALE if there is none.
     pub(in crate::union) fn next_place(&self, ino: Ino, wrong: &Spot) -> Result<Spot> {
         self.with(ino, |inode| {
-            if inode.is_at(wrong.parent, wrong.name.as_bytes()) {
+            let known = (inode.rank, inode.body, inode.generation) == (wrong.rank, wrong.body, wrong.generation);
+            if known && inode.is_at(wrong.parent, wrong.name.as_bytes()) {
                 inode.take_alias().ok_or(Errno::ESTALE)?;
             }
             inode.spot()
@@ -300,6 +309,42 @@ impl Inodes {
                 inode.rare().aliases.push((place.0, place.1.as_bytes().into(), rank));
             }
         });
+    }
+
+    /// Whether nobody has the file open and no name of it is about to go.
+    pub(in crate::union) fn is_idle(&self, ino: Ino) -> bool {
+        self.with(ino, |inode| inode.handles == 0 && !inode.leaving && !inode.unnamed) == Ok(true)
+    }
+
+    /// An idle file has become another body on another tier, under the same names.
+    pub(in crate::union) fn moved(&self, ino: Ino, rank: Rank, body: Body, generation: u32, shown: Option<Shown>) {
+        let dropped = self.with(ino, |inode| {
+            (inode.rank, inode.ranks) = (rank, Ranks::only(rank));
+            (inode.body, inode.generation) = (body, generation);
+            inode.maybe_mapped = false;
+            let backing = inode.backing.take();
+            let rare = inode.rare();
+            rare.shown = shown;
+            rare.aliases.iter_mut().for_each(|alias| alias.2 = rank);
+            (backing, rare.orphan.take())
+        });
+        drop(dropped);
+    }
+
+    /// Whether the kernel, and not only the migrator, may know the inode: it has more lookups than
+    /// `own`.
+    pub(in crate::union) fn is_known_beyond(&self, ino: Ino, own: u64) -> bool {
+        self.with(ino, |inode| inode.lookups > own) == Ok(true)
+    }
+
+    /// The change time to show for a file.
+    pub(in crate::union) fn shown(&self, ino: Ino) -> Option<Shown> {
+        self.with(ino, |inode| inode.rare.as_ref().and_then(|rare| rare.shown)).ok().flatten()
+    }
+
+    /// Takes it away: something changes.
+    pub(in crate::union) fn take_shown(&self, ino: Ino) -> Option<Shown> {
+        self.with(ino, |inode| inode.rare.as_mut().and_then(|rare| rare.shown.take())).ok().flatten()
     }
 
     /// A name has become another, on `rank`.

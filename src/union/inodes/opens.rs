@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Inodes, Serving};
 use crate::types::errno::Result;
-use crate::types::ids::Ino;
+use crate::types::ids::{Ino, Rank};
 use crate::union::passthrough::Registration;
 
 impl Inodes {
@@ -31,18 +31,25 @@ impl Inodes {
         })
     }
 
-    /// Counts a handle off again.
-    pub(in crate::union) fn released(&self, ino: Ino, writes: bool, plain: bool) {
+    /// The tier of a file, as last seen.
+    pub(in crate::union) fn rank(&self, ino: Ino) -> Result<Rank> {
+        self.with(ino, |inode| inode.rank)
+    }
+
+    /// Counts a handle off again. The tier of the file if it was the last.
+    pub(in crate::union) fn released(&self, ino: Ino, writes: bool, plain: bool) -> Option<Rank> {
         let mut shard = self.shard(ino).lock();
-        let Some(inode) = shard.get_mut(&ino.0) else { return };
+        let inode = shard.get_mut(&ino.0)?;
         inode.handles = inode.handles.saturating_sub(1);
         inode.writers = inode.writers.saturating_sub(u32::from(writes));
         inode.plain = inode.plain.saturating_sub(u32::from(plain));
         // Another open of a file without a name may be on its way: only the forget ends it.
+        let closed = (inode.handles == 0).then_some(inode.rank);
         let gone = if inode.handles == 0 && inode.lookups == 0 { shard.remove(&ino.0) } else { None };
         drop(shard);
         // Dropping it may close files: not under the lock.
         drop(gone);
+        closed
     }
 
     /// Keeps `new` as the one registration of the inode; another that came first wins. `None` if

@@ -4,36 +4,65 @@
 //! or links swapped in beside it change nothing of what the union touches.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::sys::at::{self, Flags, RenameFlag};
-use crate::sys::stat::Statx;
 use crate::sys::{creds, dirents, io, stat, xattr};
-use crate::tier::{Dir, File, Listed, Open, Rename, SetXattr, Tier};
-use crate::types::attr::{Body, SetAttr, Space, Stat};
+use crate::tier::{Dir, File, Listed, Open, Rename, SetXattr, Surveyed, Syncing, Tier};
+use crate::types::attr::{Body, SetAttr, Space, Stat, Time};
 use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
 use crate::types::name::Name;
+
+pub mod bodies;
+mod file;
+mod survey;
+
+use bodies::{Bodies, GIVEN_AHEAD, NEVER, nanos, now, time_of};
+use file::DirectoryFile;
 
 /// A plain tier.
 pub struct DirectoryTier {
     root: Arc<DirectoryDir>,
     path: PathBuf,
+    /// Whether its mount is one without `noatime`.
+    access_times: bool,
     stamps: AtomicBool,
-    /// Makes the marker say that there are stamps.
+    giving: Mutex<()>,
+    /// Makes the marker say so.
     announce: Box<Announce>,
 }
 
-/// Records in a tier's marker that it holds stamped bodies from now on.
-pub type Announce = dyn Fn() -> Result<()> + Send + Sync;
+/// Records something in a tier's marker, durably.
+pub type Announce = dyn Fn(News) -> Result<()> + Send + Sync;
+
+/// What a tier's marker must say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// There may be stamped bodies from now on.
+    Stamps,
+    /// Bodies may leave with their numbers from this moment on.
+    Given(Time),
+}
+
+/// What is known of a tier from its marker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Known {
+    /// Makes its numbers different from other tiers'.
+    pub seed: u64,
+    /// Whether there may be stamped bodies.
+    pub stamps: bool,
+    /// Since when bodies may have left with their numbers.
+    pub given: Option<Time>,
+}
 
 impl std::fmt::Debug for DirectoryTier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -42,23 +71,30 @@ impl std::fmt::Debug for DirectoryTier {
 }
 
 impl DirectoryTier {
-    /// Over an opened root. `seed` comes from the tier's id, `stamps` from its marker.
+    /// Over an opened root.
     ///
     /// # Errors
     /// What `statx(2)` says of the root.
-    pub fn new(
-        root: &OwnedFd,
-        path: PathBuf,
-        seed: u64,
-        stamps: bool,
-        announce: Box<Announce>,
-    ) -> Result<DirectoryTier> {
+    pub fn new(root: &OwnedFd, path: PathBuf, known: Known, announce: Box<Announce>) -> Result<DirectoryTier> {
         let root_dev = stat::statx(root.as_fd(), None)?.dev;
-        let bodies = Arc::new(Bodies { seed, root_dev, others: RwLock::default() });
+        if known.given.is_some_and(|given| now() < nanos(given)) {
+            tracing::warn!(tier = %path.display(), "the clock is behind the time at which files first left this tier: new files may get the inode numbers of moved ones. Set the clock");
+        }
+        let given = AtomicI64::new(known.given.map_or(NEVER, nanos));
+        let bodies = Arc::new(Bodies { seed: known.seed, root_dev, given, others: RwLock::default() });
+        let stamps = known.stamps;
+        let access_times = stat::keeps_access_times(root.as_fd())?;
         // Reading needs the list right; holding the root as O_PATH pins it just as well.
         let held = at::open(root.as_fd(), c".", Flags::HOLD_DIR, 0)?;
         let root = Arc::new(DirectoryDir { fd: held, bodies });
-        Ok(DirectoryTier { root, path, stamps: AtomicBool::new(stamps), announce })
+        Ok(DirectoryTier {
+            root,
+            path,
+            access_times,
+            stamps: AtomicBool::new(stamps),
+            giving: Mutex::default(),
+            announce,
+        })
     }
 }
 
@@ -71,16 +107,52 @@ impl Tier for DirectoryTier {
         stat::statfs(self.root.fd.as_fd())
     }
 
+    fn keeps_access_times(&self) -> bool {
+        self.access_times
+    }
+
     fn has_stamps(&self) -> bool {
         self.stamps.load(Ordering::Acquire)
     }
 
     fn announce_stamps(&self) -> Result<()> {
         if !self.has_stamps() {
-            (self.announce)()?;
+            (self.announce)(News::Stamps)?;
             self.stamps.store(true, Ordering::Release);
         }
         Ok(())
+    }
+
+    fn has_given(&self) -> bool {
+        self.root.bodies.given.load(Ordering::Acquire) != NEVER
+    }
+
+    fn announce_given(&self) -> Result<()> {
+        let _once = self.giving.lock();
+        if self.has_given() {
+            return Ok(());
+        }
+        // A body made before the moment keeps its number, and one made after it must never have been
+        // seen with another. So the moment lies ahead, and is in force before it comes.
+        let mut ahead = GIVEN_AHEAD;
+        let moment = loop {
+            ahead = ahead.saturating_mul(4);
+            let moment = now().saturating_add(ahead);
+            (self.announce)(News::Given(time_of(moment)))?;
+            if now() < moment {
+                self.root.bodies.given.store(moment, Ordering::Release);
+                break moment;
+            }
+        };
+        // The filesystem's clock stands still for up to a tick.
+        while now() <= moment.saturating_add(GIVEN_AHEAD) {
+            std::thread::sleep(std::time::Duration::from_nanos(GIVEN_AHEAD.unsigned_abs()));
+        }
+        Ok(())
+    }
+
+    fn syncing(&self) -> Result<Box<dyn Syncing>> {
+        Ok(Box::new(WholeFilesystem(at::open(self.root.fd.as_fd(), c".", Flags::LIST, 0)?)))
     }
 
     fn path(&self) -> Option<&Path> {
@@ -93,63 +165,14 @@ impl Tier for DirectoryTier {
     }
 }
 
-/// Makes the number of a body.
+/// The descriptor from whose opening on failures are told.
 #[derive(Debug)]
-struct Bodies {
-    seed: u64,
-    root_dev: u64,
-    /// Stable ids of filesystems mounted inside the tier, and of btrfs subvolumes.
-    others: RwLock<HashMap<u64, u64>>,
-}
+struct WholeFilesystem(OwnedFd);
 
-impl Bodies {
-    fn filesystem(&self, dev: u64, at: impl FnOnce() -> Result<u64>) -> u64 {
-        if dev == self.root_dev {
-            return 0;
-        }
-        if let Some(id) = self.others.read().get(&dev) {
-            return *id;
-        }
-        // The device number is a poor second: it may change at the next boot.
-        let id = at().unwrap_or(dev);
-        self.others.write().insert(dev, id);
-        id
+impl Syncing for WholeFilesystem {
+    fn sync(&self) -> Result<()> {
+        io::syncfs(self.0.as_fd())
     }
-
-    fn body(&self, filesystem: u64, ino: u64) -> Body {
-        Body(mix(mix(self.seed ^ filesystem) ^ ino))
-    }
-
-    fn stat(&self, raw: &Statx, fsid: impl FnOnce() -> Result<u64>) -> Stat {
-        let birth = raw.btime.unwrap_or_default();
-        let birth = mix(birth.sec.cast_unsigned() ^ mix(u64::from(birth.nsec)));
-        Stat {
-            body: self.body(self.filesystem(raw.dev, fsid), raw.ino),
-            generation: u32::try_from(birth & 0x7fff_ffff).unwrap_or(0),
-            mode: raw.mode,
-            nlink: raw.nlink,
-            uid: raw.uid,
-            gid: raw.gid,
-            rdev: raw.rdev,
-            size: raw.size,
-            blocks: raw.blocks,
-            blksize: raw.blksize,
-            atime: raw.atime,
-            mtime: raw.mtime,
-            ctime: raw.ctime,
-        }
-    }
-}
-
-/// A bijection that spreads every bit over all: the finaliser of MurmurHash3, by Austin Appleby,
-/// after an odd increment so that zero does not map to itself. Never change it: inode numbers of
-/// every mount come from it.
-#[must_use]
-pub fn mix(word: u64) -> u64 {
-    let mut x = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ x >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    x = (x ^ x >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    x ^ x >> 33
 }
 
 #[derive(Debug)]
@@ -189,6 +212,7 @@ impl Open {
             Open::ReadQuiet => Flags::READ_QUIET,
             Open::Write => Flags::WRITE,
             Open::ReadWrite => Flags::READ_WRITE,
+            Open::ReadWriteQuiet => Flags::READ_WRITE_QUIET,
         }
     }
 }
@@ -200,13 +224,7 @@ impl Dir for DirectoryDir {
             Err(Errno::ENOENT) if name.is_some() => return Ok(None),
             Err(other) => return Err(other),
         };
-        Ok(Some(self.bodies.stat(&raw, || match name {
-            None => stat::statfs(self.fd()).map(|s| s.filesystem),
-            Some(name) => {
-                let held = at::open(self.fd(), name.as_c_str(), Flags::HOLD, 0)?;
-                stat::statfs(held.as_fd()).map(|s| s.filesystem)
-            }
-        })))
+        Ok(Some(self.stat_of(c_name(name), &raw)))
     }
 
     fn open_dir(&self, name: &Name) -> Result<Arc<dyn Dir>> {
@@ -227,6 +245,7 @@ impl Dir for DirectoryDir {
         let flags = match how {
             Open::Hold | Open::Read | Open::ReadQuiet => Flags::READ,
             Open::Write | Open::ReadWrite => Flags::READ_WRITE,
+            Open::ReadWriteQuiet => Flags::READ_WRITE_QUIET,
         };
         let make = || at::open(self.fd(), name.as_c_str(), flags.create_new(), mode & 0o7777);
         let fd = creds::as_caller(by, || if mode & SET_GID != 0 { creds::with_fsetid(make) } else { make() })?;
@@ -281,6 +300,10 @@ impl Dir for DirectoryDir {
         dirents::list(fd.as_fd(), &mut |name, kind, ino| {
             each(Listed { name, kind, body: self.bodies.body(filesystem, ino) });
         })
+    }
+
+    fn survey(&self, each: &mut dyn FnMut(Surveyed<'_>) -> ControlFlow<()>) -> Result<()> {
+        self.survey_entries(each)
     }
 
     fn set_attr(&self, name: Option<&Name>, change: &SetAttr) -> Result<()> {
@@ -349,99 +372,51 @@ fn set_attr(fd: BorrowedFd<'_>, name: Option<&CStr>, change: &SetAttr) -> Result
     Ok(())
 }
 
-#[derive(Debug)]
-struct DirectoryFile {
-    fd: OwnedFd,
-    bodies: Arc<Bodies>,
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
 
-impl File for DirectoryFile {
-    fn stat(&self) -> Result<Stat> {
-        let raw = stat::statx(self.fd.as_fd(), None)?;
-        Ok(self.bodies.stat(&raw, || stat::statfs(self.fd.as_fd()).map(|s| s.filesystem)))
-    }
+    use super::*;
+    use crate::types::attr::Time;
 
-    fn set_attr(&self, change: &SetAttr) -> Result<()> {
-        if let Some(size) = change.size {
-            io::truncate(self.fd.as_fd(), size)?;
-        }
-        set_attr(self.fd.as_fd(), None, change)
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
-        io::read_at(self.fd.as_fd(), buffer, offset)
-    }
-
-    fn write_at(&self, data: &[u8], offset: u64) -> Result<usize> {
-        io::write_at(self.fd.as_fd(), data, offset)
-    }
-
-    fn append(&self, data: &[u8]) -> Result<usize> {
-        io::append(self.fd.as_fd(), data)
-    }
-
-    fn fsync(&self, data_only: bool) -> Result<()> {
-        io::fsync(self.fd.as_fd(), data_only)
-    }
-
-    fn allocate(&self, mode: i32, offset: u64, length: u64) -> Result<()> {
-        io::allocate(self.fd.as_fd(), mode, offset, length)
-    }
-
-    fn seek(&self, offset: u64, whence: i32) -> Result<u64> {
-        io::seek(self.fd.as_fd(), offset, whence)
-    }
-
-    fn get_xattr(&self, key: &CStr) -> Result<Vec<u8>> {
-        xattr::get(self.fd.as_fd(), None, key)
-    }
-
-    fn set_xattr(&self, key: &CStr, value: &[u8], how: SetXattr) -> Result<()> {
-        set_xattr(self.fd.as_fd(), None, key, value, how)
-    }
-
-    fn list_xattr(&self) -> Result<Vec<u8>> {
-        xattr::list(self.fd.as_fd(), None)
-    }
-
-    fn remove_xattr(&self, key: &CStr) -> Result<()> {
-        xattr::remove(self.fd.as_fd(), None, key)
-    }
-
-    fn backing(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.fd.as_fd())
-    }
-
-    fn link_to(&self, to: &dyn Dir, new: &Name) -> Result<()> {
-        at::link_held(self.fd.as_fd(), same_kind(to)?.fd(), new.as_c_str())
-    }
-
-    fn copy_to(&self, offset: u64, to: &dyn File, to_offset: u64, length: u64) -> Result<usize> {
-        let to = to.backing().ok_or(Errno::EXDEV)?;
-        io::copy_range(self.fd.as_fd(), offset, to, to_offset, usize::try_from(length).unwrap_or(usize::MAX))
-    }
-
-    fn reopen(&self, how: Open) -> Result<Box<dyn File>> {
-        let fd = match at::reopen(self.fd.as_fd(), how.flags()) {
-            Err(Errno::EPERM) if how == Open::ReadQuiet => at::reopen(self.fd.as_fd(), Flags::READ)?,
-            other => other?,
+    /// A file made while the first move is being announced, however long that takes, has one number
+    /// from its first look on.
+    #[test]
+    fn files_made_during_the_first_announcement_keep_their_number() {
+        let home = tempfile::tempdir().unwrap();
+        let root: OwnedFd = std::fs::File::open(home.path()).unwrap().into();
+        let look = |known: Known, announce: Box<Announce>| {
+            DirectoryTier::new(&root, home.path().to_path_buf(), known, announce).unwrap()
         };
-        Ok(Box::new(DirectoryFile { fd, bodies: Arc::clone(&self.bodies) }))
-    }
-
-    fn is_written(&self) -> Result<bool> {
-        io::is_written(self.fd.as_fd())
-    }
-
-    fn flags(&self) -> Result<u32> {
-        io::get_flags(self.fd.as_fd())
-    }
-
-    fn set_flags(&self, flags: u32) -> Result<()> {
-        io::set_flags(self.fd.as_fd(), flags)
-    }
-
-    fn fsxattr(&self) -> Result<[u8; 28]> {
-        io::get_fsxattr(self.fd.as_fd())
+        let name = |at: usize| Name::new(at.to_string().as_bytes()).unwrap();
+        // Numbers are a function of what is known of the tier, so another view tells the same.
+        let before = Arc::new(look(Known::default(), Box::new(|_| Ok(()))));
+        let (path, view) = (home.path().to_path_buf(), Arc::clone(&before));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (seen_there, last) = (Arc::clone(&seen), Arc::new(Mutex::new(Time::default())));
+        let last_there = Arc::clone(&last);
+        let announce = move |news: News| {
+            let News::Given(moment) = news else { return Ok(()) };
+            let mut seen = seen_there.lock();
+            // The first announcement takes too long.
+            while seen.is_empty() && now() <= nanos(moment) + 2 * GIVEN_AHEAD {
+                std::hint::spin_loop();
+            }
+            let at = seen.len();
+            std::fs::write(path.join(at.to_string()), "").unwrap();
+            seen.push(view.root().stat(Some(&name(at))).unwrap().unwrap().body);
+            *last_there.lock() = moment;
+            Ok(())
+        };
+        let tier = look(Known::default(), Box::new(announce));
+        tier.announce_given().unwrap();
+        let seen = seen.lock();
+        assert!(seen.len() > 1, "the second announcement was in time");
+        let after = look(Known { given: Some(*last.lock()), ..Known::default() }, Box::new(|_| Ok(())));
+        for (at, body) in seen.iter().enumerate() {
+            for view in [&tier, &after] {
+                assert_eq!(view.root().stat(Some(&name(at))).unwrap().unwrap().body, *body, "file {at}");
+            }
+        }
     }
 }

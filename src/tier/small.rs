@@ -1,0 +1,88 @@
+//! Small files of tierfs's own in a tier: records and manifests.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Dir, File, Open, Rename};
+use crate::types::caller::Caller;
+use crate::types::errno::{Errno, Result};
+use crate::types::name::Name;
+
+/// What the name of a file begins with that is not whole yet.
+pub const DRAFT: &[u8] = b"draft-";
+
+/// A name no other has in the private directories of a tier, also after a crash.
+///
+/// # Errors
+/// None that can occur: the name is short.
+pub fn unique_name() -> Result<Name> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    static PID: OnceLock<u32> = OnceLock::new();
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let text =
+        format!("{}-{}-{}", since.as_nanos(), PID.get_or_init(std::process::id), NEXT.fetch_add(1, Ordering::Relaxed));
+    Name::new(text.as_bytes())
+}
+
+/// Makes a new file of these bytes, readable by its owner only. After a crash at any point it is
+/// there whole or not at all; on success it is on the disk.
+///
+/// # Errors
+/// EEXIST; ENOSPC; what the tier says. There is no file of the name then.
+pub fn write(dir: &dyn Dir, name: &Name, bytes: &[u8]) -> Result<()> {
+    let draft = Name::new(&[DRAFT, name.as_bytes()].concat())?;
+    let file = dir.create(&draft, 0o600, Open::ReadWrite, &Caller::DAEMON)?;
+    let written =
+        file.write_at(bytes, 0).and_then(|len| if len < bytes.len() { Err(Errno::ENOSPC) } else { file.fsync(false) });
+    let published = written.and_then(|()| dir.rename(&draft, dir, name, Rename::NoReplace)).and_then(|()| dir.fsync());
+    if let Err(errno) = published {
+        // A file of that name that was there before is another's.
+        let ours = if errno == Errno::EEXIST { &[&draft][..] } else { &[&draft, name] };
+        for left in ours {
+            match dir.unlink(left) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(why) => tracing::debug!(%left, "a draft stays behind: {why}"),
+            }
+        }
+        return Err(errno);
+    }
+    Ok(())
+}
+
+/// The bytes of a regular file; `None` if there are more than `len_max`.
+///
+/// # Errors
+/// What the tier says.
+pub fn read(dir: &dyn Dir, name: &Name, len_max: usize) -> Result<Option<Vec<u8>>> {
+    bytes(dir.open(name, Open::Read)?.as_ref(), len_max)
+}
+
+/// As [`read`], without a trace in the access time where that can be.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_quietly(dir: &dyn Dir, name: &Name, len_max: usize) -> Result<Option<Vec<u8>>> {
+    bytes(dir.open(name, Open::ReadQuiet)?.as_ref(), len_max)
+}
+
+fn bytes(file: &dyn File, len_max: usize) -> Result<Option<Vec<u8>>> {
+    let len = usize::try_from(file.stat()?.size).unwrap_or(usize::MAX);
+    if len > len_max {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; len];
+    let got = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(got);
+    Ok(Some(bytes))
+}
+
+/// The names in a directory, sorted: unique names come in the order in which they were made.
+///
+/// # Errors
+/// What the tier says.
+pub fn names(dir: &dyn Dir) -> Result<Vec<Name>> {
+    let mut names = Vec::new();
+    dir.list(&mut |found| names.extend(Name::new(found.name)))?;
+    names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+    Ok(names)
+}

@@ -1,0 +1,188 @@
+//! What keeps requests and the migrator apart, for the few system calls in which a file changes its
+//! tier.
+//!
+//! A request that changes names in a directory, or opens or changes a file, passes a gate; the
+//! migrator closes it. Requests pass many at a time. A gate is closed for renames, comparisons and
+//! leases only, never while something is copied or made durable, but for `tree`: directories are
+//! not renamed while a batch is being swapped, so that the paths in its record stay true.
+//!
+//! Lock order: `tree`, then `names`, then `files`, then `clone_lock` and the inode table.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::types::ids::Ino;
+
+/// Fewer requests wait for a gate that is closed for another file.
+const SHARDS: usize = 64;
+
+#[derive(Debug, Default)]
+pub(super) struct Gates {
+    /// Passed by renames of directories, closed to them while a batch is swapped. A rename takes the
+    /// writing side: it is the rarer of the two.
+    tree: RwLock<()>,
+    /// By directory: names in it.
+    names: Gate,
+    /// By file: opening it, its attributes, its links.
+    files: Gate,
+    /// How often names were closed, and how often opened again.
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+/// Since when no gate for names was closed; nothing if one was closed then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Quiet(Option<u64>);
+
+#[derive(Debug)]
+struct Gate(Vec<RwLock<()>>);
+
+impl Default for Gate {
+    fn default() -> Gate {
+        Gate((0..SHARDS).map(|_| RwLock::default()).collect())
+    }
+}
+
+impl Gate {
+    fn at(&self, ino: Ino) -> usize {
+        // The number is mixed; its high bits choose the shard of the inode table.
+        usize::try_from(ino.0 % SHARDS as u64).unwrap_or(0) % self.0.len()
+    }
+}
+
+/// Held while a gate is passed.
+pub(super) type Passing<'a> = RwLockReadGuard<'a, ()>;
+
+/// Held while a gate is closed.
+pub(super) type Closed<'a> = RwLockWriteGuard<'a, ()>;
+
+impl Gates {
+    /// A request changes names in `dir`.
+    pub(super) fn names(&self, dir: Ino) -> Passing<'_> {
+        self.names.0[self.names.at(dir)].read_recursive()
+    }
+
+    /// A request changes names in both. The guard of the second is absent where one gate serves both.
+    pub(super) fn both_names(&self, one: Ino, other: Ino) -> (Passing<'_>, Option<Passing<'_>>) {
+        let (a, b) = (self.names.at(one), self.names.at(other));
+        let first = self.names.0[a.min(b)].read_recursive();
+        (first, (a != b).then(|| self.names.0[a.max(b)].read_recursive()))
+    }
+
+    /// A request opens or changes a file.
+    pub(super) fn file(&self, ino: Ino) -> Passing<'_> {
+        self.files.0[self.files.at(ino)].read_recursive()
+    }
+
+    /// A request renames a directory.
+    pub(super) fn rename_tree(&self) -> RwLockWriteGuard<'_, ()> {
+        self.tree.write()
+    }
+
+    /// The migrator swaps a batch.
+    pub(super) fn hold_tree(&self) -> RwLockReadGuard<'_, ()> {
+        self.tree.read()
+    }
+
+    /// The migrator lets nobody change names in these directories.
+    pub(super) fn close_names(&self, dirs: &[Ino]) -> NamesClosed<'_> {
+        let mut shards: Vec<usize> = dirs.iter().map(|dir| self.names.at(*dir)).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        let closed = shards.into_iter().map(|shard| self.names.0[shard].write()).collect();
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        NamesClosed { gates: self, _closed: closed }
+    }
+
+    /// For who only looks, and passes no gate as long as nothing is closed: to be asked before.
+    pub(super) fn quiet(&self) -> Quiet {
+        let ended = self.ended.load(Ordering::SeqCst);
+        Quiet((self.begun.load(Ordering::SeqCst) == ended).then_some(ended))
+    }
+
+    /// Whether no gate for names was closed since, so that what was seen was so at one moment. Who is
+    /// told no passes the gate and looks again.
+    pub(super) fn is_quiet_since(&self, quiet: Quiet) -> bool {
+        quiet.0 == Some(self.begun.load(Ordering::SeqCst))
+    }
+
+    /// The migrator lets nobody open or change the file.
+    pub(super) fn close_file(&self, ino: Ino) -> Closed<'_> {
+        self.files.0[self.files.at(ino)].write()
+    }
+}
+
+/// Nobody changes names in some directories while this lives.
+#[derive(Debug)]
+pub struct NamesClosed<'a> {
+    gates: &'a Gates,
+    _closed: Vec<Closed<'a>>,
+}
+
+impl Drop for NamesClosed<'_> {
+    fn drop(&mut self) {
+        self.gates.ended.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Files that have changed their tier but not yet durably. What a program makes durable in one of
+/// them would be lost with the change at a power cut, so making it durable waits for that.
+#[derive(Debug, Default)]
+pub(super) struct Settling {
+    files: Mutex<HashSet<Ino>>,
+    settled: Condvar,
+}
+
+impl Settling {
+    pub(super) fn add(&self, ino: Ino) {
+        self.files.lock().insert(ino);
+    }
+
+    /// These are durable where they are now.
+    pub(super) fn remove(&self, inos: impl Iterator<Item = Ino>) {
+        let mut files = self.files.lock();
+        inos.for_each(|ino| {
+            files.remove(&ino);
+        });
+        self.settled.notify_all();
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.lock().is_empty()
+    }
+
+    pub(super) fn has(&self, ino: Ino) -> bool {
+        self.files.lock().contains(&ino)
+    }
+
+    pub(super) fn wait(&self, ino: Ino) {
+        let mut files = self.files.lock();
+        while files.contains(&ino) {
+            self.settled.wait(&mut files);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_gate_stops_only_its_own_shard() {
+        let gates = Gates::default();
+        let quiet = gates.quiet();
+        assert!(gates.is_quiet_since(quiet));
+        let closed = gates.close_names(&[Ino(5), Ino(5 + 64), Ino(6)]);
+        assert_eq!(closed._closed.len(), 2);
+        assert!(!gates.is_quiet_since(gates.quiet()));
+        assert!(gates.names.0[gates.names.at(Ino(5))].try_read().is_none());
+        assert!(gates.names.0[gates.names.at(Ino(7))].try_read().is_some());
+        drop(closed);
+        assert!(!gates.is_quiet_since(quiet) && gates.is_quiet_since(gates.quiet()));
+        let (_one, other) = gates.both_names(Ino(5), Ino(69));
+        assert!(other.is_none());
+        assert!(gates.names.0[gates.names.at(Ino(5))].try_write().is_none());
+    }
+}

@@ -1,0 +1,279 @@
+//! The steps in which a file changes its tier, each whole or not done.
+
+use super::{Link, NamesClosed, Refused, Staged, Subject};
+use crate::tier::{Dir, File, Open, Rename};
+use crate::types::attr::Stat;
+use crate::types::errno::{Errno, Result};
+use crate::types::ids::Rank;
+use crate::types::lease::Excludes;
+use crate::types::name::Name;
+use crate::union::Union;
+
+/// Where contents go that must neither be shown nor lost, in `.tierfs` of their tier.
+pub const LOST: &str = "lost";
+
+impl Union {
+    /// Gives a staged copy its names on a slower tier, where the source hides them.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn publish_hidden(
+        &self,
+        _closed: &NamesClosed<'_>,
+        subject: &Subject<'_>,
+        links: &[Link<'_>],
+        staged: &Staged,
+        to: (Rank, &dyn Dir),
+    ) -> std::result::Result<(), Refused> {
+        for link in links {
+            check_same(link.dir.copy(subject.rank)?.as_ref(), link.name, &subject.stat)?;
+        }
+        publish(links, staged, to)
+    }
+
+    /// Takes the source of a published copy away, into `trash`: from here on programs see the copy. What
+    /// is returned claims the source: a program beside the mount that had found it under its name
+    /// just before, and opens it only now, waits for the claim to go.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn take_aside(
+        &self,
+        _closed: &NamesClosed<'_>,
+        subject: &Subject<'_>,
+        links: &[Link<'_>],
+        staged: &Staged,
+        to: Rank,
+        trash: &dyn Dir,
+    ) -> std::result::Result<Box<dyn File>, Refused> {
+        let ino = subject.identity.0;
+        let _closed_file = self.gates.close_file(ino);
+        let source = self.claim(subject, links)?;
+        self.settling.add(ino);
+        // Whoever waits for the lease found the file under its name and means this body.
+        let taken = aside(subject.rank, links, &staged.name, trash).and_then(|()| {
+            let back = || put_back(subject.rank, links, &staged.name, trash, links.len());
+            check_claimed(source.as_ref(), &subject.stat).or_else(|why| undone(why, back))
+        });
+        if let Err(why) = taken {
+            self.settling.remove(std::iter::once(ino));
+            return Err(why);
+        }
+        self.inodes.moved(ino, to, staged.body, staged.generation, Some(staged.shown));
+        Ok(source)
+    }
+
+    /// Gives a staged copy its names on a faster tier: from here on programs see it. The source is
+    /// claimed until what is returned is dropped.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn publish_visible(
+        &self,
+        _closed: &NamesClosed<'_>,
+        subject: &Subject<'_>,
+        links: &[Link<'_>],
+        staged: &Staged,
+        to: (Rank, &dyn Dir),
+    ) -> std::result::Result<Box<dyn File>, Refused> {
+        let ino = subject.identity.0;
+        let _closed_file = self.gates.close_file(ino);
+        let source = self.claim(subject, links)?;
+        self.settling.add(ino);
+        let published = publish(links, staged, to).and_then(|()| {
+            let back = || withdraw_names(links, staged, to.0);
+            check_claimed(source.as_ref(), &subject.stat).or_else(|why| undone(why, back))
+        });
+        if let Err(why) = published {
+            self.settling.remove(std::iter::once(ino));
+            return Err(why);
+        }
+        self.inodes.moved(ino, to.0, staged.body, staged.generation, Some(staged.shown));
+        Ok(source)
+    }
+
+    /// Takes away the source that a published copy on a faster tier hides. `source` is the claim on
+    /// it. What is not the source any more stays.
+    ///
+    /// # Errors
+    /// [`Refused`]: both copies stay, and the faster one is seen: see [`Union::unpublish`].
+    pub fn remove_hidden(
+        &self,
+        _closed: &NamesClosed<'_>,
+        subject: &Subject<'_>,
+        links: &[Link<'_>],
+        source: &dyn File,
+        trash: (&dyn Dir, &Name),
+    ) -> std::result::Result<(), Refused> {
+        check_claimed(source, &subject.stat)?;
+        aside(subject.rank, links, trash.1, trash.0)?;
+        check_claimed(source, &subject.stat)
+            .or_else(|why| undone(why, || put_back(subject.rank, links, trash.1, trash.0, links.len())))
+    }
+
+    /// Takes back a copy on a faster tier whose source a program beside the mount is about to open, or
+    /// has replaced: what is written there must be seen. The copy goes back to `staging`, where the
+    /// caller deletes what lies under [`trash_name`].
+    ///
+    /// # Errors
+    /// [`Refused`]: a program uses or has changed the copy, which stays, and hides the source.
+    pub fn unpublish(
+        &self,
+        _closed: &NamesClosed<'_>,
+        subject: &Subject<'_>,
+        links: &[Link<'_>],
+        staged: &Staged,
+        (to, staging): (Rank, &dyn Dir),
+    ) -> std::result::Result<(), Refused> {
+        let ino = subject.identity.0;
+        let _closed_file = self.gates.close_file(ino);
+        // The first change through the mount takes the shown time away.
+        if !self.inodes.is_idle(ino) || self.inodes.shown(ino) != Some(staged.shown) {
+            return Err(Refused::InUse);
+        }
+        for link in links {
+            link.dir.copy(subject.rank)?.stat(Some(link.name))?.ok_or(Refused::Gone)?;
+        }
+        let first = links.first().ok_or(Refused::Gone)?;
+        let copy = first.dir.copy(to)?.open(first.name, Open::ReadQuiet)?;
+        let now = copy.stat()?;
+        let attributes = |stat: &Stat| (stat.size, stat.mtime, stat.mode, stat.uid, stat.gid);
+        if now.body != staged.body || attributes(&now) != attributes(&subject.stat) {
+            return Err(Refused::Changed);
+        }
+        if !copy.claim(Excludes::All)? {
+            return Err(Refused::InUse);
+        }
+        let source = first.dir.copy(subject.rank)?;
+        let stamp = self.stamp_of(subject.rank, source.as_ref(), Some(first.name), &subject.stat)?;
+        aside(to, links, &staged.name, staging)?;
+        if !copy.is_claimed(Excludes::All)? || copy.stat()?.nlink != now.nlink {
+            // A program beside the mount was about to open the copy, or has put another file there.
+            return undone(Refused::InUse, || put_back(to, links, &staged.name, staging, links.len()));
+        }
+        let (rank, stat) = (subject.rank, &subject.stat);
+        self.inodes.moved(ino, rank, stat.body, stat.generation, stamp.and_then(|stamp| stamp.shown));
+        Ok(())
+    }
+
+    /// Takes back the names of a copy that was published and is not seen.
+    ///
+    /// # Errors
+    /// What a tier says.
+    pub fn withdraw(&self, _closed: &NamesClosed<'_>, links: &[Link<'_>], staged: &Staged, to: Rank) -> Result<()> {
+        withdraw_names(links, staged, to)
+    }
+
+    /// The source, opened, compared and claimed against everybody. The file's gate is closed.
+    fn claim(&self, subject: &Subject<'_>, links: &[Link<'_>]) -> std::result::Result<Box<dyn File>, Refused> {
+        if !self.inodes.is_idle(subject.identity.0) {
+            return Err(Refused::InUse);
+        }
+        let mut claimed = None;
+        for link in links {
+            let dir = link.dir.copy(subject.rank)?;
+            if claimed.is_none() {
+                let source = dir.open(link.name, Open::ReadQuiet)?;
+                match source.claim(Excludes::All) {
+                    Ok(true) => {}
+                    Ok(false) => return Err(Refused::InUse),
+                    Err(Errno::EINVAL | Errno::EACCES) => return Err(Refused::NoLease),
+                    Err(other) => return Err(Refused::Failed(other)),
+                }
+                let now = source.stat()?;
+                // Nor was it read since: it is not cold any more, and its copy has another access time.
+                if !now.is_version(&subject.stat) || now.atime != subject.stat.atime {
+                    return Err(Refused::Changed);
+                }
+                claimed = Some(source);
+                continue;
+            }
+            check_same(dir.as_ref(), link.name, &subject.stat)?;
+        }
+        claimed.ok_or(Refused::Gone)
+    }
+}
+
+/// Still claimed, and no byte changed since it was copied.
+fn check_claimed(source: &dyn File, then: &Stat) -> std::result::Result<(), Refused> {
+    if !source.is_claimed(Excludes::All)? {
+        return Err(Refused::InUse);
+    }
+    if source.stat()?.is_version_but_ctime(then) { Ok(()) } else { Err(Refused::Changed) }
+}
+
+/// Takes a step back that is refused halfway.
+pub(super) fn undone(why: Refused, back: impl FnOnce() -> Result<()>) -> std::result::Result<(), Refused> {
+    Err(back().err().map_or(why, Refused::Stuck))
+}
+
+fn check_same(dir: &dyn Dir, name: &Name, then: &Stat) -> std::result::Result<(), Refused> {
+    match dir.stat(Some(name))? {
+        None => Err(Refused::Gone),
+        Some(now) if now.is_version(then) => Ok(()),
+        Some(_) => Err(Refused::Changed),
+    }
+}
+
+/// Renames the staged copy into place, or links it to each of several names.
+fn publish(links: &[Link<'_>], staged: &Staged, to: (Rank, &dyn Dir)) -> std::result::Result<(), Refused> {
+    let (rank, staging) = to;
+    if let [only] = links {
+        staging.rename(&staged.name, only.dir.copy(rank)?.as_ref(), only.name, Rename::NoReplace)?;
+        return Ok(());
+    }
+    for (at, link) in links.iter().enumerate() {
+        let linked = link.dir.copy(rank).and_then(|dir| staging.link(&staged.name, dir.as_ref(), link.name));
+        if let Err(errno) = linked {
+            return undone(errno.into(), || withdraw_names(&links[..at], staged, rank));
+        }
+    }
+    staging.unlink(&staged.name).or_else(|errno| undone(errno.into(), || withdraw_names(links, staged, rank)))
+}
+
+fn withdraw_names(links: &[Link<'_>], staged: &Staged, rank: Rank) -> Result<()> {
+    for link in links {
+        let dir = link.dir.copy(rank)?;
+        let found = dir.stat(Some(link.name))?;
+        if found.is_some_and(|stat| (stat.body, stat.generation) == (staged.body, staged.generation)) {
+            dir.unlink(link.name)?;
+        }
+    }
+    Ok(())
+}
+
+/// The name under which the `at`th link of a file lies in the trash.
+pub fn trash_name(base: &Name, at: usize) -> Result<Name> {
+    Name::new(&[base.as_bytes(), b".", at.to_string().as_bytes()].concat())
+}
+
+/// Takes every name of the source aside, or none. A name that another file has taken meanwhile shows
+/// afterwards: the source has lost a link.
+pub(super) fn aside(rank: Rank, links: &[Link<'_>], base: &Name, trash: &dyn Dir) -> std::result::Result<(), Refused> {
+    for (at, link) in links.iter().enumerate() {
+        let moved =
+            link.dir.copy(rank).and_then(|dir| dir.rename(link.name, trash, &trash_name(base, at)?, Rename::NoReplace));
+        if let Err(errno) = moved {
+            return undone(errno.into(), || put_back(rank, links, base, trash, at));
+        }
+    }
+    Ok(())
+}
+
+/// Gives the first `count` names back.
+pub(super) fn put_back(rank: Rank, links: &[Link<'_>], base: &Name, trash: &dyn Dir, count: usize) -> Result<()> {
+    for (at, link) in links.iter().enumerate().take(count).rev() {
+        let (dir, aside) = (link.dir.copy(rank)?, trash_name(base, at)?);
+        match trash.rename(&aside, dir.as_ref(), link.name, Rename::NoReplace) {
+            // A program beside the mount has made a new file under the name.
+            Err(Errno::EEXIST) => {
+                let lost = link.dir.union.private(rank, LOST)?;
+                trash.rename(&aside, lost.as_ref(), &aside, Rename::Replace)?;
+                lost.fsync()?;
+                tracing::warn!(dir = %link.dir.path, name = %link.name, "a file was replaced beside the mount while it moved; its former contents are in .tierfs/lost/{aside} of the tier. Delete them if they are not needed.");
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
