@@ -15,6 +15,7 @@ pub mod tier;
 
 pub mod union;
 
+pub mod policy;
 pub mod fuse;
 pub mod watch;
 

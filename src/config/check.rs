@@ -27,13 +27,24 @@ pub fn finish(draft: Draft) -> Result<MountConfig, Error> {
     })
 }
 
+/// Completes a draft for whoever opens the union without mounting it: a mount point may be missing.
+///
+/// # Errors
+/// As [`finish`].
+pub fn finish_unmounted(draft: Draft) -> Result<MountConfig, Error> {
+    let given = draft.mountpoint.clone();
+    let nowhere = Some("/".into());
+    let config = finish(Draft { mountpoint: given.clone().or(nowhere), ..draft })?;
+    Ok(MountConfig { mountpoint: given.unwrap_or_default(), ..config })
+}
+
 fn complete(draft: Draft) -> Result<MountConfig, String> {
     let mut options = draft.options;
     options.fsname = options.fsname.or(draft.name);
     let Some(mountpoint) = draft.mountpoint else {
         return Err("there is no mount point: add `mountpoint: /some/directory`".into());
     };
-    Ok(MountConfig { tiers: draft.tiers, mountpoint, options })
+    Ok(MountConfig { tiers: draft.tiers, mountpoint, policy: draft.policy, options })
 }
 
 fn legal(draft: &Draft) -> Result<(), String> {

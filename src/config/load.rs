@@ -19,11 +19,20 @@ pub fn load(path: &Path) -> Result<Draft, Error> {
     let fail = |line: String| Error::File(format!("{}{line}", path.display()));
     let text = read(path).map_err(|line| fail(format!(": {line}")))?;
     let mut draft = parse(&text).map_err(|problem| fail(describe(&problem)))?;
+    if let Some(policy) = draft.policy.take() {
+        let beside = path.parent().unwrap_or(Path::new("")).join(policy);
+        let absolute = std::path::absolute(&beside);
+        draft.policy = Some(absolute.map_err(|error| fail(format!(": policy: {error}")))?);
+    }
     draft.file = Some(path.to_path_buf());
     Ok(draft)
 }
 
-fn read(path: &Path) -> Result<String, String> {
+/// The text of a small file that an administrator wrote, such as a policy.
+///
+/// # Errors
+/// One line without the path.
+pub fn read(path: &Path) -> Result<String, String> {
     let cannot = |error: std::io::Error| format!("cannot be read: {}", os_text(&error));
     // A fifo would make the open itself wait, so the type is looked at first.
     if !fs::metadata(path).map_err(cannot)?.is_file() {
@@ -33,7 +42,7 @@ fn read(path: &Path) -> Result<String, String> {
     let file = fs::File::open(path).map_err(cannot)?;
     file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > FILE_LEN_MAX {
-        return Err("is over 1 MiB: this is not a tierfs configuration".into());
+        return Err("is over 1 MiB: this was not written for tierfs".into());
     }
     String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".into())
 }
@@ -67,6 +76,7 @@ pub fn parse(text: &str) -> Result<Draft, Problem> {
         name: file.name.map(|name| name.0),
         mountpoint: file.mountpoint.map(|path| path.0),
         tiers: tiers.into_iter().map(tier).collect(),
+        policy: file.policy.map(|path| path.0),
         ..Draft::default()
     };
     apply(file.mount, &mut draft);
@@ -101,6 +111,7 @@ fn apply(mount: Mount, draft: &mut Draft) {
     set(&mut options.on_write, mount.on_write);
     set(&mut options.on_missing, mount.on_missing);
     set(&mut options.passthrough, mount.passthrough);
+    set(&mut options.track_access, mount.track_access);
     options.fsname = mount.fsname.map(|name| name.0);
     options.threads = mount.threads.map(|threads| threads.0);
 }
@@ -110,7 +121,7 @@ fn apply(mount: Mount, draft: &mut Draft) {
 /// # Errors
 /// One line where a path is not UTF-8: YAML cannot hold it.
 pub fn show(config: &MountConfig) -> Result<String, String> {
-    let paths = config.tiers.iter().map(|tier| &tier.path).chain([&config.mountpoint]);
+    let paths = config.tiers.iter().map(|tier| &tier.path).chain([&config.mountpoint]).chain(&config.policy);
     for path in paths {
         if path.to_str().is_none() {
             return Err(format!("{} is not UTF-8: YAML cannot hold it", path.display()));
@@ -137,19 +148,21 @@ pub fn show(config: &MountConfig) -> Result<String, String> {
         on_write: Some(Plain(options.on_write)),
         on_missing: Some(Plain(options.on_missing)),
         passthrough: Some(Plain(options.passthrough)),
+        track_access: Some(Plain(options.track_access)),
         threads: options.threads.map(Plain),
     };
     yaml::render(&File {
         version: VERSION,
         mountpoint: Some(Plain(config.mountpoint.clone())),
         tiers: Some(tiers.collect()),
+        policy: config.policy.clone().map(Plain),
         mount,
         ..File::default()
     })
 }
 
 /// `:line:column: message`, the form that editors jump to.
-fn describe(problem: &Problem) -> String {
+pub fn describe(problem: &Problem) -> String {
     match problem.at {
         Some((line, column)) => format!(":{line}:{column}: {}", problem.message),
         None => format!(": {}", problem.message),
@@ -158,7 +171,7 @@ fn describe(problem: &Problem) -> String {
 
 /// Adds the nearest known word to serde's "unknown field" message, which lists all known ones
 /// between backticks after the unknown one.
-fn suggested(mut problem: Problem) -> Problem {
+pub fn suggested(mut problem: Problem) -> Problem {
     let unknown = ["unknown field", "unknown variant"].iter().any(|s| problem.message.contains(s));
     if unknown {
         let mut quoted = problem.message.split('`').skip(1).step_by(2);

@@ -43,6 +43,8 @@ pub struct Draft {
     pub mountpoint: Option<PathBuf>,
     /// Fastest first.
     pub tiers: Vec<TierConfig>,
+    /// The file with the policy of the migrator.
+    pub policy: Option<PathBuf>,
     /// Options so far.
     pub options: MountOptions,
 }
@@ -52,8 +54,10 @@ pub struct Draft {
 pub struct MountConfig {
     /// Fastest first; one to eight.
     pub tiers: Vec<TierConfig>,
-    /// Where it appears.
+    /// Where it appears; empty for a union that is opened without being mounted.
     pub mountpoint: PathBuf,
+    /// The file with the policy of the migrator, as an absolute path.
+    pub policy: Option<PathBuf>,
     /// How it behaves.
     pub options: MountOptions,
 }
@@ -149,6 +153,8 @@ pub struct MountOptions {
     pub on_missing: OnMissing,
     /// Data goes past tierfs through FUSE passthrough where the kernel can.
     pub passthrough: bool,
+    /// Reading sets access times also on tiers that are mounted `noatime` (root only).
+    pub track_access: bool,
     /// Threads that serve requests; `None`: four or the number of CPUs, whichever is more.
     pub threads: Option<usize>,
 }
@@ -170,6 +176,7 @@ impl Default for MountOptions {
             on_write: OnWrite::InPlace,
             on_missing: OnMissing::Fail,
             passthrough: true,
+            track_access: false,
             threads: None,
         }
     }

@@ -26,6 +26,8 @@ const FLAGS: &[(&str, fn(&mut Draft))] = &[
     ("nospill", |d| d.options.spill = false),
     ("passthrough", |d| d.options.passthrough = true),
     ("nopassthrough", |d| d.options.passthrough = false),
+    ("track_access", |d| d.options.track_access = true),
+    ("notrack_access", |d| d.options.track_access = false),
 ];
 
 /// What `key=value` does.
@@ -42,6 +44,7 @@ const VALUES: &[(&str, Set)] = &[
     ("on_write", |d, v| Word::read(v).map(|x| d.options.on_write = x)),
     ("on_missing", |d, v| Word::read(v).map(|x| d.options.on_missing = x)),
     ("passthrough", |d, v| Word::read(v).map(|x| d.options.passthrough = x)),
+    ("track_access", |d, v| Word::read(v).map(|x| d.options.track_access = x)),
     ("threads", |d, v| Word::read(v).map(|x| d.options.threads = Some(x))),
 ];
 

@@ -35,6 +35,9 @@ pub struct File {
     /// Fastest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tiers: Option<Vec<Tier>>,
+    /// The policy of the migrator; relative to the directory of this file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Plain<PathBuf>>,
     /// Options.
     #[serde(default)]
     pub mount: Mount,
@@ -96,6 +99,8 @@ mount! {
     on_missing: OnMissing,
     /// Data goes past tierfs.
     passthrough: bool,
+    /// Reading sets access times on every tier.
+    track_access: bool,
     /// Threads that serve requests.
     threads: usize,
 }

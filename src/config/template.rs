@@ -17,6 +17,7 @@ pub fn render(name: &str, mountpoint: Option<&Path>, tiers: &[TierConfig]) -> Re
         Some(path) => text.push_str(&format!("mountpoint: {}\n", quoted(path)?)),
         None => text.push_str("#mountpoint: /srv/docs\n"),
     }
+    text.push_str(POLICY);
     text.push_str(TIERS);
     for tier in tiers {
         text.push_str(&format!("  - path: {}\n", quoted(&tier.path)?));
@@ -50,6 +51,11 @@ version: 1
 # What df shows as the source.
 ";
 
+const POLICY: &str = "
+# Which files `tierfs migrate` moves; relative to the directory of this file.
+#policy: docs-policy.yaml
+";
+
 const TIERS: &str = "
 # Fastest first. New files go to the first; the visible copy of a path is on the first tier that
 # holds it. `id` is in the tier's .tierfs/marker: with it, a wrong or unmounted disk is refused.
@@ -69,9 +75,10 @@ mount:
   #ttl: 1s                     # how long the kernel caches with out_of_band: ttl
   #statfs: sum                 # what df shows: sum, primary or secondary
   #spill: true                 # new files go to the next tier when one is full
-  #on_write: in_place          # a file of a slower tier that is written stays there
+  #on_write: in_place          # a file of a slower tier that is written stays there, or: promote
   #on_missing: fail            # a tier that is not there at the start: fail or degraded
   #passthrough: true           # the kernel reads and writes the backing files itself
+  #track_access: false         # true: reading counts also on tiers mounted noatime (root only)
   #threads: 4                  # threads that serve requests
 ";
 

@@ -19,7 +19,8 @@ pub trait Word: Sized {
 }
 
 /// A value that is one of a few words.
-trait Choice: Copy + PartialEq + 'static {
+pub trait Choice: Copy + PartialEq + 'static {
+    /// Each word and its value; the first word of a value is the one that is shown.
     const WORDS: &'static [(&'static str, Self)];
 }
 
