@@ -1,0 +1,424 @@
+//! A run from its request to its summary: plan, then batches, one being copied while the one before
+//! is compared and swapped.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::claims::Claims;
+use super::contents::CHUNK;
+use super::gather::gather;
+use super::manifest::{Entry, Line, Manifest};
+use super::pace::Pace;
+use super::plan::{Item, Plan};
+use super::reserve;
+use super::stage::{self, Refusal, discard};
+use super::swap::{Broken, Outcome, Ready, paths, swap, tell_kernel};
+use super::{Error, Event, Go, Request, Stop, Summary};
+use crate::policy::Verify;
+use crate::sys::{limits, process};
+use crate::tier::{Dir, Syncing};
+use crate::types::errno::{Errno, Result};
+use crate::types::ids::Rank;
+use crate::types::path::UnionPath;
+use crate::union::Union;
+
+/// Files of one batch: enough that what is made durable once serves many, few enough that their
+/// descriptors are no burden.
+const BATCH_FILES_MAX: usize = 1024;
+/// Bytes of one batch.
+const BATCH_BYTES_MAX: u64 = 256 << 20;
+
+/// Part of the process's descriptors that one batch may take. Three are under way at a time, and
+/// requests need theirs.
+const DESCRIPTORS_PART: u64 = 16;
+
+fn descriptors_of_batch() -> usize {
+    usize::try_from(limits::descriptors() / DESCRIPTORS_PART).unwrap_or(usize::MAX)
+}
+
+/// Threads that copy. More than this only makes a disk seek.
+const THREADS_MAX: usize = 8;
+
+/// Up to so many copies are made durable one by one; more, all at once.
+const FILES_SYNCED_MAX: usize = 4;
+
+/// How often a run tells how far it has come. Only then does it learn that it is to stop, also in the
+/// middle of a file that takes hours.
+const TOLD_EACH: Duration = Duration::from_millis(100);
+
+/// Moves what `request` says. `tell` is called from one thread at a time and says whether to go on.
+///
+/// # Errors
+/// What keeps the whole run from being made. What concerns single files is an [`Event`].
+pub fn run(
+    union: &Union,
+    request: &Request,
+    tell: &mut (dyn FnMut(Event) -> Go + Send),
+) -> std::result::Result<Summary, Error> {
+    let started = Instant::now();
+    union.may_move().map_err(|_| Error::ReadOnly)?;
+    let pace = Pace::new(request.limits.bytes_per_sec, request.limits.duration);
+    let tell = Mutex::new(tell);
+    let one_by_one = |event| (tell.lock())(event);
+    let teller = Teller { tell: &one_by_one, pace: &pace };
+    let mut summary = std::thread::scope(|scope| {
+        let (working, ended) = channel::<()>();
+        let teller = &teller;
+        scope.spawn(move || {
+            while ended.recv_timeout(TOLD_EACH) == Err(RecvTimeoutError::Timeout) {
+                teller.tell(Event::Copied { bytes: teller.pace.take_untold() });
+            }
+        });
+        let summary = work(union, request, teller);
+        drop(working);
+        summary
+    })?;
+    summary.took = started.elapsed();
+    Ok(summary)
+}
+
+fn work(union: &Union, request: &Request, teller: &Teller<'_>) -> std::result::Result<Summary, Error> {
+    let mut summary = Summary::default();
+    let plan = gather(union, request, teller, &mut summary)?;
+    let (files, bytes) = plan.totals();
+    teller.tell(Event::Planned { files, bytes });
+    for (path, why) in &plan.skips {
+        *summary.skipped.entry(*why).or_default() += 1;
+        teller.tell(Event::Skipped { path: path.clone(), why: *why });
+    }
+    if plan.cut {
+        summary.stopped = Some(Stop::Limit);
+    }
+    if request.dry_run {
+        pretend(&plan, teller, &mut summary);
+    } else if !plan.items.is_empty() {
+        Run::new(union, request, teller)?.run(plan, &mut summary)?;
+    }
+    if teller.pace.is_stopped() && summary.stopped.is_none() {
+        summary.stopped = Some(Stop::Interrupted);
+    }
+    Ok(summary)
+}
+
+/// Tells one thing at a time, and stops the run when it is told so.
+pub(super) struct Teller<'a> {
+    tell: &'a (dyn Fn(Event) -> Go + Sync),
+    pub(super) pace: &'a Pace,
+}
+
+impl Teller<'_> {
+    pub(super) fn tell(&self, event: Event) {
+        if (self.tell)(event) == Go::Stop {
+            self.pace.stop();
+        }
+    }
+
+    pub(super) fn tell_copied(&self) {
+        let bytes = self.pace.take_untold();
+        if bytes > 0 {
+            self.tell(Event::Copied { bytes });
+        }
+    }
+}
+
+fn moved_event(item: &Item) -> Event {
+    Event::Moved { path: item.path(), from: item.from, to: item.to, bytes: item.size, age: item.age }
+}
+
+fn pretend(plan: &Plan, teller: &Teller<'_>, summary: &mut Summary) {
+    for item in &plan.items {
+        summary.moved += 1;
+        summary.bytes += item.size;
+        teller.tell(moved_event(item));
+    }
+}
+
+pub(super) struct Run<'r> {
+    pub(super) union: &'r Union,
+    request: &'r Request,
+    pub(super) teller: &'r Teller<'r>,
+    pub(super) threads: usize,
+    pub(super) claims: Claims,
+    manifest: Manifest,
+    begun: Instant,
+}
+
+/// Files of one batch on their way from copying to swapping.
+pub(super) struct Batch<'u> {
+    pub(super) from: Rank,
+    pub(super) to: Rank,
+    pub(super) ready: Vec<Ready<'u>>,
+    pub(super) staging: Arc<dyn Dir>,
+    pub(super) syncing: Box<dyn Syncing>,
+}
+
+impl<'r> Run<'r> {
+    fn new(union: &'r Union, request: &'r Request, teller: &'r Teller<'r>) -> std::result::Result<Run<'r>, Error> {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        reserve::keep(union);
+        let manifest = reserve::with(union, || Manifest::begin(union, &request.what.to_string()))
+            .map_err(|errno| Error::Tier(Rank::PRIMARY, errno))?;
+        Ok(Run {
+            union,
+            request,
+            teller,
+            threads: (2 * cpus).min(THREADS_MAX),
+            claims: Claims::default(),
+            manifest,
+            begun: Instant::now(),
+        })
+    }
+
+    fn run(self, plan: Plan, summary: &mut Summary) -> std::result::Result<(), Error> {
+        let shared = Mutex::new(std::mem::take(summary));
+        let (send, receive) = sync_channel::<Batch<'r>>(1);
+        let this = &self;
+        std::thread::scope(|scope| {
+            scope.spawn(|| this.claims.run());
+            let _end = this.claims.until_dropped();
+            let finisher = scope.spawn(|| this.finish(receive, &shared));
+            for batch in batches(plan.items, descriptors_of_batch()) {
+                if this.must_stop(&shared) {
+                    break;
+                }
+                match this.stage(batch, &shared) {
+                    Ok(Some(batch)) => {
+                        if send.send(batch).is_err() {
+                            break;
+                        }
+                    }
+                    Ok(None) => {}
+                    Err(stop) => {
+                        shared.lock().stopped = Some(stop);
+                        break;
+                    }
+                }
+            }
+            drop(send);
+            // A panic has been logged; what was swapped is on record.
+            if finisher.join().is_err() {
+                shared.lock().stopped = Some(Stop::Errors);
+            }
+        });
+        *summary = shared.into_inner();
+        let union = self.union;
+        let ended = self.end(summary);
+        reserve::keep(union);
+        ended
+    }
+
+    fn end(self, summary: &mut Summary) -> std::result::Result<(), Error> {
+        summary.run = self.manifest.run.clone();
+        let end = Line::End {
+            done: summary.stopped.is_none(),
+            moved: summary.moved,
+            bytes: summary.bytes,
+            skipped: summary.skipped.values().sum(),
+            failed: summary.failed,
+            took_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        };
+        self.manifest.end(end).map_err(|errno| Error::Tier(Rank::PRIMARY, errno))
+    }
+
+    fn must_stop(&self, summary: &Mutex<Summary>) -> bool {
+        let mut summary = summary.lock();
+        if self.teller.pace.is_late() {
+            summary.stopped.get_or_insert(Stop::Limit);
+        }
+        let errors_max = self.request.errors_max.unwrap_or(u64::MAX);
+        if summary.failed > errors_max {
+            summary.stopped.get_or_insert(Stop::Errors);
+        }
+        self.teller.pace.is_stopped()
+            || matches!(summary.stopped, Some(Stop::Errors | Stop::Full(_)))
+            || self.teller.pace.is_late()
+    }
+
+    /// Makes copies durable, compares and swaps them, batch by batch.
+    fn finish(&self, batches: Receiver<Batch<'r>>, summary: &Mutex<Summary>) {
+        let mut failed = false;
+        for batch in batches {
+            if failed {
+                // What a tier says after it has failed once proves nothing.
+                batch.ready.iter().for_each(|ready| discard(batch.staging.as_ref(), &ready.copied.staged.name));
+                continue;
+            }
+            if let Err(broken) = self.finish_one(batch, summary) {
+                tracing::error!(tier = %broken.rank, "moving stops: {}", broken.errno);
+                summary.lock().stopped = Some(Stop::Errors);
+                failed = true;
+            }
+            self.teller.tell_copied();
+        }
+    }
+
+    fn finish_one(&self, batch: Batch<'r>, summary: &Mutex<Summary>) -> std::result::Result<(), Broken> {
+        let Batch { from, to, ready, staging, syncing } = batch;
+        if ready.is_empty() {
+            return Ok(());
+        }
+        let durable = make_durable(&ready, staging.as_ref(), syncing.as_ref());
+        if let Err(errno) = durable {
+            ready.iter().for_each(|ready| discard(staging.as_ref(), &ready.copied.staged.name));
+            let broken = Broken { rank: to, errno };
+            self.fail_all(paths(&ready), broken, summary);
+            return Err(broken);
+        }
+        let proved = self.verify(&ready);
+        let mut good = Vec::new();
+        for (mut ready, refusal) in ready.into_iter().zip(proved) {
+            ready.copied.close();
+            match refusal {
+                None => good.push(ready),
+                Some(refusal) => {
+                    discard(staging.as_ref(), &ready.copied.staged.name);
+                    self.refused(&ready.item, refusal, summary);
+                }
+            }
+        }
+        if good.is_empty() {
+            return Ok(());
+        }
+        let outcomes = match swap(self.union, from, to, &good, syncing.as_ref()) {
+            Ok(outcomes) => outcomes,
+            Err(broken) => {
+                self.fail_all(paths(&good), broken, summary);
+                return Err(broken);
+            }
+        };
+        self.note(&good, &outcomes, summary);
+        tell_kernel(self.union, &good, &outcomes);
+        Ok(())
+    }
+
+    fn verify(&self, batch: &[Ready<'r>]) -> Vec<Option<Refusal>> {
+        if self.request.verify == Verify::Size {
+            let mut buffer = [];
+            return batch.iter().map(|ready| self.verify_one(ready, &mut buffer)).collect();
+        }
+        self.each(batch, |ready, _| stage::prefetch(&ready.copied));
+        let results: Vec<Mutex<Option<Refusal>>> = batch.iter().map(|_| Mutex::new(None)).collect();
+        let numbered: Vec<_> = batch.iter().zip(&results).collect();
+        self.each(&numbered, |(ready, result), buffer| *result.lock() = self.verify_one(ready, buffer));
+        results.into_iter().map(Mutex::into_inner).collect()
+    }
+
+    /// Does something for each of several, by threads that yield to everything else.
+    fn each<T: Sync>(&self, all: &[T], act: impl Fn(&T, &mut [u8]) + Sync) {
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..self.threads.min(all.len()) {
+                scope.spawn(|| {
+                    process::yield_to_others();
+                    let mut buffer = vec![0; CHUNK];
+                    while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        act(one, &mut buffer);
+                    }
+                });
+            }
+        });
+    }
+
+    fn verify_one(&self, ready: &Ready<'_>, buffer: &mut [u8]) -> Option<Refusal> {
+        let size = ready.subject.stat.size;
+        stage::verify(&ready.copied, size, self.request.verify, buffer, self.teller.pace).err()
+    }
+
+    fn note(&self, batch: &[Ready<'_>], outcomes: &[Outcome], summary: &Mutex<Summary>) {
+        let mut entries = Vec::new();
+        for (ready, outcome) in batch.iter().zip(outcomes) {
+            match outcome {
+                Outcome::Moved => {
+                    let item = &ready.item;
+                    entries.extend(item.names.iter().map(|place| Entry {
+                        path: place.path(),
+                        from: item.from,
+                        to: item.to,
+                        bytes: item.size,
+                        mtime: ready.subject.stat.mtime,
+                        digest: ready.copied.digest,
+                    }));
+                    {
+                        let mut summary = summary.lock();
+                        summary.moved += 1;
+                        summary.bytes += item.size;
+                    }
+                    self.teller.tell(moved_event(item));
+                }
+                Outcome::Skipped(skip) => self.refused(&ready.item, Refusal::Skip(*skip), summary),
+                Outcome::Failed(errno, during) => {
+                    self.refused(&ready.item, Refusal::Failed(*errno, during), summary);
+                }
+            }
+        }
+        if let Err(errno) = self.manifest.files(&entries) {
+            tracing::warn!("the manifest of this run is not whole, it can be undone only in part: {errno}");
+        }
+    }
+
+    pub(super) fn refused(&self, item: &Item, refusal: Refusal, summary: &Mutex<Summary>) {
+        let path = item.path();
+        match refusal {
+            // The user or the clock ended the run while the file was being copied.
+            Refusal::Failed(Errno::EINTR, _) => {}
+            Refusal::Skip(why) => {
+                *summary.lock().skipped.entry(why).or_default() += 1;
+                self.teller.tell(Event::Skipped { path, why });
+            }
+            Refusal::Failed(errno, during) => {
+                summary.lock().failed += 1;
+                self.teller.tell(Event::Failed { path, errno, during });
+            }
+        }
+    }
+
+    fn fail_all(&self, paths: impl Iterator<Item = UnionPath>, broken: Broken, summary: &Mutex<Summary>) {
+        for path in paths {
+            summary.lock().failed += 1;
+            self.teller.tell(Event::Failed { path, errno: broken.errno, during: "making the batch durable" });
+        }
+    }
+
+    pub(super) fn broken(&self, items: &[Item], broken: Broken, summary: &Mutex<Summary>) -> Stop {
+        self.fail_all(items.iter().take(1).map(Item::path), broken, summary);
+        tracing::error!(tier = %broken.rank, "moving stops: {}", broken.errno);
+        Stop::Errors
+    }
+}
+
+/// Contents, attributes and names of the copies.
+fn make_durable(ready: &[Ready<'_>], staging: &dyn Dir, syncing: &dyn Syncing) -> Result<()> {
+    if ready.len() > FILES_SYNCED_MAX {
+        return syncing.sync();
+    }
+    ready.iter().try_for_each(|ready| ready.copied.sync())?;
+    staging.fsync()
+}
+
+/// Cuts the plan into batches, each between the same two tiers and of at most so many `descriptors`:
+/// one for each copy and, once for each directory, one on both tiers.
+fn batches(items: Vec<Item>, descriptors: usize) -> impl Iterator<Item = Vec<Item>> {
+    let mut items = items.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let first = items.next()?;
+        let (from, to, mut bytes) = (first.from, first.to, first.size);
+        let mut dirs: HashSet<Arc<UnionPath>> = first.names.iter().map(|place| Arc::clone(&place.dir)).collect();
+        let mut batch = vec![first];
+        while batch.len() < BATCH_FILES_MAX
+            && batch.len() + 2 * dirs.len() < descriptors
+            && let Some(item) = items.next_if(|item| {
+                (item.from, item.to) == (from, to) && bytes.saturating_add(item.size) <= BATCH_BYTES_MAX
+            })
+        {
+            bytes += item.size;
+            dirs.extend(item.names.iter().map(|place| Arc::clone(&place.dir)));
+            batch.push(item);
+        }
+        Some(batch)
+    })
+}

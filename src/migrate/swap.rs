@@ -1,0 +1,440 @@
+//! Swapping a batch: copies get their names, sources go.
+//!
+//! The order, and what a crash between two steps leaves (recovery is in [`super::recover`]):
+//!
+//! | step | to a slower tier | to a faster tier |
+//! | --- | --- | --- |
+//! | 1 | record, durable | record, durable |
+//! | 2 | copies get their names, hidden by the sources | gate, lease, comparison; copies get their names and are seen |
+//! | 3 | target durable | target durable |
+//! | 4 | gate, lease, comparison; sources go to the trash: the copies are seen | sources, hidden, go to the trash; where a program beside the mount wants one, its copy goes instead, durably, and the program goes on |
+//! | 5 | source tier durable | source tier durable |
+//! | 6 | record goes, durable | record goes, durable |
+//! | 7 | trash is emptied | trash is emptied |
+//!
+//! A source goes only when its copy is durable under its name (3 before 4), and is deleted only
+//! when it is durable that it has gone (5 and 6 before 7): so one whole version is always there,
+//! and a deleted source cannot come back. What is done by a program between the step in which the
+//! copy is seen and step 5 could be lost with that step at a power cut; so making such a file
+//! durable waits for it, and recovery gives way to a copy that has changed.
+//!
+//! Sources in the trash are claimed until they are deleted: a program beside the mount may have found
+//! one under its name before, and opens it only now. Then it is kept ([`super::trash`]).
+//!
+//! A step that fails halfway is taken back. Where the tier refuses that, too, nothing is withdrawn and
+//! the record stays, so the next start finds the names in the trash and finishes or undoes the move.
+//! What times the directories had is kept by [`super::times`].
+
+use std::sync::Arc;
+
+use super::record::{DIRECTORY, Moving, Record, STAGING, TRASH, Version};
+use super::reserve;
+use super::stage::{Copied, discard};
+use super::times::{Had, Note};
+use super::{Skip, plan::Item};
+use crate::tier::{Dir, File, Syncing, small};
+use crate::types::attr::Stat;
+use crate::types::errno::{Errno, Result};
+use crate::types::ids::Rank;
+use crate::types::name::Name;
+use crate::types::path::UnionPath;
+use crate::union::Union;
+use crate::union::moving::{Link, NamesClosed, Refused, Subject, Walked};
+
+/// One file of a batch: copied, durable, compared.
+#[derive(Debug)]
+pub(super) struct Ready<'a> {
+    pub item: Item,
+    pub names: Vec<(Arc<Walked<'a>>, Name)>,
+    pub subject: Subject<'a>,
+    pub copied: Copied,
+}
+
+impl<'a> Ready<'a> {
+    fn links(&self) -> Vec<Link<'_>> {
+        self.names.iter().map(|(dir, name)| Link { dir, name }).collect()
+    }
+
+    fn moving(&self) -> Moving {
+        Moving {
+            staged: self.copied.staged.name.clone(),
+            body: self.subject.stat.body,
+            copy: self.copied.staged.body,
+            version: Version::of(&self.subject.stat),
+            names: self.names.iter().map(|(dir, name)| dir.path().join(name.as_bytes())).collect(),
+        }
+    }
+}
+
+/// What became of one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Moved,
+    Skipped(Skip),
+    Failed(Errno, &'static str),
+}
+
+impl From<Refused> for Outcome {
+    fn from(refused: Refused) -> Outcome {
+        match refused {
+            Refused::InUse => Outcome::Skipped(Skip::InUse),
+            Refused::Changed => Outcome::Skipped(Skip::Changed),
+            Refused::Gone => Outcome::Skipped(Skip::Gone),
+            Refused::Occupied => Outcome::Skipped(Skip::Occupied),
+            Refused::NoLease => Outcome::Skipped(Skip::NoLease),
+            Refused::Failed(Errno::EXDEV) => Outcome::Skipped(Skip::Nested),
+            Refused::Failed(errno) | Refused::Stuck(errno) => Outcome::Failed(errno, "swapping the copies"),
+        }
+    }
+}
+
+/// A batch that could not be brought to its end. Its record stays for the next start, where names
+/// may have changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Broken {
+    pub rank: Rank,
+    pub errno: Errno,
+}
+
+/// Most files that change names under one closed gate: at some ten microseconds each, requests
+/// for the same directories wait less than they would for a disk.
+const RUN_FILES_MAX: usize = 64;
+
+/// More directories than this are not made durable one by one.
+const DIRS_SYNCED_MAX: usize = 8;
+
+/// A batch between the same two tiers.
+pub(super) struct Swap<'u, 'a> {
+    pub(super) union: &'u Union,
+    pub(super) from: Rank,
+    to: Rank,
+    pub(super) batch: &'a [Ready<'u>],
+    pub(super) outcomes: Vec<Option<Outcome>>,
+    /// Files of which it must be looked up at the next start what became of them.
+    stuck: Vec<usize>,
+    /// Claims on sources of published copies, while a batch goes to a faster tier.
+    claims: Vec<Option<Box<dyn File>>>,
+    /// Claims on sources in the trash, until they are deleted.
+    pub(super) sources: Vec<Option<Box<dyn File>>>,
+    /// Absent where it could not be made: times of directories then outlive no crash.
+    note: Option<Note>,
+    pub(super) staging: Arc<dyn Dir>,
+    pub(super) trash: Arc<dyn Dir>,
+    syncing_from: Box<dyn Syncing>,
+    syncing_to: &'a dyn Syncing,
+}
+
+/// Swaps a batch whose copies are durable. The outcomes are in the order of the batch.
+pub(super) fn swap<'u>(
+    union: &'u Union,
+    from: Rank,
+    to: Rank,
+    batch: &[Ready<'u>],
+    syncing_to: &dyn Syncing,
+) -> std::result::Result<Vec<Outcome>, Broken> {
+    let at_from = |errno| Broken { rank: from, errno };
+    let at_to = |errno| Broken { rank: to, errno };
+    let mut swap = Swap {
+        union,
+        from,
+        to,
+        batch,
+        outcomes: vec![None; batch.len()],
+        stuck: Vec::new(),
+        claims: batch.iter().map(|_| None).collect(),
+        sources: batch.iter().map(|_| None).collect(),
+        note: None,
+        staging: union.own_dir(to, STAGING).map_err(at_to)?,
+        trash: union.own_dir(from, TRASH).map_err(at_from)?,
+        syncing_from: union.tier_of(from).and_then(|tier| tier.syncing()).map_err(at_from)?,
+        syncing_to,
+    };
+    // Paths in the record stay true while this is held.
+    let tree = union.hold_tree();
+    let settled = Settled { union, batch };
+    let result = swap.run();
+    drop(tree);
+    drop(settled);
+    result?;
+    Ok(swap.outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Skipped(Skip::Gone))).collect())
+}
+
+/// Lets those go on that wait for the batch, whatever became of it.
+struct Settled<'u, 'a> {
+    union: &'u Union,
+    batch: &'a [Ready<'u>],
+}
+
+impl Drop for Settled<'_, '_> {
+    fn drop(&mut self) {
+        self.union.settled(self.batch.iter().map(|ready| &ready.subject));
+    }
+}
+
+impl<'u, 'a> Swap<'u, 'a> {
+    fn run(&mut self) -> std::result::Result<(), Broken> {
+        let primary = |errno| Broken { rank: Rank::PRIMARY, errno };
+        let records = self.union.own_dir(Rank::PRIMARY, DIRECTORY).map_err(primary)?;
+        let name = reserve::with(self.union, || self.write_record(records.as_ref())).map_err(|errno| {
+            // Nobody knows of the copies.
+            self.batch.iter().for_each(|ready| discard(self.staging.as_ref(), &ready.copied.staged.name));
+            primary(errno)
+        })?;
+        self.note = Note::begin(Arc::clone(&records)).ok();
+        let done = if self.to > self.from { self.demote() } else { self.promote() };
+        // After a failure the sources are in place, or in the trash with durable copies: the record
+        // stays, and the next start sorts it out.
+        done?;
+        if let Some(at) = self.stuck.first() {
+            let path = self.batch[*at].item.path();
+            tracing::error!(%path, "a file is half moved, since its tier failed: unmount and mount again when the disk is in order, and the move is finished or undone");
+            return Ok(());
+        }
+        records.unlink(&name).and_then(|()| records.fsync()).map_err(primary)?;
+        self.empty_trash();
+        Ok(())
+    }
+
+    fn write_record(&self, records: &dyn Dir) -> Result<Name> {
+        let files = self.batch.iter().map(Ready::moving).collect();
+        let record = Record { from: self.from, to: self.to, files };
+        let name = small::unique_name()?;
+        small::write(records, &name, record.to_text().as_bytes())?;
+        Ok(name)
+    }
+
+    fn demote(&mut self) -> std::result::Result<(), Broken> {
+        let (from, to) = (self.from, self.to);
+        let staging = Arc::clone(&self.staging);
+        self.each_run(to, &mut |swap, closed, at| {
+            let ready = &swap.batch[at];
+            let links = ready.links();
+            let staged = &ready.copied.staged;
+            swap.union.publish_hidden(closed, &ready.subject, &links, staged, (to, staging.as_ref()))
+        })?;
+        self.sync(to)?;
+        let published = self.open();
+        let trash = Arc::clone(&self.trash);
+        self.each_run(from, &mut |swap, closed, at| {
+            let ready = &swap.batch[at];
+            let links = ready.links();
+            let staged = &ready.copied.staged;
+            let source = swap.union.take_aside(closed, &ready.subject, &links, staged, to, trash.as_ref())?;
+            swap.sources[at] = Some(source);
+            Ok(())
+        })?;
+        // Of a stuck one the copy may be all that is to be seen.
+        let refused = |at: &usize| self.outcomes[*at].is_some() && !self.stuck.contains(at);
+        let withdrawn: Vec<usize> = published.into_iter().filter(refused).collect();
+        self.withdraw(&withdrawn)?;
+        self.sync(from)?;
+        self.close();
+        Ok(())
+    }
+
+    fn promote(&mut self) -> std::result::Result<(), Broken> {
+        let (from, to) = (self.from, self.to);
+        let staging = Arc::clone(&self.staging);
+        self.each_run(to, &mut |swap, closed, at| {
+            let ready = &swap.batch[at];
+            let links = ready.links();
+            let staged = &ready.copied.staged;
+            let claim = swap.union.publish_visible(closed, &ready.subject, &links, staged, (to, staging.as_ref()))?;
+            swap.claims[at] = Some(claim);
+            Ok(())
+        })?;
+        self.sync(to)?;
+        let trash = Arc::clone(&self.trash);
+        self.each_run(from, &mut |swap, closed, at| {
+            let ready = &swap.batch[at];
+            let links = ready.links();
+            let place = (trash.as_ref(), &ready.copied.staged.name);
+            let claim = swap.claims[at].take().ok_or(Refused::Gone)?;
+            match swap.union.remove_hidden(closed, &ready.subject, &links, claim.as_ref(), place) {
+                Ok(()) => {
+                    swap.sources[at] = Some(claim);
+                    Ok(())
+                }
+                // Whoever opens the source waits until the claim goes, and the copy must go before it.
+                Err(why @ (Refused::InUse | Refused::Changed)) => {
+                    swap.claims[at] = Some(claim);
+                    Err(why)
+                }
+                // Removed or renamed through the mount meanwhile, the hidden source with it.
+                Err(Refused::Gone) => Ok(()),
+                // The copy is seen: the source must still go.
+                Err(Refused::Failed(errno)) => Err(Refused::Stuck(errno)),
+                other => other,
+            }
+        })?;
+        let awaited: Vec<usize> = (0..self.batch.len()).filter(|at| self.claims[*at].is_some()).collect();
+        self.unpublish(&awaited)?;
+        self.sync(from)?;
+        self.close();
+        Ok(())
+    }
+
+    /// Takes copies back that are seen already, and lets those go on that wait for their sources.
+    fn unpublish(&mut self, which: &[usize]) -> std::result::Result<(), Broken> {
+        let at_to = |errno| Broken { rank: self.to, errno };
+        for run in runs(self.batch, which) {
+            let dirs = dirs_of(self.batch, &run);
+            let note = |had: &[(&UnionPath, Stat)]| tell(self.note.as_ref(), self.to, had);
+            let done = self.union.with_names_closed(&dirs, self.to, &note, |closed| {
+                let each = run.iter().map(|at| {
+                    let ready = &self.batch[*at];
+                    let (links, staged) = (ready.links(), &ready.copied.staged);
+                    let back = (self.to, self.staging.as_ref());
+                    (*at, self.union.unpublish(closed, &ready.subject, &links, staged, back))
+                });
+                Ok(each.collect::<Vec<_>>())
+            });
+            let done = match done.and_then(|done| done) {
+                Err(Errno::ESTALE | Errno::ENOENT) => continue,
+                other => other.map_err(at_to)?,
+            };
+            for (at, unpublished) in done {
+                match unpublished {
+                    Ok(()) => {}
+                    Err(Refused::Stuck(_)) => self.stuck.push(at),
+                    Err(why) => {
+                        let path = self.batch[at].item.path();
+                        tracing::warn!(%path, ?why, "is on two tiers: a program beside the mount uses the slower copy, and `tierfs check` lists it");
+                    }
+                }
+            }
+        }
+        let synced = if which.is_empty() { Ok(()) } else { self.sync(self.to) };
+        which.iter().for_each(|at| self.claims[*at] = None);
+        synced
+    }
+
+    /// Those that nothing has ended yet.
+    fn open(&self) -> Vec<usize> {
+        (0..self.batch.len()).filter(|at| self.outcomes[*at].is_none()).collect()
+    }
+
+    fn close(&mut self) {
+        for outcome in &mut self.outcomes {
+            outcome.get_or_insert(Outcome::Moved);
+        }
+    }
+
+    /// Runs `step` for each file that nothing has ended, some at a time with the gates of their
+    /// directories closed; the directories on `rank` keep their times.
+    fn each_run(
+        &mut self,
+        rank: Rank,
+        step: &mut dyn FnMut(&mut Self, &NamesClosed<'_>, usize) -> std::result::Result<(), Refused>,
+    ) -> std::result::Result<(), Broken> {
+        for run in runs(self.batch, &self.open()) {
+            let (union, batch) = (self.union, self.batch);
+            let dirs = dirs_of(batch, &run);
+            let note = self.note.take();
+            let outcome = union.with_names_closed(&dirs, rank, &|had| tell(note.as_ref(), rank, had), |closed| {
+                for at in &run {
+                    if let Err(refused) = step(self, closed, *at) {
+                        self.outcomes[*at] = Some(refused.into());
+                        if matches!(refused, Refused::Stuck(_)) {
+                            self.stuck.push(*at);
+                        }
+                    }
+                }
+                Ok(())
+            });
+            self.note = note;
+            match outcome {
+                Ok(done) => done?,
+                // One of the directories has gone: so have its files.
+                Err(Errno::ESTALE | Errno::ENOENT) => {
+                    run.iter().for_each(|at| self.outcomes[*at] = Some(Outcome::Skipped(Skip::Gone)));
+                }
+                Err(errno) => return Err(Broken { rank, errno }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Published copies whose sources stay. Durable, or a power cut would bring a copy back that
+    /// may be of a file deleted since.
+    fn withdraw(&self, which: &[usize]) -> std::result::Result<(), Broken> {
+        let at_to = |errno| Broken { rank: self.to, errno };
+        for run in runs(self.batch, which) {
+            let dirs = dirs_of(self.batch, &run);
+            let note = |had: &[(&UnionPath, Stat)]| tell(self.note.as_ref(), self.to, had);
+            let done = self.union.with_names_closed(&dirs, self.to, &note, |closed| {
+                run.iter().try_for_each(|at| {
+                    let ready = &self.batch[*at];
+                    self.union.withdraw(closed, &ready.links(), &ready.copied.staged, self.to)
+                })
+            });
+            done.and_then(|done| done).map_err(at_to)?;
+        }
+        if which.is_empty() { Ok(()) } else { self.sync(self.to) }
+    }
+
+    /// Makes what was renamed on a tier durable.
+    fn sync(&self, rank: Rank) -> std::result::Result<(), Broken> {
+        let (own, whole) =
+            if rank == self.to { (&self.staging, self.syncing_to) } else { (&self.trash, self.syncing_from.as_ref()) };
+        let mut dirs: Vec<&Arc<Walked<'_>>> = self.batch.iter().flat_map(|r| r.names.iter().map(|(d, _)| d)).collect();
+        dirs.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        let each = || -> Result<()> {
+            for dir in &dirs {
+                match dir.copy(rank).and_then(|dir| dir.fsync()) {
+                    Err(Errno::ENOENT | Errno::ESTALE) => {}
+                    other => other?,
+                }
+            }
+            own.fsync()
+        };
+        let done = if dirs.len() > DIRS_SYNCED_MAX { whole.sync() } else { each() };
+        done.map_err(|errno| Broken { rank, errno })
+    }
+}
+
+fn tell(note: Option<&Note>, rank: Rank, had: &[(&UnionPath, Stat)]) {
+    let had: Vec<Had> = had
+        .iter()
+        .map(|(path, stat)| Had { rank, path: (*path).clone(), atime: stat.atime, mtime: stat.mtime })
+        .collect();
+    if let Some(Err(errno)) = note.map(|note| note.tell(&had)) {
+        tracing::debug!("times of directories are not on record: {errno}");
+    }
+}
+
+/// Has the kernel read again what space the moved files take.
+pub(super) fn tell_kernel(union: &Union, batch: &[Ready<'_>], outcomes: &[Outcome]) {
+    let moved = batch.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Moved);
+    moved.for_each(|(ready, _)| union.tell_moved(&ready.subject));
+}
+
+/// Files that are dealt with under the same closed gates: neighbours in one directory, or one with
+/// several names alone.
+fn runs(batch: &[Ready<'_>], which: &[usize]) -> Vec<Vec<usize>> {
+    let dir = |at: usize| match batch[at].names.as_slice() {
+        [(dir, _)] => Some(dir),
+        _ => None,
+    };
+    let mut runs: Vec<Vec<usize>> = Vec::new();
+    for at in which {
+        let joins =
+            runs.last().and_then(|run| run.first().map(|first| (run.len(), *first))).is_some_and(|(len, first)| {
+                len < RUN_FILES_MAX && dir(first).zip(dir(*at)).is_some_and(|(a, b)| Arc::ptr_eq(a, b))
+            });
+        match runs.last_mut().filter(|_| joins) {
+            Some(run) => run.push(*at),
+            None => runs.push(vec![*at]),
+        }
+    }
+    runs
+}
+
+fn dirs_of<'r, 'a>(batch: &'r [Ready<'a>], run: &[usize]) -> Vec<&'r Walked<'a>> {
+    run.iter().flat_map(|at| batch[*at].names.iter().map(|(dir, _)| dir.as_ref())).collect()
+}
+
+/// Where the files of a batch are, for messages.
+pub(super) fn paths(batch: &[Ready<'_>]) -> impl Iterator<Item = UnionPath> {
+    batch.iter().map(|ready| ready.item.path())
+}
