@@ -16,6 +16,8 @@ pub mod tier;
 pub mod union;
 
 pub mod policy;
+pub mod report;
+
 pub mod migrate;
 
 pub mod fuse;
