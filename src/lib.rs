@@ -20,6 +20,8 @@ pub mod report;
 
 pub mod migrate;
 
+pub mod check;
+
 pub mod fuse;
 pub mod watch;
 
