@@ -22,6 +22,8 @@ pub mod migrate;
 
 pub mod check;
 
+pub mod control;
+
 pub mod fuse;
 pub mod watch;
 

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::print;
 use crate::config::{check, load};
+use crate::daemon;
 
 /// Works on configuration files.
 #[derive(Debug, Args)]
@@ -17,7 +18,7 @@ pub struct Config {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a file and print the configuration that results, defaults included
+    /// Check a file and the policy it names, and print the configuration that results
     #[command(after_help = "\
 A mistake is told with its line and column, as FILE:LINE:COLUMN: what is wrong.
 
@@ -45,6 +46,7 @@ impl Config {
     pub fn run(self) -> Outcome {
         let Command::Check { file, quiet } = self.command;
         let config = check::finish(load::load(&file)?)?;
+        daemon::check_policy(&config).map_err(|line| Failure::new(Exit::Config, line))?;
         if !quiet {
             print(&load::show(&config).map_err(|line| Failure::new(Exit::Config, line))?)?;
         }

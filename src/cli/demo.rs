@@ -1,7 +1,10 @@
 //! `tierfs demo`.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -14,8 +17,9 @@ use crate::config::spec;
 use crate::sys::{mount, process};
 
 /// Makes two small tiers with documents of several ages in a temporary directory, mounts them as
-/// one tree, shows where each file lives, writes a new one, and cleans up. Changes nothing else;
-/// needs no root where fusermount3 is installed.
+/// one tree, writes a new file, moves what is older than a year to the slow tier, shows that the
+/// tree is still the same, and cleans up. Changes nothing else; needs no root where fusermount3 is
+/// installed.
 #[derive(Debug, Args)]
 pub struct Demo {}
 
@@ -24,8 +28,8 @@ const DOCUMENTS: [(&str, &str, u64, &str); 6] = [
     ("fast", "contracts/2026-lease.txt", 3, "The lease of this year.\n"),
     ("fast", "letters/reply.txt", 12, "Thank you for your letter.\n"),
     ("fast", "notes.txt", 40, "Call the landlord.\n"),
-    ("slow", "contracts/2019-lease.txt", 2500, "The lease of 2019.\n"),
-    ("slow", "contracts/2021-lease.txt", 1800, "The lease of 2021.\n"),
+    ("fast", "contracts/2019-lease.txt", 2500, "The lease of 2019.\n"),
+    ("fast", "contracts/2021-lease.txt", 1800, "The lease of 2021.\n"),
     ("slow", "archive/minutes-2015.txt", 4000, "Minutes of the meeting.\n"),
 ];
 
@@ -36,6 +40,7 @@ Unmounted, and the temporary directory is gone.
 
 Your turn:
   tierfs mount /fast/docs:/slow/docs /srv/docs
+  tierfs migrate /srv/docs --older-than 1y --dry-run
 ";
 
 /// Everything the demo made; dropped, it is gone.
@@ -70,7 +75,7 @@ impl Demo {
         let dir = tempfile::Builder::new().prefix("tierfs-demo-").tempdir();
         let dir = dir.map_err(|error| Failure::error(format!("the temporary directory: {error}")))?;
         let stage = Stage { root: dir.path().to_path_buf(), dir: Some(dir) };
-        let steps: [fn(&Path) -> Result<String, Failure>; 4] = [prepare, mount_it, look, write_new];
+        let steps: [fn(&Path) -> Result<String, Failure>; 5] = [prepare, mount_it, look, write_new, migrate];
         for step in steps {
             let told = step(&stage.root)?;
             print(&told)?;
@@ -112,19 +117,73 @@ fn prepare(root: &Path) -> Result<String, Failure> {
 }
 
 fn mount_it(root: &Path) -> Result<String, Failure> {
-    let program =
-        std::env::current_exe().map_err(|error| Failure::error(format!("this program's own file: {error}")))?;
     let (fast, slow, mountpoint) = (root.join("fast"), root.join("slow"), root.join("docs"));
     let tiers = spec::show([fast.as_path(), slow.as_path()]);
-    let output = Command::new(program).arg("mount").arg("--").arg(&tiers).arg(&mountpoint).output();
-    let output = output.map_err(|error| Failure::error(format!("tierfs mount: {error}")))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.trim().trim_start_matches("tierfs: ").to_string();
-        let code = output.status.code().and_then(|code| u8::try_from(code).ok());
-        return Err(Failure { line: said, code: code.unwrap_or(Exit::Error as u8) });
-    }
+    tierfs(&["mount".as_ref(), "--".as_ref(), &tiers, mountpoint.as_os_str()])?;
     Ok(format!("$ tierfs mount {} {}\n\n", tiers.display(), mountpoint.display()))
+}
+
+/// Runs this program and returns what it prints.
+fn tierfs(arguments: &[&OsStr]) -> Result<String, Failure> {
+    let program =
+        std::env::current_exe().map_err(|error| Failure::error(format!("this program's own file: {error}")))?;
+    let output = Command::new(program).args(arguments).output();
+    let output = output.map_err(|error| Failure::error(format!("tierfs: {error}")))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.trim().trim_start_matches("tierfs: ").to_string();
+    let code = output.status.code().and_then(|code| u8::try_from(code).ok());
+    Err(Failure { line: said, code: code.unwrap_or(Exit::Error as u8) })
+}
+
+fn migrate(root: &Path) -> Result<String, Failure> {
+    let mountpoint = root.join("docs");
+    let before = snapshot(&mountpoint)?;
+    let said = tierfs(&["migrate".as_ref(), mountpoint.as_os_str(), "--older-than".as_ref(), "1y".as_ref()])?;
+    let mut text = format!("$ tierfs migrate {} --older-than 1y\n{said}\n", mountpoint.display());
+    text.push_str("What is older than a year is on the slow tier now:\n");
+    for name in before.keys() {
+        text.push_str(&whereabouts(&mountpoint, name)?);
+    }
+    let mut same = snapshot(&mountpoint)? == before;
+    for (_, name, _, content) in DOCUMENTS {
+        let path = mountpoint.join(name);
+        same &= fs::read_to_string(&path).map_err(failed(&path))? == content;
+    }
+    if !same {
+        return Err(Failure::error("the tree has changed by the move: please report this"));
+    }
+    let count = before.len();
+    text.push_str(&format!(
+        "\nPrograms see the same tree as before: {count} files compared by name, inode number, size, mode, owner,\ntimes and contents, no difference.\n\n"
+    ));
+    Ok(text)
+}
+
+/// What programs see of the files below a directory without reading them, which would make them
+/// young.
+fn snapshot(top: &Path) -> Result<BTreeMap<String, Vec<i64>>, Failure> {
+    let mut files = BTreeMap::new();
+    let mut dirs = vec![top.to_path_buf()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).map_err(failed(&dir))? {
+            let path = entry.map_err(failed(&dir))?.path();
+            let seen = fs::symlink_metadata(&path).map_err(failed(&path))?;
+            if seen.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let numbers =
+                [seen.ino(), seen.size(), u64::from(seen.mode()), u64::from(seen.uid()), u64::from(seen.gid())];
+            let times = [seen.mtime(), seen.mtime_nsec(), seen.ctime(), seen.ctime_nsec()];
+            let facts = numbers.iter().map(|number| number.cast_signed()).chain(times).collect();
+            let name = path.strip_prefix(top).unwrap_or(&path).display().to_string();
+            files.insert(name, facts);
+        }
+    }
+    Ok(files)
 }
 
 fn look(root: &Path) -> Result<String, Failure> {

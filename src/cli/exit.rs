@@ -14,10 +14,16 @@ pub enum Exit {
     Usage = 2,
     /// Finished, but not for all that was named.
     Partial = 3,
+    /// Nothing moved, where that was to be told.
+    Nothing = 4,
+    /// Stopped by a limit that was set.
+    Limit = 8,
     /// In use, or already running.
     Busy = 75,
     /// The configuration file is wrong.
     Config = 78,
+    /// Interrupted, and left in order.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {

@@ -168,11 +168,11 @@ fn refuse(found: &[Found], expected: &[Option<Id>]) -> Result<(), Failure> {
 }
 
 fn report(paths: &[&Path]) {
-    let count = conflicts::find(paths, |conflict| eprintln!("{conflict}"));
-    match count {
-        0 => eprintln!("No path is in conflict."),
-        1 => eprintln!("1 conflict. Nothing was changed; the hidden copy stays on its tier."),
-        many => {
+    match conflicts::find(paths, |line| eprintln!("{line}")) {
+        Err(errno) => eprintln!("The trees could not be compared: {errno}"),
+        Ok(0) => eprintln!("No path is in conflict."),
+        Ok(1) => eprintln!("1 conflict. Nothing was changed; the hidden copy stays on its tier."),
+        Ok(many) => {
             eprintln!("{many} conflicts. Nothing was changed; hidden copies stay on their tiers.")
         }
     }

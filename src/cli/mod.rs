@@ -9,14 +9,27 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
 
+pub mod check;
 pub mod config;
 pub mod conflicts;
 pub mod demo;
 pub mod exit;
+pub mod explain;
 pub mod helper;
+pub mod history;
 pub mod init;
+pub mod migrate;
 pub mod mount;
+pub mod output;
+pub mod pin;
+pub mod pins;
+pub mod recall;
+pub mod report;
+pub mod run;
+pub mod target;
+pub mod tiers;
 pub mod umount;
+pub mod unpin;
 pub mod where_is;
 
 /// One directory over an ordered list of tiers: the primary (small and fast) first, then the
@@ -34,10 +47,12 @@ Examples:
   tierfs demo                                     see it work, in a temporary directory
   tierfs mount /fast/docs:/slow/docs /srv/docs    mount two tiers as one tree
   tierfs where /srv/docs/report.pdf               which tier holds a file
+  tierfs migrate --older-than 1y /srv/docs        move cold files to the secondary
   tierfs umount /srv/docs
 
 Exit codes:
-  0 done   1 error   2 wrong usage   3 done in part   75 in use   78 wrong configuration";
+  0 done   1 error   2 wrong usage   3 done in part   4 nothing moved   8 stopped at a limit
+  75 in use   78 wrong configuration   130 interrupted";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -49,6 +64,24 @@ enum Command {
     Init(init::Init),
     /// Tell which tier holds a file, and its real path
     Where(where_is::Where),
+    /// Show how old the files are, and what moving old ones would free
+    Report(report::Report),
+    /// Move cold files to a slower tier
+    Migrate(migrate::Migrate),
+    /// Bring files back to the primary, or undo a run
+    Recall(recall::Recall),
+    /// Keep files on a tier, whatever the policy says
+    Pin(pin::Pin),
+    /// Take pins away
+    Unpin(unpin::Unpin),
+    /// List what is pinned
+    Pins(pins::Pins),
+    /// Tell why a file moves or stays
+    Explain(explain::Explain),
+    /// List runs and what they moved
+    History(history::History),
+    /// Find what hides, differs, is left over or damaged, and mend what can be
+    Check(check::Check),
     /// Check a configuration file
     Config(config::Config),
     /// Show tierfs at work on two small tiers in a temporary directory
@@ -84,6 +117,15 @@ fn execute(arguments: Vec<OsString>) -> Outcome {
         Command::Umount(command) => command.run(),
         Command::Init(command) => command.run(),
         Command::Where(command) => command.run(),
+        Command::Report(command) => command.run(),
+        Command::Migrate(command) => command.run(),
+        Command::Recall(command) => command.run(),
+        Command::Pin(command) => command.run(),
+        Command::Unpin(command) => command.run(),
+        Command::Pins(command) => command.run(),
+        Command::Explain(command) => command.run(),
+        Command::History(command) => command.run(),
+        Command::Check(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Demo(command) => command.run(),
     }

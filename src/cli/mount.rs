@@ -52,6 +52,9 @@ Mount options (-o):
                            how changes made beside the mount are noticed
   statfs=sum|primary|secondary
                            what df shows
+  on_write=in_place|promote
+                           a file of a slower tier that was written: stays, or moves up
+  track_access             reading counts for the age also on tiers mounted noatime
   threads=N                threads that serve requests
   nopassthrough, suid, dev, noexec
   config=FILE              the same as --config

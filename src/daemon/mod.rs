@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{MinFree, MountConfig, OnWrite, OutOfBand, StatfsOf};
+use crate::config::{MinFree, MountConfig, OutOfBand, StatfsOf};
 use crate::fuse::{Behaviour, Session};
+use crate::migrate;
 use crate::sys::mount::{self, FuseMount};
 use crate::sys::{creds, limits, signal};
 use crate::tier::directory::DirectoryTier;
@@ -13,10 +14,18 @@ use crate::types::ids::Rank;
 use crate::union::{self, Settings, SpaceOf, Union};
 use crate::watch;
 
+mod auto;
+mod control;
 mod out_of_band;
+pub mod repairs;
+pub mod runs;
 mod tiers;
+mod turns;
 
+pub use auto::check_policy;
+use auto::{Auto, Standing};
 use out_of_band::Forgetter;
+use turns::Turns;
 
 /// Why a mount does not start, or has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,10 +72,12 @@ pub fn serve(config: &MountConfig, ready: impl FnOnce()) -> Result<(), Error> {
     signal::prepare();
     let root = creds::is_root();
     let options = &config.options;
-    check_supported(config)?;
+    let standing = Arc::new(Standing::load(config)?);
     let opened = tiers::open(config)?;
     let union = Arc::new(build(config, &opened, limits::raise_descriptors(), root)?);
     let forgetter = Arc::new(Forgetter::new(Arc::clone(&union)));
+    let teller = Arc::downgrade(&forgetter);
+    union.on_moved(move |ino| teller.upgrade().iter().for_each(|forgetter| forgetter.attributes(ino)));
     let watch = match options.out_of_band {
         OutOfBand::Watch => start_watch(&opened, &union, &forgetter),
         OutOfBand::Ttl => None,
@@ -79,15 +90,36 @@ pub fn serve(config: &MountConfig, ready: impl FnOnce()) -> Result<(), Error> {
     let behaviour = Behaviour { passthrough: options.passthrough && root, keep_cache: told, threads: threads(config) };
     let device = mount::mount_fuse(&config.mountpoint, &how_to_mount(config))
         .map_err(|error| Error::new(if error.is_busy() { BUSY } else { FAILED }, error.to_string()))?;
-    let result = run(config, &union, device, behaviour, &forgetter, ready);
+    let result = run(config, (&opened, &union, &standing), device, behaviour, &forgetter, ready);
     // The listener may be inside the kernel until the connection has ended.
     drop(watch);
     result
 }
 
+/// A union that a command has opened for itself, and that no mount serves meanwhile.
+#[derive(Debug)]
+pub struct Alone {
+    /// The union.
+    pub union: Union,
+    /// The tiers' locks; after the union, which works on the tiers.
+    _opened: Vec<Option<tiers::Opened>>,
+}
+
+/// Opens the union without mounting it.
+///
+/// # Errors
+/// One line and an exit code: 75 if a mount or another command has it.
+pub fn open_union(config: &MountConfig) -> Result<Alone, Error> {
+    creds::prepare();
+    signal::ignore_stray();
+    let opened = tiers::open(config)?;
+    let union = build(config, &opened, limits::raise_descriptors(), creds::is_root())?;
+    Ok(Alone { union, _opened: opened })
+}
+
 fn run(
     config: &MountConfig,
-    union: &Arc<Union>,
+    (opened, union, standing): (&[Option<tiers::Opened>], &Arc<Union>, &Arc<Standing>),
     device: std::os::fd::OwnedFd,
     behaviour: Behaviour,
     forgetter: &Forgetter,
@@ -103,8 +135,14 @@ fn run(
     signal::on_termination(move || take_down(&mountpoint))
         .map_err(|errno| Error::new(FAILED, format!("cannot wait for signals: {errno}")))?;
     tracing::info!(mountpoint = %config.mountpoint.display(), tiers = config.tiers.len(), "serving");
+    let turns = Arc::new(Turns::default());
+    let commands = opened.iter().flatten().next().and_then(|tier| control::start(tier.union, union, standing, &turns));
+    let auto = Auto::start(standing, union, &turns, migrate::run);
     ready();
     let served = session.run();
+    // Each stops a run that is at work, and waits for it.
+    drop(auto);
+    drop(commands);
     forgetter.disconnect();
     match served {
         // The kernel ends the connection of an unmounted filesystem, and now and then a request that
@@ -123,14 +161,6 @@ fn take_down(mountpoint: &Path) {
     {
         tracing::warn!("{error}");
     }
-}
-
-fn check_supported(config: &MountConfig) -> Result<(), Error> {
-    if config.options.on_write == OnWrite::Promote {
-        let line = "on_write: promote needs the migrator, which this version does not have: use in_place";
-        return Err(Error::new(CONFIG, line));
-    }
-    Ok(())
 }
 
 fn threads(config: &MountConfig) -> usize {
@@ -160,8 +190,13 @@ fn build(config: &MountConfig, opened: &[Option<tiers::Opened>], descriptors: u6
         dirs_max: usize::try_from(dirs).unwrap_or(usize::MAX),
         root,
     };
-    Union::new(slots.collect(), settings)
-        .map_err(|errno| Error::new(FAILED, format!("the tiers cannot be united: {errno}")))
+    let union = Union::new(slots.collect(), settings)
+        .map_err(|errno| Error::new(FAILED, format!("the tiers cannot be united: {errno}")))?;
+    migrate::recover(&union).map_err(|(rank, errno)| {
+        let line = format!("moves that were cut short cannot be finished, because the {rank} fails: {errno}");
+        Error::new(FAILED, line)
+    })?;
+    Ok(union)
 }
 
 /// Starts the watch and says what it covers. Without it everything is kept only for `ttl`.

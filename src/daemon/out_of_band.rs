@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::fuse::Invalidator;
-use crate::types::ids::Rank;
+use crate::types::ids::{Ino, Rank};
 use crate::types::name::Name;
 use crate::union::{Learner, Stale, Union};
 use crate::watch::{Change, Coverage, Listener, Watch, What};
@@ -31,6 +31,13 @@ impl Forgetter {
     /// The connection has ended: it knows nothing any more.
     pub(super) fn disconnect(&self) {
         *self.kernel.write() = None;
+    }
+
+    /// A file takes other space than it did.
+    pub(super) fn attributes(&self, ino: Ino) {
+        if let Some(kernel) = self.kernel.read().clone() {
+            kernel.attributes(ino);
+        }
     }
 
     fn stale(&self, rank: Rank, change: &Change<'_>) -> Stale {

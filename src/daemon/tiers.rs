@@ -9,7 +9,7 @@ use crate::config::{MountConfig, OnMissing, TierConfig};
 use crate::sys::durable;
 use crate::sys::overlap;
 use crate::sys::tree;
-use crate::tier::directory::{DirectoryTier, mix};
+use crate::tier::directory::{DirectoryTier, News};
 use crate::tier::marker::verify::{Found, Verdict, verify};
 use crate::tier::marker::{self, Id, Marker};
 use crate::types::errno::Errno;
@@ -19,6 +19,8 @@ use crate::types::ids::{Rank, Ranks};
 #[derive(Debug)]
 pub(super) struct Opened {
     pub tier: Local,
+    /// The union it belongs to.
+    pub union: Id,
     /// The root as the administrator sees it, for the watch: tierfs itself goes through another
     /// view of the mount where it can, so that its own doings are told from others'.
     root: OwnedFd,
@@ -56,7 +58,7 @@ pub(super) fn open(config: &MountConfig) -> Result<Vec<Option<Opened>>, Error> {
         .zip(&config.tiers)
         .zip(markers)
         .map(|((root, tier), marker)| match (root, marker) {
-            (Ok(root), Some(marker)) => open_one(tier, root, &marker).map(Some),
+            (Ok(root), Some(marker)) => open_one(tier, root, &marker, config.options.track_access).map(Some),
             (Ok(_) | Err(_), _) => Ok(None),
         })
         .collect()
@@ -106,20 +108,30 @@ fn missing(config: &MountConfig, found: &[Found], ranks: Ranks) -> Result<(), Er
     }
 }
 
-fn open_one(tier: &TierConfig, root: OwnedFd, marker: &Marker) -> Result<Opened, Error> {
+fn open_one(tier: &TierConfig, root: OwnedFd, marker: &Marker, track_access: bool) -> Result<Opened, Error> {
     let broken = |errno: Errno| Error::new(FAILED, format!("{}: {errno}", tier.path.display()));
     // Where the kernel gives no private view the plain one serves as well, only slower.
     let view = tree::private_clone(root.as_fd())
         .inspect_err(|errno| tracing::debug!(tier = %tier.path.display(), "no private view of the mount: {errno}"))
         .ok();
+    if track_access {
+        let tracked = view.as_ref().ok_or(Errno::EPERM).and_then(|view| tree::keep_access_times(view.as_fd()));
+        if let Err(errno) = tracked {
+            let path = tier.path.display();
+            tracing::warn!(tier = %path, "track_access has no effect: {errno}: mount the tier with relatime instead");
+        }
+    }
     let for_marker = crate::sys::at::duplicate(&root).map_err(broken)?;
-    let announce = Box::new(move || marker::announce_stamps(for_marker.as_fd()));
-    let id = marker.tier.0;
-    let seed = mix(u64::try_from(id >> 64).unwrap_or(0)) ^ u64::try_from(id & u128::from(u64::MAX)).unwrap_or(0);
-    let made = DirectoryTier::new(view.as_ref().unwrap_or(&root), tier.path.clone(), seed, marker.stamps, announce)
+    let announce = Box::new(move |news: News| {
+        marker::announce(for_marker.as_fd(), |marker| match news {
+            News::Stamps => Marker { stamps: true, ..marker },
+            News::Given(since) => Marker { given: Some(since), ..marker },
+        })
+    });
+    let made = DirectoryTier::new(view.as_ref().unwrap_or(&root), tier.path.clone(), marker.known(), announce)
         .map_err(broken)?;
     let lock = lock(tier, root.as_fd())?;
-    Ok(Opened { tier: Arc::new(made), root, view, _lock: lock })
+    Ok(Opened { tier: Arc::new(made), union: marker.union, root, view, _lock: lock })
 }
 
 /// How long a mount that was just taken down may need to let go.

@@ -1,0 +1,406 @@
+//! What a run prints: lines, JSON, a report, a progress bar, and the exit code.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::print_bytes;
+use crate::control::convert;
+use crate::control::wire::{Event, Stop, Summary, Text};
+use crate::types::errno::Errno;
+use crate::types::ids::Rank;
+use crate::types::units;
+
+/// How the user wants it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Manner {
+    /// One JSON object for each event and one at the end.
+    pub json: bool,
+    /// Nothing where nothing moved and nothing failed.
+    pub quiet: bool,
+    /// A line for each file.
+    pub each: bool,
+    /// Nothing moving is worth a code of its own.
+    pub error_on_no_move: bool,
+}
+
+/// What is printed while a run goes on, and at its end.
+#[derive(Debug)]
+pub struct Output {
+    manner: Manner,
+    bar: Option<ProgressBar>,
+    report: Option<(PathBuf, csv::Writer<File>)>,
+    ways: BTreeSet<(u8, u8)>,
+    moved: u64,
+    planned: u64,
+    /// The first failure to write what was asked for.
+    broken: Option<Failure>,
+}
+
+impl Output {
+    /// As the user wants it, with a CSV report where he wants one.
+    ///
+    /// # Errors
+    /// Where the report cannot be made.
+    pub fn new(manner: Manner, report: Option<&Path>) -> Result<Output, Failure> {
+        let report = report.map(|path| {
+            let made = File::create(path).map(csv::Writer::from_writer);
+            let mut made = made.map_err(|error| Failure::error(format!("{}: {error}", path.display())))?;
+            let head = made.write_record(["path", "from", "to", "bytes", "age", "result", "reason"]);
+            head.map_err(|error| Failure::error(format!("{}: {error}", path.display())))?;
+            Ok::<_, Failure>((path.to_path_buf(), made))
+        });
+        let wanted = !manner.json && !manner.quiet && std::io::stderr().is_terminal();
+        Ok(Output {
+            manner,
+            bar: wanted.then(bar),
+            report: report.transpose()?,
+            ways: BTreeSet::new(),
+            moved: 0,
+            planned: 0,
+            broken: None,
+        })
+    }
+
+    /// One event.
+    pub fn tell(&mut self, event: &Event) {
+        match event {
+            Event::Moved { from, to, .. } => {
+                self.ways.insert((*from, *to));
+                self.moved += 1;
+            }
+            Event::Planned { files, .. } => self.planned = *files,
+            Event::Scanned { .. } | Event::Copied { .. } | Event::Skipped { .. } | Event::Failed { .. } => {}
+        }
+        self.advance(event);
+        if let Some((path, writer)) = &mut self.report
+            && let Some(row) = row(event)
+            && let Err(error) = writer.write_record(row)
+        {
+            self.broken.get_or_insert(Failure::error(format!("{}: {error}", path.display())));
+        }
+        let printed = if self.manner.json {
+            as_json(event).map(|object| print_bytes(format!("{object}\n").as_bytes()))
+        } else {
+            line(event).map(|(line, failure)| self.print(&line, failure))
+        };
+        if let Some(Err(failure)) = printed {
+            self.broken.get_or_insert(failure);
+        }
+    }
+
+    fn print(&self, line: &[u8], failure: bool) -> Result<(), Failure> {
+        let put = || match (failure, self.manner.each) {
+            (true, _) => {
+                // Nobody can be told that nobody can be told.
+                let _ = std::io::stderr().write_all(&[b"tierfs: ", line].concat());
+                Ok(())
+            }
+            (false, true) => print_bytes(line),
+            (false, false) => Ok(()),
+        };
+        match &self.bar {
+            Some(bar) if failure || self.manner.each => bar.suspend(put),
+            _ => put(),
+        }
+    }
+
+    fn advance(&self, event: &Event) {
+        let Some(bar) = &self.bar else { return };
+        match event {
+            Event::Scanned { files, .. } => bar.set_message(format!("{} files looked at", thousands(*files))),
+            Event::Planned { bytes, .. } => {
+                bar.set_length(*bytes);
+                bar.set_message(self.files());
+            }
+            Event::Copied { bytes } => bar.inc(*bytes),
+            Event::Moved { .. } => bar.set_message(self.files()),
+            Event::Skipped { .. } | Event::Failed { .. } => {}
+        }
+    }
+
+    fn files(&self) -> String {
+        format!("{} of {} files", thousands(self.moved), thousands(self.planned))
+    }
+
+    /// The end.
+    ///
+    /// # Errors
+    /// Where something was wrong as a whole, and where what was asked for could not be written.
+    pub fn finish(mut self, summary: &Summary) -> Outcome {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        if let Some((path, writer)) = &mut self.report
+            && let Err(error) = writer.flush()
+        {
+            self.broken.get_or_insert(Failure::error(format!("{}: {error}", path.display())));
+        }
+        if self.manner.json {
+            print_bytes(format!("{}\n", summary_json(summary)).as_bytes())?;
+        } else if !self.manner.quiet || summary.moved > 0 || summary.failed > 0 {
+            print_bytes(format!("{}\n", summary_line(summary, &self.ways)).as_bytes())?;
+        }
+        match self.broken {
+            Some(failure) => Err(failure),
+            None => exit(summary, self.manner.error_on_no_move),
+        }
+    }
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+    let template = "{msg}  {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// How a run of this outcome exits.
+fn exit(summary: &Summary, error_on_no_move: bool) -> Outcome {
+    match summary.stopped {
+        Some(Stop::Interrupted) => return Ok(Exit::Interrupted),
+        Some(Stop::Full(rank)) => {
+            let line = format!("the {} is full: free space there, or give it a larger disk", Rank(rank));
+            return Err(Failure::error(line));
+        }
+        Some(Stop::Errors) => return Err(Failure::error("stopped after too many errors: look at the disks")),
+        Some(Stop::Limit) | None => {}
+    }
+    if summary.failed > 0 {
+        Ok(Exit::Partial)
+    } else if summary.stopped == Some(Stop::Limit) {
+        Ok(Exit::Limit)
+    } else if summary.moved == 0 && error_on_no_move {
+        Ok(Exit::Nothing)
+    } else {
+        Ok(Exit::Ok)
+    }
+}
+
+/// `1234` as `1,234`.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// An age in the largest unit that leaves a whole number to read.
+pub fn age(age: Duration) -> String {
+    let secs = age.as_secs();
+    match (secs / 86400, secs / 3600, secs / 60) {
+        (0, 0, 0) => format!("{secs}s"),
+        (0, 0, minutes) => format!("{minutes}min"),
+        (0, hours, _) => format!("{hours}h"),
+        (days, ..) => format!("{}d", thousands(days)),
+    }
+}
+
+fn path(text: &Text) -> Vec<u8> {
+    convert::bytes(text).unwrap_or_default()
+}
+
+/// The line about a file, with its newline, and whether it is about a failure.
+fn line(event: &Event) -> Option<(Vec<u8>, bool)> {
+    let (name, rest, failure) = match event {
+        Event::Moved { path, from, to, bytes, age: old } => {
+            let size = units::show_size(*bytes);
+            let old = if old.is_zero() { String::new() } else { format!(", {} old", age(*old)) };
+            (path, format!("{} -> {} ({size}{old})", Rank(*from), Rank(*to)), false)
+        }
+        Event::Skipped { path, why } => (path, format!("stays: {why}"), false),
+        Event::Failed { path, errno, during } => {
+            (path, format!("could not be moved: {during}: {}", Errno(*errno)), true)
+        }
+        Event::Scanned { .. } | Event::Planned { .. } | Event::Copied { .. } => return None,
+    };
+    Some(([path(name).as_slice(), b": ", rest.as_bytes(), b"\n"].concat(), failure))
+}
+
+fn named(event: &str, text: &Text) -> Value {
+    let bytes = path(text);
+    let mut object = json!({ "event": event, "path": String::from_utf8_lossy(&bytes) });
+    if let Text::Coded(coded) = text {
+        object["path_hex"] = json!(coded.hex);
+    }
+    object
+}
+
+fn as_json(event: &Event) -> Option<Value> {
+    Some(match event {
+        Event::Moved { path, from, to, bytes, age } => {
+            let mut object = named("moved", path);
+            object["from"] = json!(Rank(*from).to_string());
+            object["to"] = json!(Rank(*to).to_string());
+            object["bytes"] = json!(bytes);
+            object["age_secs"] = json!(age.as_secs());
+            object
+        }
+        Event::Skipped { path, why } => {
+            let mut object = named("skipped", path);
+            object["reason"] = json!(why);
+            object
+        }
+        Event::Failed { path, errno, during } => {
+            let mut object = named("failed", path);
+            object["reason"] = json!(format!("{during}: {}", Errno(*errno)));
+            object
+        }
+        Event::Scanned { .. } | Event::Planned { .. } | Event::Copied { .. } => return None,
+    })
+}
+
+fn row(event: &Event) -> Option<[Vec<u8>; 7]> {
+    let text = |text: String| text.into_bytes();
+    let none = Vec::new;
+    Some(match event {
+        Event::Moved { path: name, from, to, bytes, age } => [
+            path(name),
+            text(Rank(*from).to_string()),
+            text(Rank(*to).to_string()),
+            text(bytes.to_string()),
+            text(age.as_secs().to_string()),
+            text("moved".into()),
+            none(),
+        ],
+        Event::Skipped { path: name, why } => {
+            [path(name), none(), none(), none(), none(), text("skipped".into()), text(why.clone())]
+        }
+        Event::Failed { path: name, errno, during } => {
+            let reason = format!("{during}: {}", Errno(*errno));
+            [path(name), none(), none(), none(), none(), text("failed".into()), text(reason)]
+        }
+        Event::Scanned { .. } | Event::Planned { .. } | Event::Copied { .. } => return None,
+    })
+}
+
+fn summary_json(summary: &Summary) -> Value {
+    let stopped = summary.stopped.map(|stop| match stop {
+        Stop::Limit => "limit".to_owned(),
+        Stop::Interrupted => "interrupted".to_owned(),
+        Stop::Full(rank) => format!("{} full", Rank(rank)),
+        Stop::Errors => "errors".to_owned(),
+    });
+    json!({
+        "event": "summary",
+        "run": summary.run,
+        "scanned": summary.scanned,
+        "moved": summary.moved,
+        "bytes": summary.bytes,
+        "skipped": summary.skipped,
+        "failed": summary.failed,
+        "stopped": stopped,
+        "took_ms": u64::try_from(summary.took.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+fn summary_line(summary: &Summary, ways: &BTreeSet<(u8, u8)>) -> String {
+    let mut line = match summary.moved {
+        0 => "moved nothing".to_owned(),
+        1 => format!("moved 1 file, {}", units::show_size(summary.bytes)),
+        many => format!("moved {} files, {}", thousands(many), units::show_size(summary.bytes)),
+    };
+    if let (Some((from, to)), 1) = (ways.first(), ways.len()) {
+        line.push_str(&format!(", from {} to {}", Rank(*from), Rank(*to)));
+    }
+    line.push_str(&format!(" in {}", took(summary.took)));
+    if !summary.skipped.is_empty() {
+        line.push_str(&format!("; skipped {}", counted(&summary.skipped)));
+    }
+    if summary.failed > 0 {
+        line.push_str(&format!("; {} failed", thousands(summary.failed)));
+    }
+    match summary.stopped {
+        None => {}
+        Some(Stop::Limit) => line.push_str("; stopped at a limit"),
+        Some(Stop::Interrupted) => line.push_str("; interrupted"),
+        Some(Stop::Full(rank)) => line.push_str(&format!("; the {} is full", Rank(rank))),
+        Some(Stop::Errors) => line.push_str("; stopped after too many errors"),
+    }
+    line
+}
+
+fn counted(skipped: &BTreeMap<String, u64>) -> String {
+    let each = skipped.iter().map(|(why, count)| format!("{} {why}", thousands(*count)));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// A duration to read: tenths of a second below ten, seconds above.
+fn took(took: Duration) -> String {
+    if took < Duration::from_secs(10) {
+        return format!("{:.1}s", took.as_secs_f64());
+    }
+    units::show_duration(Duration::from_secs(took.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary() -> Summary {
+        Summary {
+            moved: 1234,
+            bytes: 6_012_954_214,
+            skipped: [("in use".to_owned(), 3), ("immutable".to_owned(), 1)].into(),
+            took: Duration::from_secs(12),
+            ..Summary::default()
+        }
+    }
+
+    #[test]
+    fn the_summary_is_one_line() {
+        let line = summary_line(&summary(), &[(0, 1)].into());
+        assert_eq!(line, "moved 1,234 files, 5.6GiB, from primary to secondary in 12s; skipped 1 immutable, 3 in use");
+        let nothing = Summary { stopped: Some(Stop::Limit), failed: 2, ..Summary::default() };
+        assert_eq!(summary_line(&nothing, &BTreeSet::new()), "moved nothing in 0.0s; 2 failed; stopped at a limit");
+    }
+
+    #[test]
+    fn exits_tell_the_worst_that_happened() {
+        let with = |failed, stopped, moved| exit(&Summary { failed, stopped, moved, ..Summary::default() }, true);
+        assert_eq!(with(0, None, 1), Ok(Exit::Ok));
+        assert_eq!(with(0, None, 0), Ok(Exit::Nothing));
+        assert_eq!(with(1, Some(Stop::Limit), 1), Ok(Exit::Partial));
+        assert_eq!(with(0, Some(Stop::Limit), 1), Ok(Exit::Limit));
+        assert_eq!(with(1, Some(Stop::Interrupted), 1), Ok(Exit::Interrupted));
+        assert_eq!(with(0, Some(Stop::Full(1)), 1).unwrap_err().code, 1);
+        assert_eq!(with(0, Some(Stop::Errors), 1).unwrap_err().code, 1);
+    }
+
+    #[test]
+    fn lines_keep_the_bytes_of_names() {
+        let path = convert::text(b"a\xff");
+        let moved = Event::Moved { path, from: 0, to: 1, bytes: 1536, age: Duration::from_secs(86400 * 400) };
+        let (text, failure) = line(&moved).unwrap();
+        assert_eq!((text.as_slice(), failure), (&b"a\xff: primary -> secondary (1.5KiB, 400d old)\n"[..], false));
+        let object = as_json(&moved).unwrap();
+        assert_eq!((&object["path_hex"], &object["age_secs"]), (&json!("61ff"), &json!(34_560_000)));
+        assert_eq!(thousands(1_000_000), "1,000,000");
+        assert_eq!(thousands(999), "999");
+    }
+
+    #[test]
+    fn a_report_quotes_what_it_must() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("r.csv");
+        let manner = Manner { quiet: true, ..Manner::default() };
+        let mut output = Output::new(manner, Some(&file)).unwrap();
+        output.tell(&Event::Skipped { path: convert::text(b"a,\"b\""), why: "in use".into() });
+        assert_eq!(output.finish(&Summary::default()), Ok(Exit::Ok));
+        let text = std::fs::read_to_string(file).unwrap();
+        assert_eq!(text, "path,from,to,bytes,age,result,reason\n\"a,\"\"b\"\"\",,,,,skipped,in use\n");
+    }
+}

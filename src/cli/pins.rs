@@ -1,0 +1,95 @@
+//! `tierfs pins`.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::target::{self, Reach};
+use crate::cli::{pin, print_bytes};
+use crate::types::ids::Rank;
+
+/// Lists what is pinned, and to which tier. Looks at every file below PATH.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tierfs pins                           of the only mount there is
+  tierfs pins /srv/docs/projects
+  tierfs pins --json /srv/docs | jq -r .path
+
+Exit codes:
+  0 all looked at   1 error   2 wrong usage   3 some could not be looked at")]
+pub struct Pins {
+    /// A file or directory in a mounted tierfs
+    #[arg(value_name = "PATH")]
+    path: Option<PathBuf>,
+    /// One JSON object a line: path and tier
+    #[arg(long)]
+    json: bool,
+}
+
+impl Pins {
+    /// Walks and prints.
+    ///
+    /// # Errors
+    /// Where the path is in no mount.
+    pub fn run(self) -> Outcome {
+        let top = match self.path {
+            Some(path) => {
+                target::spot_of(&path)?;
+                path
+            }
+            None => match target::find(None)?.reach {
+                Reach::Mounted { at: Some(spot), .. } => spot.point,
+                Reach::Mounted { .. } | Reach::Alone(_) => return Err(Failure::error("which mount? Name it")),
+            },
+        };
+        let dev = fs::symlink_metadata(&top).map(|found| found.dev());
+        let dev = dev.map_err(|error| Failure::error(format!("{}: {error}", top.display())))?;
+        let mut failures = 0;
+        let mut left = vec![top];
+        while let Some(path) = left.pop() {
+            match look(&path, dev, &mut left) {
+                Ok(Some(rank)) => print_bytes(&shown(&path, rank, self.json))?,
+                Ok(None) => {}
+                Err(why) => {
+                    failures += 1;
+                    eprintln!("tierfs: {}: {why}", path.display());
+                }
+            }
+        }
+        Ok(if failures == 0 { Exit::Ok } else { Exit::Partial })
+    }
+}
+
+/// The pin of a path. What is below it is added to `left`, so that names come in their order.
+fn look(path: &Path, dev: u64, left: &mut Vec<PathBuf>) -> Result<Option<Rank>, String> {
+    let found = fs::symlink_metadata(path).map_err(|error| error.to_string())?;
+    if found.dev() != dev || !(found.is_dir() || found.is_file()) {
+        return Ok(None);
+    }
+    let pin = pin::get(path).map_err(|errno| errno.to_string())?;
+    if found.is_dir() {
+        let mut below = Vec::new();
+        for entry in fs::read_dir(path).map_err(|error| error.to_string())? {
+            below.push(entry.map_err(|error| error.to_string())?.path());
+        }
+        below.sort_by(|a, b| b.cmp(a));
+        left.extend(below);
+    }
+    Ok(pin)
+}
+
+fn shown(path: &Path, rank: Rank, json: bool) -> Vec<u8> {
+    if json {
+        let object = json!({ "path": path.to_string_lossy(), "tier": rank.to_string() });
+        return format!("{object}\n").into_bytes();
+    }
+    let word = format!("{:<10} ", rank.to_string());
+    [OsStr::new(&word).as_bytes(), path.as_os_str().as_bytes(), b"\n"].concat()
+}

@@ -1,0 +1,272 @@
+//! The union a command means: by a path in a mount, a configuration file, or PRIMARY:SECONDARY.
+
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::cli::absolute;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::where_is::FileCopy;
+use crate::config::{Draft, MinFree, MountConfig, TierConfig, check, load, spec};
+use crate::control::client::{self, Refused};
+use crate::control::place;
+use crate::sys::mountinfo::{self, Mount};
+use crate::sys::{by_path, durable, xattr};
+use crate::tier::marker;
+use crate::types::errno::Errno;
+use crate::types::ids::Rank;
+use crate::types::path::UnionPath;
+
+/// The socket of a mount, as it answers on any path in it.
+const CONTROL: &std::ffi::CStr = c"user.tierfs.control";
+
+/// A union and how it is reached.
+#[derive(Debug)]
+pub struct Target {
+    /// Through its mount, or without one.
+    pub reach: Reach,
+    /// The path in the union that was named with it, if it was not the root.
+    pub within: Option<UnionPath>,
+}
+
+/// How a union is reached.
+#[derive(Debug)]
+pub enum Reach {
+    /// It is mounted.
+    Mounted {
+        /// The socket of its daemon.
+        socket: PathBuf,
+        /// Where it is mounted, where that is known.
+        at: Option<Spot>,
+        /// What it is made of, where it was named so.
+        config: Option<Box<MountConfig>>,
+    },
+    /// It is not.
+    Alone(Box<MountConfig>),
+}
+
+/// A mount point, and which directory of the union is there: the root but for bind mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spot {
+    /// The mount point, without links.
+    pub point: PathBuf,
+    /// What is mounted there.
+    pub root: UnionPath,
+}
+
+/// Finds the union that `named` means; without a name the only one that is mounted.
+///
+/// # Errors
+/// One line that says how to name it.
+pub fn find(named: Option<&OsStr>) -> Result<Target, Failure> {
+    let Some(named) = named else {
+        return mounted(&only_mount()?);
+    };
+    let path = Path::new(named);
+    let is_config = path.extension().is_some_and(|word| word == "yaml" || word == "yml");
+    match path.metadata() {
+        Ok(found) if found.is_file() && is_config && spot_of(path).is_err() => by_config(load::load(path)?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if is_config {
+                return by_config(load::load(path)?);
+            }
+            if named.as_bytes().contains(&b':') {
+                return by_config(draft_of(named)?);
+            }
+            Err(Failure::error(format!("{}: there is no such file or directory", path.display())))
+        }
+        _ => mounted(path),
+    }
+}
+
+fn draft_of(named: &OsStr) -> Result<Draft, Failure> {
+    let tier = |path: PathBuf| Ok(TierConfig { path: absolute(&path)?, id: None, min_free: MinFree::Bytes(0) });
+    let tiers = spec::parse(named)?.into_iter().map(tier).collect::<Result<Vec<_>, Failure>>()?;
+    Ok(Draft { tiers, ..Draft::default() })
+}
+
+fn only_mount() -> Result<PathBuf, Failure> {
+    let usage = |line: String| Failure::new(Exit::Usage, line);
+    let mounts = mountinfo::read().map_err(|errno| Failure::error(format!("/proc/self/mountinfo: {errno}")))?;
+    let points: Vec<PathBuf> = mounts.into_iter().filter(Mount::is_tierfs).map(|mount| mount.point).collect();
+    match points.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(usage("no tierfs is mounted: name a configuration file, or the tiers as PRIMARY:SECONDARY".into())),
+        many => {
+            let many: Vec<_> = many.iter().map(|point| point.display().to_string()).collect();
+            Err(usage(format!("which mount? Name one of {}", many.join(", "))))
+        }
+    }
+}
+
+/// Through the mount that `path` is in.
+fn mounted(path: &Path) -> Result<Target, Failure> {
+    let (spot, union_path) = spot_of(path)?;
+    let reach = Reach::Mounted { socket: socket_of(&spot.point)?, at: Some(spot), config: None };
+    Ok(Target { reach, within: Some(union_path).filter(|path| !path.is_root()) })
+}
+
+fn socket_of(point: &Path) -> Result<PathBuf, Failure> {
+    let fail = |why: &dyn std::fmt::Display| Failure::error(format!("{}: {why}", point.display()));
+    match by_path::hold(point).and_then(|held| xattr::get(held.as_fd(), None, CONTROL)) {
+        Ok(bytes) => Ok(PathBuf::from(OsStr::from_bytes(&bytes))),
+        Err(Errno::ENODATA) => Err(fail(&"this mount takes no commands; its log says why, at its start")),
+        Err(errno) => Err(fail(&errno)),
+    }
+}
+
+/// The mount that `path` is in, and where it is in the union.
+///
+/// # Errors
+/// One line where it is in none.
+pub fn spot_of(path: &Path) -> Result<(Spot, UnionPath), Failure> {
+    let fail = |why: &dyn std::fmt::Display| Failure::error(format!("{}: {why}", path.display()));
+    let real = real_path(path).map_err(|errno| match errno {
+        Errno::ENOTCONN => fail(&"the mount is dead: run `tierfs umount` on it, then mount again"),
+        other => fail(&other),
+    })?;
+    let mounts = mountinfo::read().map_err(|errno| fail(&errno))?;
+    // Of two at one point the later hides the earlier, and `max_by_key` takes the later.
+    let above = mounts.iter().filter(|mount| real.starts_with(&mount.point));
+    let mount = above.max_by_key(|mount| mount.point.as_os_str().len());
+    let Some(mount) = mount.filter(|mount| mount.is_tierfs()) else {
+        let tier = real.join(".tierfs/marker").exists();
+        let hint = if tier {
+            "is a tier, not a mount: name the mount point, the configuration, or all tiers as PRIMARY:SECONDARY"
+        } else {
+            "is not in a mounted tierfs"
+        };
+        return Err(fail(&hint));
+    };
+    let root = UnionPath::new(mount.root.as_os_str().as_bytes()).map_err(|errno| fail(&errno))?;
+    let rest = real.strip_prefix(&mount.point).unwrap_or(Path::new(""));
+    let mut inside = root.clone();
+    for name in rest {
+        inside = inside.join(name.as_bytes());
+    }
+    Ok((Spot { point: mount.point.clone(), root }, inside))
+}
+
+/// Without links in what is above it, and the last name as it is: a link itself can be meant.
+fn real_path(path: &Path) -> Result<PathBuf, Errno> {
+    let found = path.symlink_metadata().map_err(|error| Errno::of(&error))?;
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) if found.is_symlink() => {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            parent.canonicalize().map(|parent| parent.join(name)).map_err(|error| Errno::of(&error))
+        }
+        _ => path.canonicalize().map_err(|error| Errno::of(&error)),
+    }
+}
+
+/// By its tiers: through the mount that serves them, if one does.
+fn by_config(draft: Draft) -> Result<Target, Failure> {
+    let config = Box::new(check::finish_unmounted(draft)?);
+    let id = union_id(&config)?;
+    let socket = place::directory().map(|directory| place::socket(&directory, &id.to_string()));
+    let Some(socket) = socket else { return Ok(Target { reach: Reach::Alone(config), within: None }) };
+    let reach = match client::connect(&socket) {
+        Ok(_) => {
+            let at = spot_of(&config.mountpoint).ok().map(|(spot, _)| spot);
+            Reach::Mounted { socket, at, config: Some(config) }
+        }
+        Err(Refused::Absent) => Reach::Alone(config),
+        Err(refused) => return Err(not_connected(&socket, refused)),
+    };
+    Ok(Target { reach, within: None })
+}
+
+/// Why a mount cannot be spoken to, with what to do.
+pub fn not_connected(socket: &Path, refused: Refused) -> Failure {
+    let socket = socket.display();
+    Failure::error(match refused {
+        Refused::Absent => format!("nobody listens on {socket}: the mount has just ended, or is of another container"),
+        Refused::Denied => "only root and the user who mounted may do this: run it with sudo".into(),
+        Refused::Other(line) => line,
+    })
+}
+
+fn union_id(config: &MountConfig) -> Result<marker::Id, Failure> {
+    let wrong = |line: String| Failure::new(Exit::Config, line);
+    for tier in &config.tiers {
+        let path = tier.path.display();
+        let root = durable::open_root(&tier.path)
+            .map_err(|errno| wrong(format!("{path} cannot be opened: {errno}: is its disk mounted?")))?;
+        match marker::read(root.as_fd()) {
+            Ok(Some(marker)) => return Ok(marker.union),
+            Ok(None) => {}
+            Err(broken) => return Err(wrong(format!("{path}/.tierfs/marker {broken}"))),
+        }
+    }
+    let all: Vec<_> = config.tiers.iter().map(|tier| tier.path.display().to_string()).collect();
+    Err(wrong(format!("{} are no tiers yet: run `tierfs init` on them, or mount them once", all.join(", "))))
+}
+
+impl Target {
+    /// Paths from the root of the union: what was named with the union, and `given`, which are
+    /// relative to the mount or absolute inside it.
+    ///
+    /// # Errors
+    /// One line that names the first that is neither.
+    pub fn paths(&self, given: &[PathBuf]) -> Result<Vec<UnionPath>, Failure> {
+        let mut all: Vec<UnionPath> = self.within.iter().cloned().collect();
+        for path in given {
+            all.push(self.inside(path)?);
+        }
+        Ok(all)
+    }
+
+    fn inside(&self, path: &Path) -> Result<UnionPath, Failure> {
+        let fail = |why: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {why}", path.display()));
+        let (point, root) = match &self.reach {
+            Reach::Mounted { at: Some(spot), .. } if path.is_absolute() => {
+                let (found, inside) = spot_of(path)?;
+                return if found == *spot { Ok(inside) } else { Err(fail(&"is not in that mount")) };
+            }
+            Reach::Mounted { at: Some(spot), .. } => (&spot.point, spot.root.clone()),
+            Reach::Alone(config) | Reach::Mounted { config: Some(config), .. } => {
+                (&config.mountpoint, UnionPath::root())
+            }
+            Reach::Mounted { .. } => return Err(fail(&"name paths relative to the mount point")),
+        };
+        let relative = match path.strip_prefix(point) {
+            Ok(below) if path.is_absolute() && !point.as_os_str().is_empty() => below,
+            _ if path.is_absolute() => return Err(fail(&"is not in the mount: name it relative to the mount point")),
+            _ => path,
+        };
+        let relative = UnionPath::new(relative.as_os_str().as_bytes())
+            .map_err(|_| fail(&"must be a path below the mount point, without . and .."))?;
+        Ok(relative.names().fold(root, |path, name| path.join(name.as_bytes())))
+    }
+
+    /// Rank and root of every tier that is there, fastest first.
+    ///
+    /// # Errors
+    /// One line where the mount does not tell.
+    pub fn roots(&self) -> Result<Vec<(Rank, PathBuf)>, Failure> {
+        match &self.reach {
+            Reach::Alone(config) | Reach::Mounted { config: Some(config), .. } => {
+                let paths = config.tiers.iter().map(|tier| tier.path.clone());
+                Ok((0u8..).map(Rank).zip(paths).collect())
+            }
+            Reach::Mounted { at, .. } => {
+                let point = at.as_ref().map(|spot| spot.point.clone()).unwrap_or_default();
+                let copies = crate::cli::where_is::copies(&point)?;
+                let depth = at.as_ref().map_or(0, |spot| spot.root.names().count());
+                let root =
+                    |copy: FileCopy| Some((Rank::parse(&copy.tier)?, copy.path.ancestors().nth(depth)?.to_path_buf()));
+                Ok(copies.into_iter().filter_map(root).collect())
+            }
+        }
+    }
+
+    /// The root of the primary.
+    ///
+    /// # Errors
+    /// One line where the mount does not tell.
+    pub fn primary(&self) -> Result<PathBuf, Failure> {
+        let first = self.roots()?.into_iter().next();
+        first.map(|(_, root)| root).ok_or_else(|| Failure::error("the mount has no tiers"))
+    }
+}

@@ -1,0 +1,128 @@
+//! Which tiers a command means by MOUNT, CONFIG or PRIMARY:SECONDARY.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::{absolute, where_is};
+use crate::config::{load, spec};
+use crate::sys::mountinfo::{self, Mount};
+use crate::types::ids::Rank;
+use crate::types::path::UnionPath;
+
+/// Tiers that were named, not opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// What to call them: the mount point, the file or the tiers as they were given.
+    pub subject: String,
+    /// Rank and root of each, fastest first.
+    pub roots: Vec<(Rank, PathBuf)>,
+    /// What is meant of the union: the root, unless a path inside a mount was given.
+    pub path: UnionPath,
+    /// Where they are mounted, if they were named by a mount.
+    pub mountpoint: Option<PathBuf>,
+}
+
+/// The tiers that `argument` names. Without one, those of the only tierfs that is mounted.
+///
+/// # Errors
+/// One line that says what to write instead.
+pub fn named(argument: Option<&OsStr>) -> Result<Named, Failure> {
+    let mounts = mountinfo::read().map_err(|errno| Failure::error(format!("/proc/self/mountinfo: {errno}")))?;
+    let Some(argument) = argument else { return only_mount(&mounts) };
+    let path = Path::new(argument);
+    let real = std::fs::canonicalize(path);
+    if let Ok(real) = &real {
+        if let Some(point) = mount_over(&mounts, real) {
+            return of_mount(point, real);
+        }
+        if real.is_file() {
+            let draft = load::load(path)?;
+            return Ok(of_roots(path.display().to_string(), draft.tiers.into_iter().map(|tier| tier.path)));
+        }
+    }
+    if argument.as_bytes().contains(&b':') {
+        let roots = spec::parse(argument)?.iter().map(|root| absolute(root)).collect::<Result<Vec<_>, _>>()?;
+        return Ok(of_roots(argument.display().to_string(), roots.into_iter()));
+    }
+    let shown = path.display();
+    match real {
+        Ok(_) => Err(Failure::error(format!(
+            "{shown} is not in a mounted tierfs: name a mount, a configuration file or PRIMARY:SECONDARY"
+        ))),
+        // A dead mount answers nothing, not even what it is.
+        Err(error) if error.raw_os_error() == Some(crate::types::errno::Errno::ENOTCONN.0) => {
+            Err(Failure::error(format!("{shown}: the mount is dead: name its tiers as PRIMARY:SECONDARY instead")))
+        }
+        Err(error) => {
+            let errno = crate::types::errno::Errno::of(&error);
+            Err(Failure::error(format!("{shown}: {errno}")))
+        }
+    }
+}
+
+fn of_roots(subject: String, roots: impl Iterator<Item = PathBuf>) -> Named {
+    Named { subject, roots: (0..).map(Rank).zip(roots).collect(), path: UnionPath::root(), mountpoint: None }
+}
+
+fn only_mount(mounts: &[Mount]) -> Result<Named, Failure> {
+    let points: Vec<&Path> = mounts.iter().filter(|mount| mount.is_tierfs()).map(|mount| &*mount.point).collect();
+    match points[..] {
+        [point] => of_mount(point, point),
+        [] => Err(Failure::new(Exit::Usage, "no tierfs is mounted: name a configuration file or PRIMARY:SECONDARY")),
+        _ => {
+            let points: Vec<String> = points.iter().map(|point| point.display().to_string()).collect();
+            Err(Failure::new(Exit::Usage, format!("several are mounted: name one of {}", points.join(", "))))
+        }
+    }
+}
+
+/// The mount point of the tierfs that `path`, which has no links, is in.
+fn mount_over<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Path> {
+    let topmost = path.ancestors().find_map(|above| mountinfo::at(mounts, above))?;
+    Some(&*topmost.point).filter(|_| topmost.is_tierfs())
+}
+
+fn of_mount(point: &Path, path: &Path) -> Result<Named, Failure> {
+    let below = path.strip_prefix(point).unwrap_or(Path::new(""));
+    let below = UnionPath::new(below.as_os_str().as_bytes())
+        .map_err(|errno| Failure::error(format!("{}: {errno}", path.display())))?;
+    let copies = where_is::copies(point)?;
+    let roots = copies.into_iter().filter_map(|copy| Some((Rank::parse(&copy.tier)?, copy.path)));
+    let subject = path.display().to_string();
+    Ok(Named { subject, roots: roots.collect(), path: below, mountpoint: Some(point.to_path_buf()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_topmost_mount_decides() {
+        let table = b"1 0 0:1 / / rw - ext4 d rw\n\
+            2 1 0:2 / /srv/docs rw - fuse.tierfs t rw\n\
+            3 2 0:3 / /srv/docs/usb rw - vfat u rw\n";
+        let mounts = mountinfo::parse(table);
+        let over = |path: &str| mount_over(&mounts, Path::new(path));
+        assert_eq!(over("/srv/docs/a/b"), Some(Path::new("/srv/docs")));
+        assert_eq!(over("/srv/docs"), Some(Path::new("/srv/docs")));
+        assert_eq!((over("/srv/docs/usb/a"), over("/srv/docs2"), over("/")), (None, None, None));
+    }
+
+    #[test]
+    fn tiers_are_named_by_their_roots() {
+        let named = named(Some(OsStr::new("/nowhere/fast:/nowhere/slow"))).unwrap();
+        assert_eq!(named.roots, [(Rank(0), "/nowhere/fast".into()), (Rank(1), "/nowhere/slow".into())]);
+        assert!(named.path.is_root() && named.mountpoint.is_none());
+    }
+
+    #[test]
+    fn what_names_no_tiers_is_told_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = named(Some(dir.path().as_os_str())).unwrap_err().line;
+        assert!(told.contains("is not in a mounted tierfs: name a mount"), "{told}");
+        let told = named(Some(dir.path().join("absent").as_os_str())).unwrap_err().line;
+        assert!(told.ends_with("No such file or directory"), "{told}");
+    }
+}

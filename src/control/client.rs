@@ -1,0 +1,96 @@
+//! The command's end of a connection.
+
+use std::io::{BufReader, ErrorKind, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::control::convert;
+use crate::control::line::{COMMAND_LEN_MAX, Line, RESPONSE_LEN_MAX};
+use crate::control::wire::{Command, Event, Response};
+
+/// How often a wait for the mount looks whether the user wants to stop.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long the mount may take to accept a command that is a few mebibytes at most.
+const SEND_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// Nobody listens there.
+    Absent,
+    /// The user may not.
+    Denied,
+    /// Something else.
+    Other(String),
+}
+
+/// A connection to a mount.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+}
+
+/// Connects to the mount that listens on `path`.
+///
+/// # Errors
+/// Why not.
+pub fn connect(path: &Path) -> Result<Client, Refused> {
+    match UnixStream::connect(path) {
+        Ok(stream) => Ok(Client { stream }),
+        Err(error) => Err(match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Refused::Absent,
+            ErrorKind::PermissionDenied => Refused::Denied,
+            _ => Refused::Other(format!("{}: {error}", path.display())),
+        }),
+    }
+}
+
+impl Client {
+    /// Sends `command`, passes each event to `tell`, and returns the last line. `stop` is asked now
+    /// and then; once it says yes, the mount is told, and ends the work soon.
+    ///
+    /// # Errors
+    /// One line: the mount has ended, or speaks another format.
+    pub fn ask(
+        self,
+        command: Command,
+        stop: &dyn Fn() -> bool,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Response, String> {
+        let line = convert::command_line(command);
+        if line.len() > COMMAND_LEN_MAX {
+            return Err("the command is too long: name a directory above the many paths".into());
+        }
+        let broken = |error: std::io::Error| format!("the mount does not answer: {error}");
+        self.stream.set_write_timeout(Some(SEND_PATIENCE)).map_err(broken)?;
+        match (&self.stream).write_all(&line) {
+            // It may have said why it reads no more.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            other => other.map_err(broken)?,
+        }
+        self.stream.set_read_timeout(Some(TICK)).map_err(broken)?;
+        let mut from = BufReader::new(&self.stream);
+        let mut line = Line::default();
+        let mut stopped = false;
+        loop {
+            if !stopped && stop() {
+                stopped = true;
+                // A mount that is gone needs no telling.
+                let _ = self.stream.shutdown(Shutdown::Write);
+            }
+            let read = match line.read(&mut from, RESPONSE_LEN_MAX) {
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                other => other.map_err(broken)?,
+            };
+            let read = read.ok_or("the mount has ended before it answered: look into its log")?;
+            match convert::response(&read).map_err(|why| why.0)? {
+                Response::Event(event) => tell(event),
+                last => return Ok(last),
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! A run that nobody has asked for.
+
+use std::sync::Arc;
+
+use super::signal::Signal;
+use crate::daemon::runs::Engine;
+use crate::daemon::turns::Turns;
+use crate::migrate::{Error, Event, Go, Request, Summary, What};
+use crate::policy::window::{LocalTime, Weekday};
+use crate::policy::{Limits, Order, Policy};
+use crate::sys::clock;
+use crate::types::path::UnionPath;
+use crate::union::Union;
+
+/// What every run of the thread needs.
+pub(super) struct Background {
+    pub union: Arc<Union>,
+    pub turns: Arc<Turns>,
+    pub signal: Arc<Signal>,
+    pub engine: Engine,
+}
+
+/// How it went.
+pub(super) enum Ran {
+    /// Another run is at work, or waits.
+    NotNow,
+    /// To its end, or to where it gave way or met a limit.
+    Done(Summary),
+    /// It could not be made.
+    Not(Error),
+}
+
+impl Background {
+    /// Under what limits a run may begin now; `None` outside of the policy's window.
+    pub(super) fn allowance(&self, policy: &Policy) -> Option<Limits> {
+        if policy.window.is_none() {
+            return Some(policy.limits);
+        }
+        let (day, second) = clock::local(clock::now())?;
+        let day = *Weekday::ALL.get(usize::try_from(day).ok()?)?;
+        policy.allowance(LocalTime { day, second })
+    }
+
+    /// Makes a run, which gives way to commands.
+    pub(super) fn run(
+        &self,
+        what: What,
+        paths: Vec<UnionPath>,
+        (policy, limits): (&Policy, Limits),
+        tell: &mut (dyn FnMut(&Event) + Send),
+    ) -> Ran {
+        let Some(_turn) = self.turns.background() else { return Ran::NotNow };
+        let request = Request {
+            what,
+            paths,
+            limits,
+            until_free_percent: None,
+            order: Order::Tree,
+            verify: policy.verify,
+            errors_max: policy.suspend_on_errors,
+            dry_run: false,
+        };
+        let mut on = |event| {
+            tell(&event);
+            if let Event::Failed { path, errno, during } = &event {
+                tracing::warn!(%path, during, "a file cannot be moved: {errno}");
+            }
+            if self.turns.must_give_way() || self.signal.is_stopped() { Go::Stop } else { Go::On }
+        };
+        match (self.engine)(&self.union, &request, &mut on) {
+            Ok(summary) => {
+                if summary.moved > 0 || summary.failed > 0 {
+                    let Summary { run, moved, bytes, failed, .. } = &summary;
+                    tracing::info!(run, moved, bytes, failed, "{}: done", request.what);
+                }
+                Ran::Done(summary)
+            }
+            Err(error) => Ran::Not(error),
+        }
+    }
+}

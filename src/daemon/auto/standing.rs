@@ -1,0 +1,146 @@
+//! The policy that stands: the last good version of its file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::config::{MountConfig, OnWrite, load};
+use crate::control::wire::What;
+use crate::daemon::{CONFIG, Error, runs};
+use crate::policy::{Policy, Promotion};
+
+/// A file is taken for whole when it reads the same again after this.
+const SETTLED_AFTER: Duration = Duration::from_millis(100);
+/// One that keeps changing is looked at later.
+const READS_MAX: usize = 20;
+
+/// What the mount decides by.
+#[derive(Debug)]
+pub(in crate::daemon) struct Standing {
+    path: Option<PathBuf>,
+    tiers: u8,
+    /// The option `on_write: promote`.
+    on_write: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    policy: Arc<Policy>,
+    /// What the file held when it was last looked at, or why it could not be read.
+    seen: Result<String, String>,
+    /// Why the file as it is now is not in force.
+    refused: Option<String>,
+}
+
+impl Standing {
+    /// Reads the policy of the configuration, if there is one.
+    ///
+    /// # Errors
+    /// What is wrong with it, and code 78: a mount does not begin with a policy nobody has checked.
+    pub(in crate::daemon) fn load(config: &MountConfig) -> Result<Standing, Error> {
+        let tiers = u8::try_from(config.tiers.len()).unwrap_or(u8::MAX);
+        let on_write = config.options.on_write == OnWrite::Promote;
+        let state = State { policy: Arc::default(), seen: Ok(String::new()), refused: None };
+        let standing = Standing { path: config.policy.clone(), tiers, on_write, state: Mutex::new(state) };
+        let seen = standing.read();
+        let policy = standing.parse(&seen).map_err(|line| Error::new(CONFIG, line))?;
+        *standing.state.lock() = State { policy, seen, refused: None };
+        Ok(standing)
+    }
+
+    /// The policy in force.
+    pub(in crate::daemon) fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.state.lock().policy)
+    }
+
+    /// Its file.
+    pub(in crate::daemon) fn path(&self) -> Option<&PathBuf> {
+        self.path.as_ref()
+    }
+
+    /// Why the file as it is now is not in force, if so.
+    pub(in crate::daemon) fn refused(&self) -> Option<String> {
+        self.state.lock().refused.clone()
+    }
+
+    /// Whether a file that is written moves up, whatever else the policy promotes.
+    pub(super) fn promotes_writes(&self) -> bool {
+        self.on_write || self.policy().promote == Promotion::Write
+    }
+
+    /// Looks at the file. A good one is in force from here on, a bad one is refused with one line in the
+    /// log. Whether another policy is in force than before.
+    pub(super) fn refresh(&self) -> bool {
+        if self.path.is_none() {
+            return false;
+        }
+        let mut seen = self.read();
+        if seen == self.state.lock().seen {
+            return false;
+        }
+        for _ in 0..READS_MAX {
+            std::thread::sleep(SETTLED_AFTER);
+            let again = self.read();
+            if again == seen {
+                return self.take(seen);
+            }
+            seen = again;
+        }
+        false
+    }
+
+    fn take(&self, seen: Result<String, String>) -> bool {
+        let parsed = self.parse(&seen);
+        let mut state = self.state.lock();
+        state.seen = seen;
+        match parsed {
+            Ok(policy) => {
+                tracing::info!("the policy was read again and is in force");
+                state.refused = None;
+                let changed = state.policy != policy;
+                state.policy = policy;
+                changed
+            }
+            Err(line) => {
+                tracing::error!("{line} (the policy that was read before stays in force)");
+                state.refused = Some(line);
+                false
+            }
+        }
+    }
+
+    fn read(&self) -> Result<String, String> {
+        let Some(path) = &self.path else { return Ok(String::new()) };
+        load::read(path).map_err(|line| format!("{}: {line}", path.display()))
+    }
+
+    fn parse(&self, text: &Result<String, String>) -> Result<Arc<Policy>, String> {
+        let mut policy = match (&self.path, text) {
+            (None, _) => Policy::default(),
+            (Some(_), Err(line)) => return Err(line.clone()),
+            (Some(path), Ok(text)) => {
+                let policy = runs::parse(&path.display().to_string(), text).map_err(|problem| problem.line)?;
+                policy.check_tiers(self.tiers).map_err(|line| format!("{}: {line}", path.display()))?;
+                policy
+            }
+        };
+        if self.on_write && policy.promote == Promotion::Never {
+            policy.promote = Promotion::Write;
+        }
+        Ok(Arc::new(policy))
+    }
+}
+
+/// Checks the policy that a configuration names, without mounting.
+///
+/// # Errors
+/// One line with the place of the mistake.
+pub fn check_policy(config: &MountConfig) -> Result<(), String> {
+    let Some(path) = &config.policy else { return Ok(()) };
+    let policy = runs::policy(&What::Configured, Some(path)).map_err(|problem| problem.line)?;
+    let tiers = u8::try_from(config.tiers.len()).unwrap_or(u8::MAX);
+    policy.check_tiers(tiers).map_err(|line| format!("{}: {line}", path.display()))
+}

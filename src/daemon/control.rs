@@ -1,0 +1,96 @@
+//! The running mount's answers to commands.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::runs::{self, Engine};
+use super::turns::Turns;
+use super::{BUSY, Standing, repairs};
+use crate::control::server::{Peer, Server, Service};
+use crate::control::wire::{Command, Info, Problem, Response};
+use crate::control::{convert, place};
+use crate::migrate;
+use crate::tier::marker::Id;
+use crate::union::Union;
+
+/// Takes commands for this mount from here on. Without a socket the mount works as well, so what
+/// is in the way is only logged.
+pub(super) fn start(id: Id, union: &Arc<Union>, standing: &Arc<Standing>, turns: &Arc<Turns>) -> Option<Server> {
+    let Some(directory) = place::directory() else {
+        tracing::info!("this mount takes no commands such as `tierfs migrate`: XDG_RUNTIME_DIR is not set");
+        return None;
+    };
+    let service = Commands {
+        union: Arc::clone(union),
+        standing: Arc::clone(standing),
+        turns: Arc::clone(turns),
+        engine: migrate::run,
+    };
+    match Server::start(&place::socket(&directory, &id.to_string()), Arc::new(service)) {
+        Ok(server) => {
+            union.set_control(server.path().to_path_buf());
+            Some(server)
+        }
+        Err(line) => {
+            tracing::warn!("this mount takes no commands such as `tierfs migrate`: {line}");
+            None
+        }
+    }
+}
+
+/// What the service needs.
+#[derive(Debug)]
+struct Commands {
+    union: Arc<Union>,
+    standing: Arc<Standing>,
+    turns: Arc<Turns>,
+    engine: Engine,
+}
+
+impl Service for Commands {
+    fn answer(&self, command: Command, peer: &mut Peer) -> Response {
+        match command {
+            Command::Info => Response::Info(Info {
+                tiers: u8::try_from(self.union.tiers()).unwrap_or(u8::MAX),
+                policy: self.standing.path().map(|path| convert::text(path.as_os_str().as_bytes())),
+                refused: self.standing.refused(),
+                running: self.turns.is_taken(),
+            }),
+            Command::Run(run) => {
+                let Some(_turn) = self.turns.command(&mut || peer.is_wanted()) else { return at_work() };
+                tracing::info!(dry_run = run.dry_run, "a run begins");
+                let last = runs::perform(
+                    &self.union,
+                    self.standing.path().map(PathBuf::as_path),
+                    &run,
+                    self.engine,
+                    &mut |event| peer.tell(event),
+                );
+                match &last {
+                    Response::Done(done) => {
+                        tracing::info!(run = done.run, moved = done.moved, failed = done.failed, "a run has ended");
+                    }
+                    Response::Error(problem) => tracing::warn!("a run could not be made: {}", problem.line),
+                    Response::Event(_) | Response::Info(_) | Response::Repaired(_) => {}
+                }
+                last
+            }
+            Command::Repair(repair) => {
+                // A move puts equal copies on two tiers on purpose.
+                let Some(_turn) = self.turns.command(&mut || peer.is_wanted()) else { return at_work() };
+                tracing::info!(items = repair.items.len(), "a repair begins");
+                repairs::perform(&self.union, &repair, peer)
+            }
+        }
+    }
+}
+
+fn at_work() -> Response {
+    let line = "another run is at work on this mount: wait for it, or end it with Ctrl-C where it was started";
+    Response::Error(Problem { code: BUSY, line: line.into() })
+}
+
+#[cfg(test)]
+#[path = "control_tests.rs"]
+mod tests;

@@ -1,0 +1,146 @@
+//! Commands to a service over a real union, with a stand-in for the engine.
+
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use super::*;
+use crate::config::{self, TierConfig};
+use crate::control::client;
+use crate::control::wire::{self, What};
+use crate::migrate::{Error, Event, Go, Request, Skip, Stop, Summary};
+use crate::tier::directory::{DirectoryTier, Known};
+use crate::types::ids::Rank;
+use crate::types::path::UnionPath;
+use crate::union::{MinFree, Settings, Slot, SpaceOf};
+
+fn union(home: &std::path::Path) -> Arc<Union> {
+    let slots = (0..2u64).map(|rank| {
+        let path = home.join(rank.to_string());
+        std::fs::create_dir(&path).unwrap();
+        let root = crate::sys::durable::open_root(&path).unwrap();
+        let known = Known { seed: rank, stamps: true, given: None };
+        let tier = DirectoryTier::new(&root, path, known, Box::new(|_| Ok(()))).unwrap();
+        Slot { tier: Some(Arc::new(tier)), min_free: MinFree::Bytes(0) }
+    });
+    let settings = Settings {
+        ttl: Duration::ZERO,
+        space_of: SpaceOf::Sum,
+        spill: true,
+        read_only: false,
+        dirs_max: 64,
+        root: crate::sys::creds::is_root(),
+    };
+    Arc::new(Union::new(slots.collect(), settings).unwrap())
+}
+
+fn path(text: &str) -> UnionPath {
+    UnionPath::new(text.as_bytes()).unwrap()
+}
+
+/// Moves the paths of the request, skips one more, and then goes on until it is stopped.
+fn endless(_union: &Union, request: &Request, tell: &mut (dyn FnMut(Event) -> Go + Send)) -> Result<Summary, Error> {
+    let (from, to) = (Rank(0), Rank(1));
+    for path in request.paths.clone() {
+        tell(Event::Moved { path, from, to, bytes: 7, age: Duration::from_secs(9) });
+    }
+    tell(Event::Skipped { path: path("busy"), why: Skip::InUse });
+    while tell(Event::Copied { bytes: 1 }) == Go::On {}
+    Ok(Summary {
+        run: "r".into(),
+        moved: request.paths.len() as u64,
+        skipped: [(Skip::InUse, 1)].into(),
+        stopped: Some(Stop::Interrupted),
+        ..Summary::default()
+    })
+}
+
+fn start(home: &std::path::Path) -> Server {
+    let config = config::check::finish(config::Draft {
+        mountpoint: Some("/m".into()),
+        tiers: ["/a", "/b"]
+            .map(|path| TierConfig { path: path.into(), id: None, min_free: config::MinFree::Bytes(0) })
+            .to_vec(),
+        ..config::Draft::default()
+    });
+    let standing = Arc::new(Standing::load(&config.unwrap()).unwrap());
+    let service = Commands { union: union(home), standing, turns: Arc::default(), engine: endless };
+    Server::start(&home.join("run/s.sock"), Arc::new(service)).unwrap()
+}
+
+fn run(what: What, paths: &[&str]) -> Command {
+    Command::Run(wire::Run {
+        what,
+        paths: paths.iter().map(|path| convert::text(path.as_bytes())).collect(),
+        limits: wire::Limits::default(),
+        order: None,
+        verify: None,
+        dry_run: false,
+    })
+}
+
+fn ask(server: &Server, command: Command) -> Response {
+    client::connect(server.path()).unwrap().ask(command, &|| false, &mut |_| {}).unwrap()
+}
+
+#[test]
+fn one_run_at_a_time_and_questions_meanwhile() {
+    let home = tempfile::tempdir().unwrap();
+    let server = start(home.path());
+    let (begun, told) = std::sync::mpsc::channel();
+    let (stop, stopped) = std::sync::mpsc::channel();
+    let client = client::connect(server.path()).unwrap();
+    let first = std::thread::spawn(move || {
+        let mut events = Vec::new();
+        let last = client.ask(run(What::To(1), &["a/b"]), &|| stopped.try_recv().is_ok(), &mut |event| {
+            if events.len() < 2 {
+                events.push(event);
+                let _ = begun.send(());
+            }
+        });
+        (last, events)
+    });
+    told.recv().unwrap();
+    let Response::Error(busy) = ask(&server, run(What::To(1), &[])) else { panic!("a second run") };
+    assert_eq!(busy.code, 75);
+    let Response::Info(info) = ask(&server, Command::Info) else { panic!("no answer") };
+    assert_eq!((info.tiers, info.running), (2, true));
+    stop.send(()).unwrap();
+    let (last, events) = first.join().unwrap();
+    let Ok(Response::Done(done)) = last else { panic!("{last:?}") };
+    assert_eq!((done.moved, done.stopped), (1, Some(wire::Stop::Interrupted)));
+    assert_eq!(done.skipped, [("in use".to_owned(), 1)].into());
+    let age = Duration::from_secs(9);
+    let moved = wire::Event::Moved { path: convert::text(b"a/b"), from: 0, to: 1, bytes: 7, age };
+    assert_eq!(events[0], moved);
+    assert_eq!(events[1], wire::Event::Skipped { path: convert::text(b"busy"), why: "in use".into() });
+    // The lock is free again, also after a command that died.
+    drop(UnixStream::connect(server.path()).unwrap());
+    let Response::Info(info) = ask(&server, Command::Info) else { panic!("no answer") };
+    assert!(!info.running);
+}
+
+#[test]
+fn what_cannot_be_run_is_told_with_a_code() {
+    let home = tempfile::tempdir().unwrap();
+    let server = start(home.path());
+    let bad = What::Policy { origin: convert::text(b"p.yaml"), text: "version: 1\nrools: []\n".into() };
+    let globs = wire::Criteria {
+        older_than: None,
+        age_by: wire::AgeBy::Newest,
+        min_size: 0,
+        exclude: vec!["[".into()],
+        to: None,
+    };
+    let beyond = wire::Criteria { exclude: Vec::new(), to: Some(5), ..globs.clone() };
+    for (what, paths, code, says) in [
+        (What::Configured, &[][..], 2, "--older-than 1y"),
+        (What::To(2), &[], 2, "there is no tier2"),
+        (What::To(1), &["../up"], 2, "../up"),
+        (bad, &[], 78, "p.yaml:2:"),
+        (What::Criteria(globs), &[], 2, "--exclude"),
+        (What::Criteria(beyond), &[], 78, "tier5"),
+    ] {
+        let Response::Error(problem) = ask(&server, run(what, paths)) else { panic!("{says}") };
+        assert!(problem.code == code && problem.line.contains(says), "{problem:?}");
+    }
+}

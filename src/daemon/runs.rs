@@ -1,0 +1,238 @@
+//! A run as a command words it: from its words to the engine and back, in a mount and without one.
+
+use std::path::Path;
+
+use super::{BUSY, CONFIG, FAILED};
+use crate::config::load;
+use crate::control::convert;
+use crate::control::wire::{self, Response};
+use crate::migrate::{self, Event, Go, Request, Skip, Stop, Summary, What};
+use crate::policy::glob::{Globs, Pattern};
+use crate::policy::load::Account;
+use crate::policy::{self, AgeBy, Criteria, Limits, Order, Policy, Verify};
+use crate::sys::accounts;
+use crate::types::ids::Rank;
+use crate::types::path::UnionPath;
+use crate::union::Union;
+
+/// What moves files: [`migrate::run`], or a stand-in of the tests.
+pub type Engine = fn(&Union, &Request, &mut (dyn FnMut(Event) -> Go + Send)) -> Result<Summary, migrate::Error>;
+
+/// The command line is wrong.
+const USAGE: u8 = 2;
+
+/// A line for the user, and the exit code.
+type Problem = wire::Problem;
+
+fn problem(code: u8, line: impl Into<String>) -> Problem {
+    Problem { code, line: line.into() }
+}
+
+/// Makes the run and returns the last line. `configured` is the policy file of the configuration;
+/// `tell` is told of every event and says whether to go on. It may wait for a command that is slow
+/// to read.
+pub fn perform(
+    union: &Union,
+    configured: Option<&Path>,
+    run: &wire::Run,
+    engine: Engine,
+    tell: &mut (dyn FnMut(wire::Event) -> bool + Send),
+) -> Response {
+    let request = match request(run, configured, union.tiers()) {
+        Ok(request) => request,
+        Err(problem) => return Response::Error(problem),
+    };
+    let mut on = |event| if tell(told(event)) { Go::On } else { Go::Stop };
+    match engine(union, &request, &mut on) {
+        Ok(summary) => Response::Done(summed(summary)),
+        Err(error) => Response::Error(failed(error)),
+    }
+}
+
+fn request(run: &wire::Run, configured: Option<&Path>, tiers: usize) -> Result<Request, Problem> {
+    let paths = run.paths.iter().map(|path| {
+        let bytes = convert::bytes(path).ok_or_else(|| problem(USAGE, "a path is not written as it should be"))?;
+        UnionPath::new(&bytes).map_err(|errno| problem(USAGE, format!("{}: {errno}", String::from_utf8_lossy(&bytes))))
+    });
+    let paths = paths.collect::<Result<Vec<_>, _>>()?;
+    let tiers = u8::try_from(tiers).unwrap_or(u8::MAX);
+    let (what, defaults) = match &run.what {
+        wire::What::To(rank) => (What::To(known(*rank, tiers)?), Policy::default()),
+        wire::What::Undo(name) => (What::Undo(name.clone()), Policy::default()),
+        by_policy => {
+            let policy = policy(by_policy, configured)?;
+            policy.check_tiers(tiers).map_err(|line| problem(CONFIG, line))?;
+            (What::Policy(Box::new(policy.clone())), policy)
+        }
+    };
+    Ok(Request {
+        what,
+        paths,
+        limits: limits(&run.limits, &defaults.limits),
+        until_free_percent: run.limits.until_free_percent,
+        errors_max: defaults.suspend_on_errors,
+        order: run.order.map_or(defaults.order, order),
+        verify: run.verify.map_or(defaults.verify, verify),
+        dry_run: run.dry_run,
+    })
+}
+
+fn known(rank: u8, tiers: u8) -> Result<Rank, Problem> {
+    let line = || format!("there is no {}: the mount has {tiers} tiers", Rank(rank));
+    if rank < tiers { Ok(Rank(rank)) } else { Err(problem(USAGE, line())) }
+}
+
+/// The policy by which a run chooses.
+///
+/// # Errors
+/// What is wrong with it or with the file it is from.
+pub fn policy(what: &wire::What, configured: Option<&Path>) -> Result<Policy, wire::Problem> {
+    match what {
+        wire::What::Policy { origin, text } => {
+            let origin = convert::bytes(origin).unwrap_or_default();
+            parse(&String::from_utf8_lossy(&origin), text)
+        }
+        wire::What::Criteria(criteria) => by_criteria(criteria),
+        wire::What::Configured => {
+            let path = configured.ok_or_else(|| {
+                problem(
+                    USAGE,
+                    "what is to move? Give --older-than 1y or --policy FILE, or put `policy: FILE` into the \
+                     configuration of the mount",
+                )
+            })?;
+            let text = load::read(path).map_err(|line| problem(CONFIG, format!("{}: {line}", path.display())))?;
+            parse(&path.display().to_string(), &text)
+        }
+        wire::What::To(_) | wire::What::Undo(_) => Ok(Policy::default()),
+    }
+}
+
+/// Reads the text of a policy file that is called `origin`.
+///
+/// # Errors
+/// One line with the place of the mistake, and code 78.
+pub(super) fn parse(origin: &str, text: &str) -> Result<Policy, Problem> {
+    let resolve = |account: Account<'_>| match account {
+        Account::User(name) => accounts::user(name),
+        Account::Group(name) => accounts::group(name),
+    };
+    policy::load::parse(text, &resolve).map_err(|wrong| problem(CONFIG, format!("{origin}{}", load::describe(&wrong))))
+}
+
+fn by_criteria(criteria: &wire::Criteria) -> Result<Policy, Problem> {
+    let wrong = |line: String| problem(USAGE, format!("--exclude: {line}"));
+    let patterns = criteria.exclude.iter().map(|text| Pattern::new(text));
+    let patterns = patterns.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+    let age_by = match criteria.age_by {
+        wire::AgeBy::Newest => AgeBy::Newest,
+        wire::AgeBy::Mtime => AgeBy::Mtime,
+        wire::AgeBy::Atime => AgeBy::Atime,
+    };
+    Ok(Policy::from_criteria(Criteria {
+        older_than: criteria.older_than,
+        age_by,
+        min_size: criteria.min_size,
+        exclude: Globs::with_below(patterns).map_err(wrong)?,
+        to: criteria.to.map(Rank),
+        ..Criteria::default()
+    }))
+}
+
+fn limits(given: &wire::Limits, defaults: &Limits) -> Limits {
+    Limits {
+        files: given.files.or(defaults.files),
+        bytes: given.bytes.or(defaults.bytes),
+        duration: given.duration.or(defaults.duration),
+        bytes_per_sec: given.bytes_per_sec.or(defaults.bytes_per_sec),
+    }
+}
+
+fn order(order: wire::Order) -> Order {
+    match order {
+        wire::Order::Tree => Order::Tree,
+        wire::Order::Oldest => Order::Oldest,
+        wire::Order::Largest => Order::Largest,
+        wire::Order::Smallest => Order::Smallest,
+    }
+}
+
+fn verify(verify: wire::Verify) -> Verify {
+    match verify {
+        wire::Verify::Hash => Verify::Hash,
+        wire::Verify::Size => Verify::Size,
+    }
+}
+
+fn told(event: Event) -> wire::Event {
+    let text = |path: UnionPath| convert::text(path.as_bytes());
+    match event {
+        Event::Scanned { files, bytes } => wire::Event::Scanned { files, bytes },
+        Event::Planned { files, bytes } => wire::Event::Planned { files, bytes },
+        Event::Copied { bytes } => wire::Event::Copied { bytes },
+        Event::Moved { path, from, to, bytes, age } => {
+            wire::Event::Moved { path: text(path), from: from.0, to: to.0, bytes, age }
+        }
+        Event::Skipped { path, why } => wire::Event::Skipped { path: text(path), why: skip(why).into() },
+        Event::Failed { path, errno, during } => {
+            wire::Event::Failed { path: text(path), errno: errno.0, during: during.into() }
+        }
+    }
+}
+
+/// The words for a reason, as they stand in summaries: "3 in use".
+pub fn skip(why: Skip) -> &'static str {
+    match why {
+        Skip::InUse => "in use",
+        Skip::Changed => "changed meanwhile",
+        Skip::Gone => "gone meanwhile",
+        Skip::LinksOutside => "with hard links outside of the paths",
+        Skip::Occupied => "whose name is taken on the other tier",
+        Skip::Shadowed => "hidden by another copy",
+        Skip::Special => "no regular files",
+        Skip::Immutable => "immutable",
+        Skip::Xattr => "with attributes the other tier cannot hold",
+        Skip::Times => "with times the other tier cannot hold",
+        Skip::Owner => "whose owner or mode cannot be kept",
+        Skip::TooLarge => "too large for the other tier",
+        Skip::NoSpace => "without room on the other tier",
+        Skip::Nested => "on another filesystem inside their tier",
+        Skip::NoLease => "on a filesystem without leases",
+        Skip::NoBirthTime => "on a filesystem without birth times",
+    }
+}
+
+fn summed(summary: Summary) -> wire::Summary {
+    let mut skipped = std::collections::BTreeMap::new();
+    for (why, count) in summary.skipped {
+        *skipped.entry(skip(why).to_owned()).or_default() += count;
+    }
+    wire::Summary {
+        run: summary.run,
+        scanned: summary.scanned,
+        moved: summary.moved,
+        bytes: summary.bytes,
+        skipped,
+        failed: summary.failed,
+        stopped: summary.stopped.map(|stop| match stop {
+            Stop::Limit => wire::Stop::Limit,
+            Stop::Interrupted => wire::Stop::Interrupted,
+            Stop::Full(rank) => wire::Stop::Full(rank.0),
+            Stop::Errors => wire::Stop::Errors,
+        }),
+        took: summary.took,
+    }
+}
+
+/// The line and the code for what keeps a run from being made.
+pub(super) fn failed(error: migrate::Error) -> Problem {
+    match error {
+        migrate::Error::Busy => problem(BUSY, "another run is at work: wait for it"),
+        migrate::Error::ReadOnly => {
+            problem(FAILED, "nothing can be moved: the mount is read-only, or one of its tiers is missing")
+        }
+        migrate::Error::NotFound(line) => problem(FAILED, line),
+        migrate::Error::Path(path, errno) => problem(FAILED, format!("{path}: {errno}")),
+        migrate::Error::Tier(rank, errno) => problem(FAILED, format!("the {rank} failed: {errno}: look at its disk")),
+    }
+}
