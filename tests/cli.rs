@@ -218,8 +218,8 @@ fn init_reports_what_would_be_hidden_and_marks_the_tiers() {
     assert_eq!((dry.code, dry.out.as_str()), (Some(0), ""));
     for line in [
         "both: the copy on primary hides that on secondary (",
-        "kind: the copy on primary hides that on secondary (a directory and a file",
-        "dir: differ only in case: Name, name",
+        "kind: a file on primary hides a directory on secondary",
+        "dir: names that differ only in case, one to Windows programs: Name (primary), name (secondary)",
         "3 conflicts.",
     ] {
         assert!(dry.err.contains(line), "{line}: {}", dry.err);

@@ -11,6 +11,7 @@ use super::{mount, need};
 #[derive(Debug)]
 pub(crate) struct LoopFs {
     kind: &'static str,
+    options: &'static str,
     point: PathBuf,
     home: TempDir,
 }
@@ -19,15 +20,20 @@ impl LoopFs {
     /// A filesystem of `kind` (`tmpfs`, `ext4`, `xfs`, `btrfs`) with `size_mib` MiB.
     /// Reports a skip and returns `None` where that cannot be made here.
     pub(crate) fn new(kind: &'static str, size_mib: u64) -> Option<LoopFs> {
+        LoopFs::with(kind, size_mib, "relatime")
+    }
+
+    /// The same, mounted with these options.
+    pub(crate) fn with(kind: &'static str, size_mib: u64, options: &'static str) -> Option<LoopFs> {
         if !need::root() {
             return None;
         }
         let home = mount::temp_dir();
         let point = home.path().join(kind);
         std::fs::create_dir(&point).expect("mount point");
-        let made = LoopFs { kind, point, home };
+        let made = LoopFs { kind, options, point, home };
         if kind == "tmpfs" {
-            let size = format!("size={size_mib}m");
+            let size = format!("size={size_mib}m,{options}");
             run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&made.point));
         } else {
             made.mount_image(size_mib)?;
@@ -38,7 +44,7 @@ impl LoopFs {
     fn mount_image(&self, size_mib: u64) -> Option<()> {
         let mkfs = format!("mkfs.{}", self.kind);
         let [mkfs, _] = need::programs([mkfs.as_str(), "mount"])?;
-        let image = self.home.path().join("image");
+        let image = self.image();
         let file = std::fs::File::create(&image).expect("image");
         file.set_len(size_mib << 20).expect("image size");
         drop(file);
@@ -48,14 +54,69 @@ impl LoopFs {
             command.args(["-E", "lazy_itable_init=0,nodiscard", "-F"]);
         }
         run(command.arg(&image));
-        let mounted =
-            Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&self.point).output().expect("mount runs");
+        let mounted = self.mount();
         if !mounted.status.success() {
             let text = String::from_utf8_lossy(&mounted.stderr).into_owned();
             need::skip(&format!("cannot loop-mount {}: {}", self.kind, text.trim()));
             return None;
         }
         Some(())
+    }
+
+    fn image(&self) -> PathBuf {
+        self.home.path().join("image")
+    }
+
+    fn mount(&self) -> std::process::Output {
+        let mut command = Command::new("mount");
+        command
+            .args(["-o", &format!("loop,{}", self.options)])
+            .arg(self.image())
+            .arg(&self.point)
+            .output()
+            .expect("mount runs")
+    }
+
+    /// Drops everything that is not durable yet; from here on every call fails. `false` where the
+    /// filesystem cannot.
+    pub(crate) fn cut_power(&self) -> bool {
+        let mut xfs_io = Command::new("xfs_io");
+        // Without `-f` the log is not flushed: GOING_FLAGS_NOLOGFLUSH.
+        let output = xfs_io.args(["-x", "-c", "shutdown"]).arg(&self.point).output().expect("xfs_io runs");
+        output.status.success() && output.stderr.is_empty()
+    }
+
+    /// After a cut: mounts again what the image has, which replays the log.
+    pub(crate) fn restart(&self) {
+        // The kernel may still be about to let go of a dead process's mounts, and would then give the
+        // same dead filesystem again.
+        super::wait::until("the filesystem lives again", || {
+            self.unmount();
+            let mounted = self.mount();
+            assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
+            let probe = self.point.join("probe");
+            let alive = std::fs::File::create(&probe).and_then(|_| std::fs::remove_file(&probe));
+            alive.ok()
+        });
+    }
+
+    fn unmount(&self) {
+        super::wait::until("the filesystem is not busy", || {
+            rustix::mount::unmount(&self.point, rustix::mount::UnmountFlags::empty()).is_ok().then_some(())
+        });
+    }
+
+    /// Checks the filesystem, which must be in order, and mounts it again.
+    pub(crate) fn check(&self) {
+        self.unmount();
+        let (program, arguments): (&str, &[&str]) = match self.kind {
+            "ext4" => ("e2fsck", &["-f", "-n"]),
+            "xfs" => ("xfs_repair", &["-n"]),
+            _ => ("btrfs", &["check", "--readonly"]),
+        };
+        run(Command::new(program).args(arguments).arg(self.image()));
+        let mounted = self.mount();
+        assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
     }
 
     /// Its root directory.

@@ -23,6 +23,7 @@ pub(crate) struct Setup {
     roots: Vec<PathBuf>,
     options: Vec<String>,
     user: Option<User>,
+    verbose: bool,
     hang_limit: Duration,
 }
 
@@ -42,7 +43,7 @@ impl Setup {
             options.push("allow_other".to_owned());
         }
         let home = temp_dir();
-        let setup = Setup { home, roots: Vec::new(), options, user: None, hang_limit: HANG_LIMIT };
+        let setup = Setup { home, roots: Vec::new(), options, user: None, verbose: false, hang_limit: HANG_LIMIT };
         std::fs::create_dir(setup.mountpoint()).expect("mount point");
         setup.tiers(2)
     }
@@ -74,10 +75,21 @@ impl Setup {
     /// Mounted by an ordinary user, who owns tiers and mount point.
     pub(crate) fn by(mut self, user: &User) -> Setup {
         self.options.retain(|option| option != "allow_other");
-        for path in self.roots.iter().chain([&self.mountpoint()]) {
+        let runtime = self.runtime_dir();
+        if !runtime.exists() {
+            std::fs::create_dir(&runtime).expect("runtime directory");
+            std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o700)).expect("chmod");
+        }
+        for path in self.roots.iter().chain([&self.mountpoint(), &runtime]) {
             std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)).expect("chown");
         }
         self.user = Some(user.clone());
+        self
+    }
+
+    /// The log tells what happens, and not only what is wrong.
+    pub(crate) fn verbose(mut self) -> Setup {
+        self.verbose = true;
         self
     }
 
@@ -135,12 +147,21 @@ impl Setup {
         Ok(TestMount { daemon: Some(daemon), watchdog, setup: Some(self) })
     }
 
-    /// `tierfs mount …` in the foreground, its words going to the log.
-    pub(crate) fn command(&self) -> Command {
+    /// `tierfs` as whoever mounts, finding mounts of this test only.
+    pub(crate) fn tierfs(&self) -> Command {
         let mut command = match &self.user {
-            Some(user) => user.command(self.program_for_all()),
+            // A thread that has become this user cannot become it again.
+            Some(user) if rustix::process::geteuid().as_raw() != user.uid => user.command(self.program_for_all()),
+            Some(_) => Command::new(self.program_for_all()),
             None => Command::new(program()),
         };
+        command.env("TIERFS_RUNTIME_DIR", self.runtime_dir());
+        command
+    }
+
+    /// `tierfs mount …` in the foreground, its words going to the log.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = self.tierfs();
         let log = std::fs::File::options()
             .create(true)
             .write(true)
@@ -148,6 +169,9 @@ impl Setup {
             .open(self.home.path().join("log"))
             .expect("log file");
         command.arg("mount").arg(spec(&self.roots)).arg(self.mountpoint()).arg("-f");
+        if self.verbose {
+            command.arg("-v");
+        }
         if !self.options.is_empty() {
             command.arg("-o").arg(self.options.join(","));
         }
@@ -155,9 +179,17 @@ impl Setup {
         command
     }
 
+    /// Where the daemon puts its socket.
+    pub(crate) fn runtime_dir(&self) -> PathBuf {
+        self.home.path().join("run")
+    }
+
     /// The program at a place that every user can reach; the build directory may be private.
     fn program_for_all(&self) -> PathBuf {
         let copy = self.home.path().join("tierfs");
+        if copy.exists() {
+            return copy;
+        }
         std::fs::copy(program(), &copy).expect("copy of the program");
         std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).expect("chmod");
         copy
@@ -207,6 +239,18 @@ impl TestMount {
         self.setup().home.path()
     }
 
+    /// A command of the program that finds this mount, as the tests' own user.
+    pub(crate) fn tierfs_with(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.args(arguments).env("TIERFS_RUNTIME_DIR", self.setup().runtime_dir()).env_remove("TIERFS_LOG");
+        command
+    }
+
+    /// `tierfs` as whoever mounted this, finding mounts of this test only.
+    pub(crate) fn tierfs(&self) -> Command {
+        self.setup().tierfs()
+    }
+
     /// The daemon's process id.
     pub(crate) fn pid(&self) -> u32 {
         self.daemon.as_ref().map_or(0, Child::id)
@@ -229,6 +273,19 @@ impl TestMount {
             daemon.kill().expect("kill");
             daemon.wait().expect("wait");
         }
+    }
+
+    /// Kills the daemon, as a crash does, and takes the dead mount away.
+    pub(crate) fn crash(mut self) -> Setup {
+        self.kill();
+        let _killed = self.end();
+        self.setup.take().expect("ended once")
+    }
+
+    /// Gives up a mount whose daemon was killed.
+    pub(crate) fn forsake(mut self) -> Setup {
+        let _killed = self.end();
+        self.setup.take().expect("given up once")
     }
 
     /// Unmounts, checks that the daemon ends well, and mounts the same again.

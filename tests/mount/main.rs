@@ -8,6 +8,7 @@ mod crowd;
 mod data;
 mod hostile;
 mod link;
+mod moving;
 mod names;
 mod open_files;
 mod outside;

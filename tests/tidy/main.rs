@@ -19,8 +19,22 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("union", &["types", "tier"]),
     ("watch", &["types", "sys"]),
     ("fuse", &["types", "sys", "union"]),
-    ("daemon", &["types", "sys", "yaml", "log", "config", "tier", "union", "watch", "fuse"]),
-    ("cli", &["types", "sys", "yaml", "log", "config", "tier", "daemon"]),
+    ("policy", &["types", "yaml", "config"]),
+    ("report", &["types"]),
+    ("migrate", &["types", "sys", "tier", "union", "policy"]),
+    ("check", &["types", "tier", "union", "migrate"]),
+    ("control", &["types", "sys"]),
+    (
+        "daemon",
+        &[
+            "types", "sys", "yaml", "log", "config", "tier", "union", "watch", "fuse", "policy", "migrate", "check",
+            "control",
+        ],
+    ),
+    (
+        "cli",
+        &["types", "sys", "yaml", "log", "config", "tier", "daemon", "policy", "report", "migrate", "check", "control"],
+    ),
 ];
 
 /// Imports that pass over the table: file, layer, and why.
@@ -37,6 +51,9 @@ const HOMES: &[(&str, &str)] = &[
     ("clap", "src/cli/"),
     ("notify", "src/watch/"),
     ("humantime", "src/types/units.rs"),
+    ("indicatif", "src/cli/"),
+    ("csv", "src/cli/"),
+    ("globset", "src/policy/glob.rs"),
 ];
 
 /// Words that tierfs does not use for its own things, and the word that it does.

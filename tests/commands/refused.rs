@@ -1,0 +1,107 @@
+//! What is refused: with one line that says what to do, and the right code.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::common::fs::put;
+use crate::common::mount::Setup;
+use crate::common::user::User;
+use crate::common::{mount, need};
+use crate::ran;
+
+/// Another user is kept out by the directory of the socket and, if that is opened, by the daemon.
+#[test]
+fn another_user_is_refused() {
+    let Some([user, _]) = User::two() else { return };
+    if need::programs(["setpriv"]).is_none() {
+        return;
+    }
+    let setup = Setup::new().seed(|tiers| put(tiers[0].join("a"), "x"));
+    let runtime = setup.runtime_dir();
+    let program = setup.home().join("tierfs-for-all");
+    std::fs::copy(mount::program(), &program).expect("copy of the program");
+    let Some(mount) = setup.mount() else { return };
+    let refused = || {
+        let mut command = user.command(&program);
+        command.args(["migrate", "--older-than", "1y"]).arg(mount.root());
+        ran(&mut command).refused(1, "only root and the user who mounted");
+    };
+    refused();
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+    };
+    mode(&runtime, 0o755);
+    let socket = std::fs::read_dir(&runtime).expect("list").next().expect("the socket").expect("an entry");
+    assert_eq!(socket.metadata().expect("stat").permissions().mode() & 0o777, 0o600);
+    mode(&socket.path(), 0o666);
+    refused();
+    assert!(mount.log().contains("a command of another user is refused"), "{}", mount.log());
+    mode(&runtime, 0o700);
+}
+
+/// A socket that nobody listens on any more is no obstacle, and a directory that others can write in
+/// is not used; the mount serves in both cases.
+#[test]
+fn a_daemon_that_was_killed_leaves_nothing_in_the_way() {
+    let setup = Setup::new().seed(|tiers| put(tiers[0].join("a"), "x"));
+    let runtime = setup.runtime_dir();
+    let Some(mut first) = setup.mount() else { return };
+    // What is answered comes after the socket.
+    crate::common::fs::names(first.root());
+    first.kill();
+    assert_eq!(std::fs::read_dir(&runtime).expect("list").count(), 1, "the dead socket");
+    let point = first.root();
+    let point = point.to_str().expect("UTF-8");
+    let dead = ran(&mut first.tierfs_with(&["migrate", "--older-than", "1y", point]));
+    dead.refused(1, "the mount is dead");
+    mount::unmount_for_sure(&first.root());
+    let spec = mount::spec(first.roots());
+    let spec = spec.to_str().expect("UTF-8");
+    ran(&mut first.tierfs_with(&["migrate", "--older-than", "1y", spec])).ended(0);
+}
+
+/// Every mistake is one line, and nothing is moved.
+#[test]
+fn mistakes_are_told_in_one_line() {
+    let setup = Setup::new().seed(|tiers| put(tiers[0].join("dir/a"), "x"));
+    let Some(mount) = setup.mount() else { return };
+    let (root, dir, home) = (mount.root(), mount.path("dir"), mount.home().to_path_buf());
+    let [root, dir] = [&root, &dir].map(|path| path.to_str().expect("UTF-8"));
+    put(home.join("bad.yaml"), "version: 1\nruls: []\n");
+    let at = |name: &str| home.join(name).to_str().expect("UTF-8").to_owned();
+    std::fs::create_dir_all(home.join("x")).expect("mkdir");
+    std::fs::create_dir_all(home.join("y")).expect("mkdir");
+    let fresh = format!("{}:{}", at("x"), at("y"));
+    let tier = mount.roots()[0].to_str().expect("UTF-8").to_owned();
+    for (arguments, code, says) in [
+        (&["migrate", root][..], 2, "--older-than 1y"),
+        (&["migrate", "--older-than", "5m", root], 2, "5min or 5mo"),
+        (&["migrate", "--older-than", "1y", "--until-free", "120%", root], 2, "1% to 100%"),
+        (&["migrate", "--older-than", "1y", "--to", "fast", root], 2, "no tier"),
+        (&["migrate", "--older-than", "1y", "--to", "tier5", root], 78, "tier5"),
+        (&["migrate", "--older-than", "1y", "--policy", "p.yaml", root], 2, "cannot be used with"),
+        (&["migrate", "--older-than", "1y", "/nowhere"], 1, "/nowhere: there is no such file"),
+        (&["migrate", "--older-than", "1y", "/no:/where"], 78, "/no cannot be opened"),
+        (&["migrate", "--older-than", "1y", &fresh], 78, "tierfs init"),
+        (&["migrate", "--older-than", "1y", &tier], 1, "is a tier, not a mount"),
+        (&["migrate", "--older-than", "1y", root, "/etc"], 1, "/etc: is not in a mounted tierfs"),
+        (&["migrate", "--older-than", "1y", root, "../etc"], 2, "below the mount point"),
+        (&["migrate", "--policy", &at("bad.yaml"), root], 78, "bad.yaml:2:1: "),
+        (&["migrate", "--policy", &at("absent.yaml"), root], 78, "absent.yaml: cannot be read"),
+        (&["migrate", "--older-than", "1y", &at("absent.yaml")], 78, "absent.yaml: cannot be read"),
+        (&["recall", dir], 2, "give -r"),
+        (&["recall", "/etc/passwd"], 1, "is not in a mounted tierfs"),
+        (&["recall"], 2, "required"),
+        (&["explain", "--older-than", "1y", dir], 1, "is a directory"),
+        (&["history", root, "20000101T000000-ffff"], 1, "there is no such run"),
+        (&["pins", "/etc"], 1, "is not in a mounted tierfs"),
+    ] {
+        let ran = ran(&mut mount.tierfs_with(arguments));
+        assert_eq!(ran.code, Some(code), "{arguments:?}: {}", ran.err);
+        if code != 1 || ran.err.lines().count() != 1 || !ran.err.contains(says) {
+            ran.refused(code, says);
+        }
+    }
+    // A relative path below what is not there moves nothing and says so.
+    ran(&mut mount.tierfs_with(&["migrate", "--older-than", "1y", root, "absent"])).refused(1, "absent");
+    assert!(crate::common::fs::exists(mount.tier(0, "dir/a")));
+}
