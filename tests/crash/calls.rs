@@ -63,9 +63,6 @@ fn killed_at_every_call() {
         begin(bench, way);
         let output = bench.run_under(way, &strace::kill(at));
         let killed = usize::from(strace::was_killed(output.status));
-        if std::env::var_os("DBG").is_some() {
-            eprintln!("{} {at:?} {} {}", way.word(), output.status, String::from_utf8_lossy(&output.stdout));
-        }
         let more = bench.crash_recovery();
         (killed + more, proved(bench))
     });
@@ -79,6 +76,7 @@ fn every_call_fails() {
     eprintln!("{} different failures", cuts.len());
     campaign(&plan, &plan.choose(&cuts), |bench, way, at| {
         begin(bench, way);
+        bench.may_keep = strace::asks_for_leases(&at.0);
         let errno = ["EIO", "ENOSPC", "EDQUOT", "EINTR"][bench.rng.below(4)];
         // EINTR is retried, so for ever it would be for ever.
         let on = errno != "EINTR" && bench.rng.below(4) == 0;

@@ -14,6 +14,7 @@ use crate::tree;
 #[test]
 fn a_source_taken_aside_survives_a_failing_tier() {
     let Some(mut bench) = Bench::new(7) else { return };
+    bench.may_keep = true;
     let mut failed = 0;
     for when in (1..400).step_by(9) {
         bench.prepare(Way::Demote);

@@ -204,9 +204,7 @@ impl Rounds {
             wrong.push(format!("the daemon's log: {}", mount.log()));
         }
         let setup = mount.unmount();
-        for root in &self.roots {
-            let _absent = std::fs::remove_dir_all(root.join(".tierfs/lost"));
-        }
+        tree::forget_kept(&self.roots);
         sync_all(&self.fs);
         (setup, wrong)
     }

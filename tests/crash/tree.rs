@@ -264,3 +264,10 @@ pub(crate) fn leftovers(roots: &[PathBuf]) -> Vec<String> {
     }
     found
 }
+
+/// Removes what was kept of sources.
+pub(crate) fn forget_kept(roots: &[PathBuf]) {
+    for root in roots {
+        let _absent = std::fs::remove_dir_all(root.join(".tierfs/lost"));
+    }
+}
