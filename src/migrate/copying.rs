@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::contents::CHUNK;
-use super::engine::{Batch, Run};
+use super::engine::Run;
 use super::plan::Item;
 use super::record::STAGING;
 use super::stage::{self, Refusal};
+use super::stations::Batch;
 use super::swap::{Broken, Ready};
 use super::{Skip, Stop, Summary};
 use crate::sys::process;

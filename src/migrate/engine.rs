@@ -1,28 +1,28 @@
-//! A run from its request to its summary: plan, then batches, one being copied while the one before
-//! is compared and swapped.
+//! A run from its request to its summary: plan, then batches, each of which goes through four stations:
+//! it is copied, made durable and compared, swapped, and what it leaves is deleted. Each station has its
+//! thread, so that one batch keeps a tier busy while another waits for its tier.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::claims::Claims;
-use super::contents::CHUNK;
 use super::gather::gather;
-use super::manifest::{Entry, Line, Manifest};
+use super::manifest::{Line, Manifest};
 use super::pace::Pace;
 use super::plan::{Item, Plan};
 use super::reserve;
-use super::stage::{self, Refusal, discard};
-use super::swap::{Broken, Outcome, Ready, paths, swap, tell_kernel};
+use super::stage::Refusal;
+use super::stations::Batch;
+use super::swap::Broken;
+use super::trash::Leftovers;
 use super::{Error, Event, Go, Request, Stop, Summary};
-use crate::policy::Verify;
-use crate::sys::{limits, process};
-use crate::tier::{Dir, Syncing};
-use crate::types::errno::{Errno, Result};
+use crate::sys::limits;
+use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
 use crate::union::Union;
@@ -33,9 +33,9 @@ const BATCH_FILES_MAX: usize = 1024;
 /// Bytes of one batch.
 const BATCH_BYTES_MAX: u64 = 256 << 20;
 
-/// Part of the process's descriptors that one batch may take. Three are under way at a time, and
-/// requests need theirs.
-const DESCRIPTORS_PART: u64 = 16;
+/// Part of the process's descriptors that one batch may take. Up to seven are under way at a time, one at
+/// each station and one before it, and requests need theirs.
+const DESCRIPTORS_PART: u64 = 24;
 
 fn descriptors_of_batch() -> usize {
     usize::try_from(limits::descriptors() / DESCRIPTORS_PART).unwrap_or(usize::MAX)
@@ -43,9 +43,6 @@ fn descriptors_of_batch() -> usize {
 
 /// Threads that copy. More than this only makes a disk seek.
 const THREADS_MAX: usize = 8;
-
-/// Up to so many copies are made durable one by one; more, all at once.
-const FILES_SYNCED_MAX: usize = 4;
 
 /// How often a run tells how far it has come. Only then does it learn that it is to stop, also in the
 /// middle of a file that takes hours.
@@ -126,7 +123,7 @@ impl Teller<'_> {
     }
 }
 
-fn moved_event(item: &Item) -> Event {
+pub(super) fn moved_event(item: &Item) -> Event {
     Event::Moved { path: item.path(), from: item.from, to: item.to, bytes: item.size, age: item.age }
 }
 
@@ -140,21 +137,14 @@ fn pretend(plan: &Plan, teller: &Teller<'_>, summary: &mut Summary) {
 
 pub(super) struct Run<'r> {
     pub(super) union: &'r Union,
-    request: &'r Request,
+    pub(super) request: &'r Request,
     pub(super) teller: &'r Teller<'r>,
     pub(super) threads: usize,
     pub(super) claims: Claims,
-    manifest: Manifest,
+    pub(super) manifest: Manifest,
+    /// Whether a tier has failed.
+    pub(super) failed: AtomicBool,
     begun: Instant,
-}
-
-/// Files of one batch on their way from copying to swapping.
-pub(super) struct Batch<'u> {
-    pub(super) from: Rank,
-    pub(super) to: Rank,
-    pub(super) ready: Vec<Ready<'u>>,
-    pub(super) staging: Arc<dyn Dir>,
-    pub(super) syncing: Box<dyn Syncing>,
 }
 
 impl<'r> Run<'r> {
@@ -170,46 +160,59 @@ impl<'r> Run<'r> {
             threads: (2 * cpus).min(THREADS_MAX),
             claims: Claims::default(),
             manifest,
+            failed: AtomicBool::new(false),
             begun: Instant::now(),
         })
     }
 
     fn run(self, plan: Plan, summary: &mut Summary) -> std::result::Result<(), Error> {
         let shared = Mutex::new(std::mem::take(summary));
-        let (send, receive) = sync_channel::<Batch<'r>>(1);
         let this = &self;
+        let (to_prove, copied) = sync_channel::<Batch<'r>>(1);
+        let (to_swap, proved) = sync_channel::<Batch<'r>>(1);
+        let (to_delete, swapped) = sync_channel::<Leftovers<'r>>(1);
+        let shared = &shared;
         std::thread::scope(|scope| {
             scope.spawn(|| this.claims.run());
             let _end = this.claims.until_dropped();
-            let finisher = scope.spawn(|| this.finish(receive, &shared));
-            for batch in batches(plan.items, descriptors_of_batch()) {
-                if this.must_stop(&shared) {
-                    break;
+            let stations = [
+                scope.spawn(|| this.prove_each(copied, to_swap, shared)),
+                scope.spawn(|| this.swap_each(proved, to_delete, shared)),
+                scope.spawn(|| swapped.into_iter().for_each(Leftovers::delete)),
+            ];
+            this.stage_each(plan, to_prove, shared);
+            for station in stations {
+                // A panic has been logged; what was swapped is on record.
+                if station.join().is_err() {
+                    shared.lock().stopped = Some(Stop::Errors);
                 }
-                match this.stage(batch, &shared) {
-                    Ok(Some(batch)) => {
-                        if send.send(batch).is_err() {
-                            break;
-                        }
-                    }
-                    Ok(None) => {}
-                    Err(stop) => {
-                        shared.lock().stopped = Some(stop);
-                        break;
-                    }
-                }
-            }
-            drop(send);
-            // A panic has been logged; what was swapped is on record.
-            if finisher.join().is_err() {
-                shared.lock().stopped = Some(Stop::Errors);
             }
         });
-        *summary = shared.into_inner();
+        *summary = std::mem::take(&mut shared.lock());
         let union = self.union;
         let ended = self.end(summary);
         reserve::keep(union);
         ended
+    }
+
+    fn stage_each(&self, plan: Plan, next: SyncSender<Batch<'r>>, summary: &Mutex<Summary>) {
+        for batch in batches(plan.items, descriptors_of_batch()) {
+            if self.must_stop(summary) {
+                break;
+            }
+            match self.stage(batch, summary) {
+                Ok(Some(batch)) => {
+                    if next.send(batch).is_err() {
+                        break;
+                    }
+                }
+                Ok(None) => {}
+                Err(stop) => {
+                    summary.lock().stopped = Some(stop);
+                    break;
+                }
+            }
+        }
     }
 
     fn end(self, summary: &mut Summary) -> std::result::Result<(), Error> {
@@ -239,128 +242,6 @@ impl<'r> Run<'r> {
             || self.teller.pace.is_late()
     }
 
-    /// Makes copies durable, compares and swaps them, batch by batch.
-    fn finish(&self, batches: Receiver<Batch<'r>>, summary: &Mutex<Summary>) {
-        let mut failed = false;
-        for batch in batches {
-            if failed {
-                // What a tier says after it has failed once proves nothing.
-                batch.ready.iter().for_each(|ready| discard(batch.staging.as_ref(), &ready.copied.staged.name));
-                continue;
-            }
-            if let Err(broken) = self.finish_one(batch, summary) {
-                tracing::error!(tier = %broken.rank, "moving stops: {}", broken.errno);
-                summary.lock().stopped = Some(Stop::Errors);
-                failed = true;
-            }
-            self.teller.tell_copied();
-        }
-    }
-
-    fn finish_one(&self, batch: Batch<'r>, summary: &Mutex<Summary>) -> std::result::Result<(), Broken> {
-        let Batch { from, to, ready, staging, syncing } = batch;
-        if ready.is_empty() {
-            return Ok(());
-        }
-        let durable = make_durable(&ready, staging.as_ref(), syncing.as_ref());
-        if let Err(errno) = durable {
-            ready.iter().for_each(|ready| discard(staging.as_ref(), &ready.copied.staged.name));
-            let broken = Broken { rank: to, errno };
-            self.fail_all(paths(&ready), broken, summary);
-            return Err(broken);
-        }
-        let proved = self.verify(&ready);
-        let mut good = Vec::new();
-        for (mut ready, refusal) in ready.into_iter().zip(proved) {
-            ready.copied.close();
-            match refusal {
-                None => good.push(ready),
-                Some(refusal) => {
-                    discard(staging.as_ref(), &ready.copied.staged.name);
-                    self.refused(&ready.item, refusal, summary);
-                }
-            }
-        }
-        if good.is_empty() {
-            return Ok(());
-        }
-        let outcomes = match swap(self.union, from, to, &good, syncing.as_ref()) {
-            Ok(outcomes) => outcomes,
-            Err(broken) => {
-                self.fail_all(paths(&good), broken, summary);
-                return Err(broken);
-            }
-        };
-        self.note(&good, &outcomes, summary);
-        tell_kernel(self.union, &good, &outcomes);
-        Ok(())
-    }
-
-    fn verify(&self, batch: &[Ready<'r>]) -> Vec<Option<Refusal>> {
-        if self.request.verify == Verify::Size {
-            let mut buffer = [];
-            return batch.iter().map(|ready| self.verify_one(ready, &mut buffer)).collect();
-        }
-        self.each(batch, |ready, _| stage::prefetch(&ready.copied));
-        let results: Vec<Mutex<Option<Refusal>>> = batch.iter().map(|_| Mutex::new(None)).collect();
-        let numbered: Vec<_> = batch.iter().zip(&results).collect();
-        self.each(&numbered, |(ready, result), buffer| *result.lock() = self.verify_one(ready, buffer));
-        results.into_iter().map(Mutex::into_inner).collect()
-    }
-
-    /// Does something for each of several, by threads that yield to everything else.
-    fn each<T: Sync>(&self, all: &[T], act: impl Fn(&T, &mut [u8]) + Sync) {
-        let next = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..self.threads.min(all.len()) {
-                scope.spawn(|| {
-                    process::yield_to_others();
-                    let mut buffer = vec![0; CHUNK];
-                    while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        act(one, &mut buffer);
-                    }
-                });
-            }
-        });
-    }
-
-    fn verify_one(&self, ready: &Ready<'_>, buffer: &mut [u8]) -> Option<Refusal> {
-        let size = ready.subject.stat.size;
-        stage::verify(&ready.copied, size, self.request.verify, buffer, self.teller.pace).err()
-    }
-
-    fn note(&self, batch: &[Ready<'_>], outcomes: &[Outcome], summary: &Mutex<Summary>) {
-        let mut entries = Vec::new();
-        for (ready, outcome) in batch.iter().zip(outcomes) {
-            match outcome {
-                Outcome::Moved => {
-                    let item = &ready.item;
-                    entries.extend(item.names.iter().map(|place| Entry {
-                        path: place.path(),
-                        from: item.from,
-                        to: item.to,
-                        bytes: item.size,
-                        mtime: ready.subject.stat.mtime,
-                        digest: ready.copied.digest,
-                    }));
-                    {
-                        let mut summary = summary.lock();
-                        summary.moved += 1;
-                        summary.bytes += item.size;
-                    }
-                    self.teller.tell(moved_event(item));
-                }
-                Outcome::Skipped(skip) => self.refused(&ready.item, Refusal::Skip(*skip), summary),
-                Outcome::Failed(errno, during) => {
-                    self.refused(&ready.item, Refusal::Failed(*errno, during), summary);
-                }
-            }
-        }
-        if let Err(errno) = self.manifest.files(&entries) {
-            tracing::warn!("the manifest of this run is not whole, it can be undone only in part: {errno}");
-        }
-    }
-
     pub(super) fn refused(&self, item: &Item, refusal: Refusal, summary: &Mutex<Summary>) {
         let path = item.path();
         match refusal {
@@ -377,7 +258,7 @@ impl<'r> Run<'r> {
         }
     }
 
-    fn fail_all(&self, paths: impl Iterator<Item = UnionPath>, broken: Broken, summary: &Mutex<Summary>) {
+    pub(super) fn fail_all(&self, paths: impl Iterator<Item = UnionPath>, broken: Broken, summary: &Mutex<Summary>) {
         for path in paths {
             summary.lock().failed += 1;
             self.teller.tell(Event::Failed { path, errno: broken.errno, during: "making the batch durable" });
@@ -389,15 +270,6 @@ impl<'r> Run<'r> {
         tracing::error!(tier = %broken.rank, "moving stops: {}", broken.errno);
         Stop::Errors
     }
-}
-
-/// Contents, attributes and names of the copies.
-fn make_durable(ready: &[Ready<'_>], staging: &dyn Dir, syncing: &dyn Syncing) -> Result<()> {
-    if ready.len() > FILES_SYNCED_MAX {
-        return syncing.sync();
-    }
-    ready.iter().try_for_each(|ready| ready.copied.sync())?;
-    staging.fsync()
 }
 
 /// Cuts the plan into batches, each between the same two tiers and of at most so many `descriptors`:

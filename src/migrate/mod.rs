@@ -33,6 +33,7 @@ pub mod scan;
 #[cfg(test)]
 mod spy_tests;
 mod stage;
+mod stations;
 mod swap;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@
 //! | 4 | gate, lease, comparison; sources go to the trash: the copies are seen | sources, hidden, go to the trash; where a program beside the mount wants one, its copy goes instead, durably, and the program goes on |
 //! | 5 | source tier durable | source tier durable |
 //! | 6 | record goes, durable | record goes, durable |
-//! | 7 | trash is emptied | trash is emptied |
+//! | 7 | trash is emptied ([`super::trash`]) | trash is emptied |
 //!
 //! A source goes only when its copy is durable under its name (3 before 4), and is deleted only
 //! when it is durable that it has gone (5 and 6 before 7): so one whole version is always there,
@@ -31,6 +31,7 @@ use super::record::{DIRECTORY, Moving, Record, STAGING, TRASH, Version};
 use super::reserve;
 use super::stage::{Copied, discard};
 use super::times::{Had, Note};
+use super::trash::Leftovers;
 use super::{Skip, plan::Item};
 use crate::tier::{Dir, File, Syncing, small};
 use crate::types::attr::Stat;
@@ -104,34 +105,56 @@ const RUN_FILES_MAX: usize = 64;
 const DIRS_SYNCED_MAX: usize = 8;
 
 /// A batch between the same two tiers.
-pub(super) struct Swap<'u, 'a> {
-    pub(super) union: &'u Union,
-    pub(super) from: Rank,
+struct Swap<'u, 'a> {
+    union: &'u Union,
+    from: Rank,
     to: Rank,
-    pub(super) batch: &'a [Ready<'u>],
-    pub(super) outcomes: Vec<Option<Outcome>>,
+    batch: &'a [Ready<'u>],
+    outcomes: Vec<Option<Outcome>>,
     /// Files of which it must be looked up at the next start what became of them.
     stuck: Vec<usize>,
     /// Claims on sources of published copies, while a batch goes to a faster tier.
     claims: Vec<Option<Box<dyn File>>>,
     /// Claims on sources in the trash, until they are deleted.
-    pub(super) sources: Vec<Option<Box<dyn File>>>,
+    sources: Vec<Option<Box<dyn File>>>,
     /// Absent where it could not be made: times of directories then outlive no crash.
     note: Option<Note>,
-    pub(super) staging: Arc<dyn Dir>,
-    pub(super) trash: Arc<dyn Dir>,
+    staging: Arc<dyn Dir>,
+    trash: Arc<dyn Dir>,
     syncing_from: Box<dyn Syncing>,
     syncing_to: &'a dyn Syncing,
 }
 
-/// Swaps a batch whose copies are durable. The outcomes are in the order of the batch.
+/// Swaps a batch whose copies are durable. What is returned is still to be deleted.
 pub(super) fn swap<'u>(
     union: &'u Union,
-    from: Rank,
-    to: Rank,
+    (from, to): (Rank, Rank),
+    batch: Vec<Ready<'u>>,
+    syncing_to: &dyn Syncing,
+) -> std::result::Result<Leftovers<'u>, (Broken, Vec<Ready<'u>>)> {
+    match swap_all(union, (from, to), &batch, syncing_to) {
+        Ok(Swapped { outcomes, at_rest, sources, staging, trash }) => {
+            Ok(Leftovers { union, from, batch, outcomes, at_rest, sources, staging, trash })
+        }
+        Err(broken) => Err((broken, batch)),
+    }
+}
+
+/// What a swap leaves.
+struct Swapped {
+    outcomes: Vec<Outcome>,
+    at_rest: bool,
+    sources: Vec<Option<Box<dyn File>>>,
+    staging: Arc<dyn Dir>,
+    trash: Arc<dyn Dir>,
+}
+
+fn swap_all<'u>(
+    union: &'u Union,
+    (from, to): (Rank, Rank),
     batch: &[Ready<'u>],
     syncing_to: &dyn Syncing,
-) -> std::result::Result<Vec<Outcome>, Broken> {
+) -> std::result::Result<Swapped, Broken> {
     let at_from = |errno| Broken { rank: from, errno };
     let at_to = |errno| Broken { rank: to, errno };
     let mut swap = Swap {
@@ -156,7 +179,9 @@ pub(super) fn swap<'u>(
     drop(tree);
     drop(settled);
     result?;
-    Ok(swap.outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Skipped(Skip::Gone))).collect())
+    let Swap { outcomes, stuck, sources, staging, trash, .. } = swap;
+    let outcomes = outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Skipped(Skip::Gone))).collect();
+    Ok(Swapped { outcomes, at_rest: stuck.is_empty(), sources, staging, trash })
 }
 
 /// Lets those go on that wait for the batch, whatever became of it.
@@ -190,9 +215,7 @@ impl<'u, 'a> Swap<'u, 'a> {
             tracing::error!(%path, "a file is half moved, since its tier failed: unmount and mount again when the disk is in order, and the move is finished or undone");
             return Ok(());
         }
-        records.unlink(&name).and_then(|()| records.fsync()).map_err(primary)?;
-        self.empty_trash();
-        Ok(())
+        records.unlink(&name).and_then(|()| records.fsync()).map_err(primary)
     }
 
     fn write_record(&self, records: &dyn Dir) -> Result<Name> {

@@ -1,0 +1,197 @@
+//! What becomes of a batch once it is copied: it is made durable and compared, and then swapped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use parking_lot::Mutex;
+
+use super::contents::CHUNK;
+use super::engine::{Run, moved_event};
+use super::manifest::Entry;
+use super::stage::{self, Refusal, discard};
+use super::swap::{Broken, Outcome, Ready, paths, swap, tell_kernel};
+use super::trash::Leftovers;
+use super::{Stop, Summary};
+use crate::policy::Verify;
+use crate::sys::process;
+use crate::tier::{Dir, Syncing};
+use crate::types::errno::Result;
+use crate::types::ids::Rank;
+use crate::types::path::UnionPath;
+
+/// Up to so many copies are made durable one by one; more, all at once.
+const FILES_SYNCED_MAX: usize = 4;
+
+/// Files of one batch on their way from copying to swapping.
+pub(super) struct Batch<'u> {
+    pub(super) from: Rank,
+    pub(super) to: Rank,
+    pub(super) ready: Vec<Ready<'u>>,
+    pub(super) staging: Arc<dyn Dir>,
+    pub(super) syncing: Box<dyn Syncing>,
+}
+
+impl<'r> Run<'r> {
+    /// Makes copies durable and compares them, batch by batch.
+    pub(super) fn prove_each(
+        &self,
+        batches: Receiver<Batch<'r>>,
+        next: SyncSender<Batch<'r>>,
+        summary: &Mutex<Summary>,
+    ) {
+        for batch in batches {
+            // What a tier says after it has failed once proves nothing.
+            if self.has_failed() {
+                discard_all(&batch);
+            } else if let Some(proved) = self.prove(batch, summary)
+                && let Err(unsent) = next.send(proved)
+            {
+                discard_all(&unsent.0);
+            }
+            self.teller.tell_copied();
+        }
+    }
+
+    fn prove(&self, batch: Batch<'r>, summary: &Mutex<Summary>) -> Option<Batch<'r>> {
+        if batch.ready.is_empty() {
+            return None;
+        }
+        if let Err(errno) = make_durable(&batch) {
+            discard_all(&batch);
+            self.break_off(paths(&batch.ready), Broken { rank: batch.to, errno }, summary);
+            return None;
+        }
+        let Batch { from, to, ready, staging, syncing } = batch;
+        let proved = self.verify(&ready);
+        let mut good = Vec::new();
+        for (mut ready, refusal) in ready.into_iter().zip(proved) {
+            ready.copied.close();
+            match refusal {
+                None => good.push(ready),
+                Some(refusal) => {
+                    discard(staging.as_ref(), &ready.copied.staged.name);
+                    self.refused(&ready.item, refusal, summary);
+                }
+            }
+        }
+        (!good.is_empty()).then_some(Batch { from, to, ready: good, staging, syncing })
+    }
+
+    /// Swaps batches, one after another.
+    pub(super) fn swap_each(
+        &self,
+        batches: Receiver<Batch<'r>>,
+        next: SyncSender<Leftovers<'r>>,
+        summary: &Mutex<Summary>,
+    ) {
+        for batch in batches {
+            if self.has_failed() {
+                discard_all(&batch);
+                continue;
+            }
+            let Batch { from, to, ready, syncing, .. } = batch;
+            match swap(self.union, (from, to), ready, syncing.as_ref()) {
+                Ok(leftovers) => {
+                    self.note(&leftovers.batch, &leftovers.outcomes, summary);
+                    tell_kernel(self.union, &leftovers.batch, &leftovers.outcomes);
+                    if let Err(unsent) = next.send(leftovers) {
+                        unsent.0.delete();
+                    }
+                }
+                Err((broken, batch)) => self.break_off(paths(&batch), broken, summary),
+            }
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// A tier has failed: the batch is where it is, and there is no other.
+    fn break_off(&self, paths: impl Iterator<Item = UnionPath>, broken: Broken, summary: &Mutex<Summary>) {
+        self.failed.store(true, Ordering::Release);
+        self.fail_all(paths, broken, summary);
+        tracing::error!(tier = %broken.rank, "moving stops: {}", broken.errno);
+        summary.lock().stopped = Some(Stop::Errors);
+    }
+
+    fn verify(&self, batch: &[Ready<'r>]) -> Vec<Option<Refusal>> {
+        if self.request.verify == Verify::Size {
+            let mut buffer = [];
+            return batch.iter().map(|ready| self.verify_one(ready, &mut buffer)).collect();
+        }
+        self.each(batch, |ready, _| stage::prefetch(&ready.copied));
+        let results: Vec<Mutex<Option<Refusal>>> = batch.iter().map(|_| Mutex::new(None)).collect();
+        let numbered: Vec<_> = batch.iter().zip(&results).collect();
+        self.each(&numbered, |(ready, result), buffer| *result.lock() = self.verify_one(ready, buffer));
+        results.into_iter().map(Mutex::into_inner).collect()
+    }
+
+    /// Does something for each of several, by threads that yield to everything else.
+    fn each<T: Sync>(&self, all: &[T], act: impl Fn(&T, &mut [u8]) + Sync) {
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..self.threads.min(all.len()) {
+                scope.spawn(|| {
+                    process::yield_to_others();
+                    let mut buffer = vec![0; CHUNK];
+                    while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        act(one, &mut buffer);
+                    }
+                });
+            }
+        });
+    }
+
+    fn verify_one(&self, ready: &Ready<'_>, buffer: &mut [u8]) -> Option<Refusal> {
+        let size = ready.subject.stat.size;
+        stage::verify(&ready.copied, size, self.request.verify, buffer, self.teller.pace).err()
+    }
+
+    fn note(&self, batch: &[Ready<'_>], outcomes: &[Outcome], summary: &Mutex<Summary>) {
+        let mut entries = Vec::new();
+        for (ready, outcome) in batch.iter().zip(outcomes) {
+            match outcome {
+                Outcome::Moved => {
+                    let item = &ready.item;
+                    entries.extend(item.names.iter().map(|place| Entry {
+                        path: place.path(),
+                        from: item.from,
+                        to: item.to,
+                        bytes: item.size,
+                        mtime: ready.subject.stat.mtime,
+                        digest: ready.copied.digest,
+                    }));
+                    {
+                        let mut summary = summary.lock();
+                        summary.moved += 1;
+                        summary.bytes += item.size;
+                    }
+                    self.teller.tell(moved_event(item));
+                }
+                Outcome::Skipped(skip) => self.refused(&ready.item, Refusal::Skip(*skip), summary),
+                Outcome::Failed(errno, during) => {
+                    self.refused(&ready.item, Refusal::Failed(*errno, during), summary);
+                }
+            }
+        }
+        if let Err(errno) = self.manifest.files(&entries) {
+            tracing::warn!("the manifest of this run is not whole, it can be undone only in part: {errno}");
+        }
+    }
+}
+
+/// Copies that are not to be swapped.
+fn discard_all(batch: &Batch<'_>) {
+    batch.ready.iter().for_each(|ready| discard(batch.staging.as_ref(), &ready.copied.staged.name));
+}
+
+/// Contents, attributes and names of the copies.
+fn make_durable(batch: &Batch<'_>) -> Result<()> {
+    if batch.ready.len() > FILES_SYNCED_MAX {
+        return batch.syncing.sync();
+    }
+    batch.ready.iter().try_for_each(|ready| ready.copied.sync())?;
+    batch.staging.fsync()
+}
