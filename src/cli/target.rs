@@ -107,7 +107,11 @@ fn mounted(path: &Path) -> Result<Target, Failure> {
     Ok(Target { reach, within: Some(union_path).filter(|path| !path.is_root()) })
 }
 
-fn socket_of(point: &Path) -> Result<PathBuf, Failure> {
+/// The socket of the mount at `point`.
+///
+/// # Errors
+/// One line where it takes no commands or does not answer.
+pub fn socket_of(point: &Path) -> Result<PathBuf, Failure> {
     let fail = |why: &dyn std::fmt::Display| Failure::error(format!("{}: {why}", point.display()));
     match by_path::hold(point).and_then(|held| xattr::get(held.as_fd(), None, CONTROL)) {
         Ok(bytes) => Ok(PathBuf::from(OsStr::from_bytes(&bytes))),
@@ -164,8 +168,7 @@ fn real_path(path: &Path) -> Result<PathBuf, Errno> {
 fn by_config(draft: Draft) -> Result<Target, Failure> {
     let config = Box::new(check::finish_unmounted(draft)?);
     let id = union_id(&config)?;
-    let socket = place::directory().map(|directory| place::socket(&directory, &id.to_string()));
-    let Some(socket) = socket else { return Ok(Target { reach: Reach::Alone(config), within: None }) };
+    let socket = place::socket(&place::directory(), &id.to_string());
     let reach = match client::connect(&socket) {
         Ok(_) => {
             let at = spot_of(&config.mountpoint).ok().map(|(spot, _)| spot);

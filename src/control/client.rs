@@ -9,6 +9,8 @@ use std::time::Duration;
 use crate::control::convert;
 use crate::control::line::{COMMAND_LEN_MAX, Line, RESPONSE_LEN_MAX};
 use crate::control::wire::{Command, Event, Response};
+use crate::sys::local;
+use crate::sys::process::Process;
 
 /// How often a wait for the mount looks whether the user wants to stop.
 const TICK: Duration = Duration::from_millis(100);
@@ -33,13 +35,18 @@ pub struct Client {
     stream: UnixStream,
 }
 
-/// Connects to the mount that listens on `path`.
+/// Connects to the mount that listens on `path`. Anybody can mount something that names a socket of his
+/// own, and that may answer anything or never: so the other end must be root or this user.
 ///
 /// # Errors
 /// Why not.
 pub fn connect(path: &Path) -> Result<Client, Refused> {
     match UnixStream::connect(path) {
-        Ok(stream) => Ok(Client { stream }),
+        Ok(stream) => match local::peer_uid(&stream) {
+            Ok(uid) if uid == 0 || uid == local::own_uid() => Ok(Client { stream }),
+            Ok(uid) => Err(Refused::Other(format!("this mount belongs to user {uid}: run this as that user"))),
+            Err(errno) => Err(Refused::Other(format!("{}: {errno}", path.display()))),
+        },
         Err(error) => Err(match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => Refused::Absent,
             ErrorKind::PermissionDenied => Refused::Denied,
@@ -49,6 +56,11 @@ pub fn connect(path: &Path) -> Result<Client, Refused> {
 }
 
 impl Client {
+    /// The daemon of the mount; `None` where the kernel cannot tell.
+    pub fn daemon(&self) -> Option<Process> {
+        local::peer_pid(&self.stream).and_then(Process::hold).ok()
+    }
+
     /// Sends `command`, passes each event to `tell`, and returns the last line. `stop` is asked now
     /// and then; once it says yes, the mount is told, and ends the work soon.
     ///

@@ -10,17 +10,23 @@ use crate::sys::local;
 /// Overrides the directory of the sockets; meant for tests.
 pub const ENVIRONMENT: &str = "TIERFS_RUNTIME_DIR";
 
-/// The directory of this user's sockets. `None` for an ordinary user who has no directory of his
-/// own below `/run`, as outside of a login session.
-pub fn directory() -> Option<PathBuf> {
-    if let Some(given) = std::env::var_os(ENVIRONMENT).filter(|given| !given.is_empty()) {
-        return Some(given.into());
+/// The directory of this user's sockets: the same in a login session and outside of one, as in cron.
+pub fn directory() -> PathBuf {
+    let of = |key: &str| std::env::var_os(key).filter(|given| !given.is_empty()).map(PathBuf::from);
+    of(ENVIRONMENT).unwrap_or_else(|| choose(local::own_uid(), of("XDG_RUNTIME_DIR"), &|path| path.is_dir()))
+}
+
+/// `/run/user/UID` is where `XDG_RUNTIME_DIR` points wherever systemd makes it (`pam_systemd(8)`). Where
+/// there is neither, anybody may make the directory first: [`prepare`] refuses one of another user.
+fn choose(uid: u32, of_session: Option<PathBuf>, is_dir: &dyn Fn(&Path) -> bool) -> PathBuf {
+    if uid == 0 {
+        return "/run/tierfs".into();
     }
-    if local::own_uid() == 0 {
-        return Some("/run/tierfs".into());
+    let of_user = Some(PathBuf::from(format!("/run/user/{uid}"))).filter(|path| is_dir(path));
+    match of_user.or(of_session) {
+        Some(own) => own.join("tierfs"),
+        None => format!("/tmp/tierfs-{uid}").into(),
     }
-    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|given| !given.is_empty())?;
-    Some(Path::new(&own).join("tierfs"))
 }
 
 /// The socket of the mount of a union, by the 32 digits of the union's id.
@@ -58,6 +64,19 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn a_session_and_cron_find_the_same_directory() {
+        let chosen = |uid, session: Option<&str>, there: &str| {
+            let path = choose(uid, session.map(PathBuf::from), &|path| path == Path::new(there));
+            path.display().to_string()
+        };
+        assert_eq!(chosen(0, Some("/run/user/0"), "/run/user/0"), "/run/tierfs");
+        assert_eq!(chosen(7, Some("/run/user/7"), "/run/user/7"), "/run/user/7/tierfs");
+        assert_eq!(chosen(7, None, "/run/user/7"), "/run/user/7/tierfs");
+        assert_eq!(chosen(7, Some("/elsewhere"), ""), "/elsewhere/tierfs");
+        assert_eq!(chosen(7, None, ""), "/tmp/tierfs-7");
+    }
 
     #[test]
     fn the_directory_must_be_ours_alone() {

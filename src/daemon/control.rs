@@ -17,17 +17,13 @@ use crate::union::Union;
 /// Takes commands for this mount from here on. Without a socket the mount works as well, so what
 /// is in the way is only logged.
 pub(super) fn start(id: Id, union: &Arc<Union>, standing: &Arc<Standing>, turns: &Arc<Turns>) -> Option<Server> {
-    let Some(directory) = place::directory() else {
-        tracing::info!("this mount takes no commands such as `tierfs migrate`: XDG_RUNTIME_DIR is not set");
-        return None;
-    };
     let service = Commands {
         union: Arc::clone(union),
         standing: Arc::clone(standing),
         turns: Arc::clone(turns),
         engine: migrate::run,
     };
-    match Server::start(&place::socket(&directory, &id.to_string()), Arc::new(service)) {
+    match Server::start(&place::socket(&place::directory(), &id.to_string()), Arc::new(service)) {
         Ok(server) => {
             union.set_control(server.path().to_path_buf());
             Some(server)

@@ -15,6 +15,14 @@ pub fn peer_uid(stream: &UnixStream) -> Result<u32> {
     Ok(getsockopt(stream, sockopt::PeerCredentials)?.uid())
 }
 
+/// The process at the other end when it connected or began to listen.
+///
+/// # Errors
+/// What `getsockopt(2)` says.
+pub fn peer_pid(stream: &UnixStream) -> Result<i32> {
+    Ok(getsockopt(stream, sockopt::PeerCredentials)?.pid())
+}
+
 /// The user this process acts as.
 pub fn own_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
@@ -48,6 +56,7 @@ mod tests {
     fn the_other_end_is_known_and_its_hanging_up_is_seen() {
         let (here, mut there) = UnixStream::pair().unwrap();
         assert_eq!(peer_uid(&here), Ok(own_uid()));
+        assert_eq!(peer_pid(&here), Ok(i32::try_from(std::process::id()).unwrap()));
         assert!(!has_hung_up(&here));
         there.write_all(b"x").unwrap();
         assert!(!has_hung_up(&here));

@@ -2,16 +2,19 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{OFlag, open};
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setsid};
 
+use super::check;
 use crate::types::errno::{Errno, Result};
 
 /// What tells one boot of the machine from another.
@@ -155,6 +158,38 @@ pub fn has_name(pid: u32, is_it: impl Fn(&[u8]) -> bool) -> bool {
     first.is_some_and(|first| first != pid && is_it(&comm(first)))
 }
 
+/// A process, held so that its number cannot become another's meanwhile.
+#[derive(Debug)]
+pub struct Process(OwnedFd);
+
+impl Process {
+    /// # Errors
+    /// ESRCH if there is none; ENOSYS before Linux 5.3 (`pidfd_open(2)`).
+    pub fn hold(pid: i32) -> Result<Process> {
+        // SAFETY: a plain call; it makes a descriptor of its own, which nothing else knows.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(pid), 0) };
+        let fd = check(i32::try_from(fd).map_err(|_| Errno::EINVAL)?)?;
+        // SAFETY: as above: the descriptor is open and belongs to nobody.
+        Ok(Process(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Waits until it has ended; `false` if it has not within `patience`.
+    ///
+    /// # Errors
+    /// What `poll(2)` says.
+    pub fn has_ended_within(&self, patience: Duration) -> Result<bool> {
+        let until = Instant::now() + patience;
+        loop {
+            let rest = until.saturating_duration_since(Instant::now());
+            let wait = PollTimeout::try_from(rest).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], wait) {
+                Err(nix::errno::Errno::EINTR) => {}
+                other => return Ok(other? > 0),
+            }
+        }
+    }
+}
+
 /// Has this thread wait for others: a low priority for the processor, the idle class for disks
 /// (`ioprio_set(2)`). What it holds others must not wait for.
 pub fn yield_to_others() {
@@ -174,6 +209,16 @@ pub fn yield_to_others() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_a_process_is_seen() {
+        let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let process = Process::hold(i32::try_from(child.id()).unwrap()).unwrap();
+        assert_eq!(process.has_ended_within(Duration::ZERO), Ok(false));
+        drop(child.stdin.take());
+        assert_eq!(process.has_ended_within(Duration::from_secs(600)), Ok(true));
+        child.wait().unwrap();
+    }
 
     #[test]
     fn a_thread_answers_to_its_own_name_and_to_its_programs() {

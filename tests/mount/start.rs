@@ -212,16 +212,7 @@ fn the_background_mount_serves_when_the_command_returns() {
     let setup = Setup::new().seed(|tiers| put(tiers[1].join("file"), "x"));
     let roots = [setup.tier(0).to_path_buf(), setup.tier(1).to_path_buf()];
     let point = setup.mountpoint();
-    let status = Command::new(program())
-        .arg("mount")
-        .arg(crate::common::mount::spec(&roots))
-        .arg(&point)
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .status()
-        .expect("tierfs runs");
-    assert!(status.success());
+    mount_in_background(&roots, &point);
     let seen = std::fs::read_to_string(point.join("file"));
     let daemon = daemon_of(&point);
     let ended = Command::new(program()).arg("umount").arg(&point).status().expect("tierfs runs");
@@ -230,6 +221,38 @@ fn the_background_mount_serves_when_the_command_returns() {
     assert!(ended.success());
     assert_eq!(daemon.len(), 1, "one process serves: {daemon:?}");
     wait::until("the daemon ends", || daemon_of(&point).is_empty().then_some(()));
+}
+
+fn mount_in_background(roots: &[std::path::PathBuf], point: &Path) {
+    let mut command = Command::new(program());
+    command.arg("mount").arg(crate::common::mount::spec(roots)).arg(point);
+    let null = std::process::Stdio::null;
+    let status = command.stdin(null()).stdout(null()).stderr(null()).status().expect("tierfs runs");
+    assert!(status.success());
+}
+
+/// `tierfs umount` returned while the daemon still held the tiers, so that unmounting a tier's disk right
+/// after it said busy.
+#[test]
+fn a_disk_can_be_unmounted_as_soon_as_umount_returns() {
+    if !need::fuse() {
+        return;
+    }
+    let setup = Setup::new();
+    for _ in 0..3 {
+        let Some(disk) = LoopFs::new("ext4", 16) else { return };
+        let roots = [setup.tier(0).to_path_buf(), disk.path().join("tier")];
+        std::fs::create_dir(&roots[1]).expect("tier");
+        let _absent = std::fs::remove_dir_all(roots[0].join(".tierfs"));
+        let point = setup.mountpoint();
+        mount_in_background(&roots, &point);
+        put(point.join("file"), "x");
+        let ended = Command::new(program()).arg("umount").arg(&point).status().expect("tierfs runs");
+        let disk_ended = rustix::mount::unmount(disk.path(), rustix::mount::UnmountFlags::empty());
+        unmount_for_sure(&point);
+        assert!(ended.success());
+        assert_eq!(disk_ended, Ok(()), "the disk is busy");
+    }
 }
 
 /// The processes that were started for this mount point.
