@@ -144,6 +144,8 @@ impl Setup {
             return Err(Box::new(Refused { code, message, setup: self }));
         }
         let watchdog = Watchdog::over(daemon.id(), self.hang_limit);
+        // It appears before it serves. Who may not look is told so at once.
+        let _served_or_refused = std::fs::metadata(&point);
         Ok(TestMount { daemon: Some(daemon), watchdog, setup: Some(self) })
     }
 
