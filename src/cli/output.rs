@@ -172,6 +172,10 @@ fn exit(summary: &Summary, error_on_no_move: bool) -> Outcome {
             return Err(Failure::error(line));
         }
         Some(Stop::Errors) => return Err(Failure::error("stopped after too many errors: look at the disks")),
+        Some(Stop::Failed(rank)) => {
+            let line = format!("the {} fails: look at its disk, and whether it is mounted read-only", Rank(rank));
+            return Err(Failure::error(line));
+        }
         Some(Stop::Limit) | None => {}
     }
     if summary.failed > 0 {
@@ -293,6 +297,7 @@ fn summary_json(summary: &Summary) -> Value {
         Stop::Interrupted => "interrupted".to_owned(),
         Stop::Full(rank) => format!("{} full", Rank(rank)),
         Stop::Errors => "errors".to_owned(),
+        Stop::Failed(rank) => format!("{} failed", Rank(rank)),
     });
     json!({
         "event": "summary",
@@ -329,6 +334,7 @@ fn summary_line(summary: &Summary, ways: &BTreeSet<(u8, u8)>) -> String {
         Some(Stop::Interrupted) => line.push_str("; interrupted"),
         Some(Stop::Full(rank)) => line.push_str(&format!("; the {} is full", Rank(rank))),
         Some(Stop::Errors) => line.push_str("; stopped after too many errors"),
+        Some(Stop::Failed(rank)) => line.push_str(&format!("; stopped because the {} fails", Rank(rank))),
     }
     line
 }

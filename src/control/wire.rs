@@ -288,6 +288,8 @@ pub enum Stop {
     Full(u8),
     /// Too many errors.
     Errors,
+    /// This tier fails.
+    Failed(u8),
 }
 
 /// About a mount.

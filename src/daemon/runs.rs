@@ -196,6 +196,7 @@ pub fn skip(why: Skip) -> &'static str {
         Skip::Owner => "whose owner or mode cannot be kept",
         Skip::TooLarge => "too large for the other tier",
         Skip::NoSpace => "without room on the other tier",
+        Skip::Quota => "without room in a quota of the other tier",
         Skip::Nested => "on another filesystem inside their tier",
         Skip::NoLease => "on a filesystem without leases",
         Skip::NoBirthTime => "on a filesystem without birth times",
@@ -219,6 +220,7 @@ fn summed(summary: Summary) -> wire::Summary {
             Stop::Interrupted => wire::Stop::Interrupted,
             Stop::Full(rank) => wire::Stop::Full(rank.0),
             Stop::Errors => wire::Stop::Errors,
+            Stop::Failed(rank) => wire::Stop::Failed(rank.0),
         }),
         took: summary.took,
     }

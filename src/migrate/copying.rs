@@ -10,6 +10,7 @@ use super::contents::CHUNK;
 use super::engine::Run;
 use super::plan::Item;
 use super::record::STAGING;
+use super::reserve;
 use super::stage::{self, Refusal};
 use super::stations::Batch;
 use super::swap::{Broken, Ready};
@@ -29,39 +30,45 @@ const AHEAD: usize = 32;
 /// Larger files the kernel reads ahead by itself.
 const AHEAD_SIZE_MAX: u64 = 256 << 10;
 
+/// Bytes that a tier still takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room(pub(super) u64);
+
+impl Room {
+    /// Whether so many bytes fit; takes them then.
+    pub(super) fn take(&mut self, bytes: u64) -> bool {
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
+    }
+
+    /// The files that fit, and the others, both in order. A large one that does not fit keeps no smaller
+    /// one behind it from moving, or it would do so every night.
+    fn choose(mut self, items: Vec<Item>) -> (Vec<Item>, Vec<Item>) {
+        items.into_iter().partition(|item| self.0 > 0 && self.take(item.taken))
+    }
+}
+
 /// The directories of a batch, by path.
 type Ways<'r> = HashMap<UnionPath, Result<Arc<Walked<'r>>>>;
 
+/// The staging directory, what makes the target durable, and the directories.
+type Prepared<'r> = (Arc<dyn Dir>, Box<dyn Syncing>, Ways<'r>);
+
 impl<'r> Run<'r> {
-    /// Copies the files of a batch, several at a time.
-    pub(super) fn stage(
-        &self,
-        items: Vec<Item>,
-        summary: &Mutex<Summary>,
-    ) -> std::result::Result<Option<Batch<'r>>, Stop> {
-        let Some((from, to)) = items.first().map(|item| (item.from, item.to)) else { return Ok(None) };
-        let bytes: u64 = items.iter().map(|item| item.taken).sum();
-        match self.union.room(to) {
-            Ok(room) if room < bytes => return Err(Stop::Full(to)),
-            Ok(_) => {}
-            Err(errno) => return Err(self.broken(&items, Broken { rank: to, errno }, summary)),
-        }
-        let prepared = || -> Result<(Arc<dyn Dir>, Box<dyn Syncing>)> {
-            self.union.announce_moves(from, to)?;
-            Ok((self.union.own_dir(to, STAGING)?, self.union.tier_of(to)?.syncing()?))
-        };
-        let (staging, syncing) = match prepared() {
+    /// Copies the files of a batch, several at a time. `None` if none of them can be copied.
+    pub(super) fn stage(&self, items: Vec<Item>, summary: &Mutex<Summary>) -> Option<Batch<'r>> {
+        let (from, to) = items.first().map(|item| (item.from, item.to))?;
+        let first: Vec<UnionPath> = items.iter().take(1).map(Item::path).collect();
+        let prepared = self.choose(items, to, summary).and_then(|items| Ok((self.prepare(&items, from, to)?, items)));
+        let ((staging, syncing, ways), items) = match prepared {
+            Ok((_, items)) if items.is_empty() => return None,
             Ok(prepared) => prepared,
-            Err(errno) => return Err(self.broken(&items, Broken { rank: to, errno }, summary)),
+            Err(broken) => {
+                self.break_off(first.into_iter(), (broken, "preparing the tiers"), summary);
+                return None;
+            }
         };
-        let clones = self.union.clones();
-        let ways = self.walk_all(&items, from, to);
-        // All at once: one by one they would cost more than the files in them.
-        if self.union.clones() != clones
-            && let Err(errno) = syncing.sync()
-        {
-            return Err(self.broken(&items, Broken { rank: to, errno }, summary));
-        }
         let found: Vec<Mutex<Option<std::result::Result<Ready<'r>, Refusal>>>> =
             items.iter().map(|_| Mutex::new(None)).collect();
         let next = AtomicUsize::new(0);
@@ -91,17 +98,52 @@ impl<'r> Run<'r> {
         for (item, found) in items.iter().zip(found) {
             match found.into_inner() {
                 Some(Ok(copied)) => ready.push(copied),
-                Some(Err(refusal)) => {
-                    full |= refusal == Refusal::Skip(Skip::NoSpace);
-                    self.refused(item, refusal, summary);
+                Some(Err(Refusal::Skip(why @ (Skip::NoSpace | Skip::Quota)))) => {
+                    full |= why == Skip::NoSpace;
+                    self.refused_for_room(item, to, why, summary);
                 }
+                Some(Err(refusal)) => self.refused(item, refusal, summary),
                 None => {}
             }
         }
         if full {
+            // It says that it has room, and has none.
             summary.lock().stopped = Some(Stop::Full(to));
         }
-        Ok(Some(Batch { from, to, ready, staging, syncing }))
+        Some(Batch { from, to, ready, staging, syncing })
+    }
+
+    /// Those for which there is room.
+    fn choose(&self, items: Vec<Item>, to: Rank, summary: &Mutex<Summary>) -> std::result::Result<Vec<Item>, Broken> {
+        let room = Room(self.union.room(to).map_err(|errno| Broken { rank: to, errno })?);
+        let (items, too_large) = room.choose(items);
+        for item in too_large {
+            self.refused_for_room(&item, to, Skip::NoSpace, summary);
+        }
+        Ok(items)
+    }
+
+    /// What the files need on both tiers.
+    fn prepare(&self, items: &[Item], from: Rank, to: Rank) -> std::result::Result<Prepared<'r>, Broken> {
+        let at = |rank| move |errno| Broken { rank, errno };
+        reserve::with(self.union, || self.union.announce_given(from)).map_err(at(from))?;
+        self.union.announce_stamps(to).map_err(at(to))?;
+        let staging = self.union.own_dir(to, STAGING).map_err(at(to))?;
+        let syncing = self.union.tier_of(to).and_then(|tier| tier.syncing()).map_err(at(to))?;
+        let clones = self.union.clones();
+        let ways = self.walk_all(items, from, to);
+        // All at once: one by one they would cost more than the files in them.
+        if self.union.clones() != clones {
+            syncing.sync().map_err(at(to))?;
+        }
+        Ok((staging, syncing, ways))
+    }
+
+    /// A file that stays for want of room. Smaller ones may still go.
+    fn refused_for_room(&self, item: &Item, to: Rank, why: Skip, summary: &Mutex<Summary>) {
+        // The first tells which tier; with more than two there could be others.
+        let _first = self.full.set(to);
+        self.refused(item, Refusal::Skip(why), summary);
     }
 
     /// Every directory of the batch, with its copies on both tiers; those that cannot be had are
@@ -130,7 +172,8 @@ impl<'r> Run<'r> {
     ) -> std::result::Result<Ready<'r>, Refusal> {
         let looking = |errno| match errno {
             Errno::ENOENT | Errno::ESTALE | Errno::ENOTDIR => Refusal::Skip(Skip::Gone),
-            Errno::ENOSPC | Errno::EDQUOT => Refusal::Skip(Skip::NoSpace),
+            Errno::ENOSPC => Refusal::Skip(Skip::NoSpace),
+            Errno::EDQUOT => Refusal::Skip(Skip::Quota),
             other => Refusal::Failed(other, "preparing the directory"),
         };
         let mut names = Vec::new();

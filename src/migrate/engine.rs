@@ -3,9 +3,9 @@
 //! thread, so that one batch keeps a tier busy while another waits for its tier.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, channel, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -144,6 +144,8 @@ pub(super) struct Run<'r> {
     pub(super) manifest: Manifest,
     /// Whether a tier has failed.
     pub(super) failed: AtomicBool,
+    /// The tier that had no room for some file.
+    pub(super) full: OnceLock<Rank>,
     begun: Instant,
 }
 
@@ -161,6 +163,7 @@ impl<'r> Run<'r> {
             claims: Claims::default(),
             manifest,
             failed: AtomicBool::new(false),
+            full: OnceLock::new(),
             begun: Instant::now(),
         })
     }
@@ -189,6 +192,7 @@ impl<'r> Run<'r> {
             }
         });
         *summary = std::mem::take(&mut shared.lock());
+        summary.stopped = summary.stopped.or(self.full.get().map(|rank| Stop::Full(*rank)));
         let union = self.union;
         let ended = self.end(summary);
         reserve::keep(union);
@@ -200,17 +204,10 @@ impl<'r> Run<'r> {
             if self.must_stop(summary) {
                 break;
             }
-            match self.stage(batch, summary) {
-                Ok(Some(batch)) => {
-                    if next.send(batch).is_err() {
-                        break;
-                    }
-                }
-                Ok(None) => {}
-                Err(stop) => {
-                    summary.lock().stopped = Some(stop);
-                    break;
-                }
+            if let Some(batch) = self.stage(batch, summary)
+                && next.send(batch).is_err()
+            {
+                break;
             }
         }
     }
@@ -238,7 +235,7 @@ impl<'r> Run<'r> {
             summary.stopped.get_or_insert(Stop::Errors);
         }
         self.teller.pace.is_stopped()
-            || matches!(summary.stopped, Some(Stop::Errors | Stop::Full(_)))
+            || matches!(summary.stopped, Some(Stop::Errors | Stop::Failed(_) | Stop::Full(_)))
             || self.teller.pace.is_late()
     }
 
@@ -258,17 +255,20 @@ impl<'r> Run<'r> {
         }
     }
 
-    pub(super) fn fail_all(&self, paths: impl Iterator<Item = UnionPath>, broken: Broken, summary: &Mutex<Summary>) {
+    /// A tier has failed: `paths` stay where they are, and nothing moves any more.
+    pub(super) fn break_off(
+        &self,
+        paths: impl Iterator<Item = UnionPath>,
+        (broken, during): (Broken, &'static str),
+        summary: &Mutex<Summary>,
+    ) {
+        self.failed.store(true, Ordering::Release);
         for path in paths {
             summary.lock().failed += 1;
-            self.teller.tell(Event::Failed { path, errno: broken.errno, during: "making the batch durable" });
+            self.teller.tell(Event::Failed { path, errno: broken.errno, during });
         }
-    }
-
-    pub(super) fn broken(&self, items: &[Item], broken: Broken, summary: &Mutex<Summary>) -> Stop {
-        self.fail_all(items.iter().take(1).map(Item::path), broken, summary);
         tracing::error!(tier = %broken.rank, "moving stops: {}", broken.errno);
-        Stop::Errors
+        summary.lock().stopped = Some(Stop::Failed(broken.rank));
     }
 }
 

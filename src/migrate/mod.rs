@@ -136,6 +136,8 @@ pub enum Skip {
     TooLarge,
     /// The target has no room for it.
     NoSpace,
+    /// A quota of the target has no room for it.
+    Quota,
     /// It is on a filesystem mounted inside its tier, or the target directory is.
     Nested,
     /// Nobody can tell whether it is in use: its filesystem gives no leases.
@@ -216,8 +218,10 @@ pub enum Stop {
     Interrupted,
     /// The target is full.
     Full(Rank),
-    /// Too many errors, or one that concerns the whole tier.
+    /// Too many errors.
     Errors,
+    /// An error that concerns a whole tier.
+    Failed(Rank),
 }
 
 /// What a run came to.

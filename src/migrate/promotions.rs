@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::copying::Room;
 use super::gather::{Planned, Scanning};
 use super::plan::{Draft, plain_age};
 use super::scan::Take;
@@ -66,16 +67,16 @@ impl Scanning<'_> {
     /// Whether a file fits on `to` without bringing it above its high watermark, from where files
     /// would have to leave again. Takes the room.
     fn fits(&self, policy: &Policy, facts: &Facts, to: Rank, rooms: &mut Rooms) -> Result<bool, Error> {
-        let left = match rooms.left.get(&to) {
-            Some(left) => *left,
-            None => self.room(policy, to).map_err(|errno| Error::Tier(to, errno))?,
+        let mut room = match rooms.left.get(&to) {
+            Some(room) => *room,
+            None => Room(self.room(policy, to).map_err(|errno| Error::Tier(to, errno))?),
         };
-        let taken = facts.stat.blocks.saturating_mul(BLOCK);
-        rooms.left.insert(to, left.checked_sub(taken).unwrap_or(left));
-        if taken > left {
+        let fits = room.take(facts.stat.blocks.saturating_mul(BLOCK));
+        rooms.left.insert(to, room);
+        if !fits {
             rooms.full.push(facts.path.clone());
         }
-        Ok(taken <= left)
+        Ok(fits)
     }
 
     fn room(&self, policy: &Policy, rank: Rank) -> Result<u64, Errno> {
@@ -88,6 +89,6 @@ impl Scanning<'_> {
 
 /// Bytes that tiers still take, and the files that did not fit.
 struct Rooms {
-    left: BTreeMap<Rank, u64>,
+    left: BTreeMap<Rank, Room>,
     full: Vec<UnionPath>,
 }

@@ -312,7 +312,8 @@ fn check_dressed(stat: &Stat, target: &dyn File) -> std::result::Result<(), Refu
 
 fn of_target(errno: Errno, during: &'static str) -> Refusal {
     match errno {
-        Errno::ENOSPC | Errno::EDQUOT => Skip::NoSpace.into(),
+        Errno::ENOSPC => Skip::NoSpace.into(),
+        Errno::EDQUOT => Skip::Quota.into(),
         Errno::EFBIG => Skip::TooLarge.into(),
         other => Refusal::Failed(other, during),
     }

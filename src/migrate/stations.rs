@@ -6,19 +6,18 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use parking_lot::Mutex;
 
+use super::Summary;
 use super::contents::CHUNK;
 use super::engine::{Run, moved_event};
 use super::manifest::Entry;
 use super::stage::{self, Refusal, discard};
 use super::swap::{Broken, Outcome, Ready, paths, swap, tell_kernel};
 use super::trash::Leftovers;
-use super::{Stop, Summary};
 use crate::policy::Verify;
 use crate::sys::process;
 use crate::tier::{Dir, Syncing};
 use crate::types::errno::Result;
 use crate::types::ids::Rank;
-use crate::types::path::UnionPath;
 
 /// Up to so many copies are made durable one by one; more, all at once.
 const FILES_SYNCED_MAX: usize = 4;
@@ -59,7 +58,8 @@ impl<'r> Run<'r> {
         }
         if let Err(errno) = make_durable(&batch) {
             discard_all(&batch);
-            self.break_off(paths(&batch.ready), Broken { rank: batch.to, errno }, summary);
+            let broken = Broken { rank: batch.to, errno };
+            self.break_off(paths(&batch.ready), (broken, "making copies durable"), summary);
             return None;
         }
         let Batch { from, to, ready, staging, syncing } = batch;
@@ -99,21 +99,13 @@ impl<'r> Run<'r> {
                         unsent.0.delete();
                     }
                 }
-                Err((broken, batch)) => self.break_off(paths(&batch), broken, summary),
+                Err((broken, batch)) => self.break_off(paths(&batch), (broken, "swapping the copies"), summary),
             }
         }
     }
 
     fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
-    }
-
-    /// A tier has failed: the batch is where it is, and there is no other.
-    fn break_off(&self, paths: impl Iterator<Item = UnionPath>, broken: Broken, summary: &Mutex<Summary>) {
-        self.failed.store(true, Ordering::Release);
-        self.fail_all(paths, broken, summary);
-        tracing::error!(tier = %broken.rank, "moving stops: {}", broken.errno);
-        summary.lock().stopped = Some(Stop::Errors);
     }
 
     fn verify(&self, batch: &[Ready<'r>]) -> Vec<Option<Refusal>> {

@@ -130,7 +130,7 @@ impl Room {
         match summary.stopped {
             Some(Stop::Interrupted) => Ended::GaveWay,
             Some(Stop::Limit) => Ended::Limit,
-            Some(Stop::Full(_) | Stop::Errors) => self.give_up(),
+            Some(Stop::Full(_) | Stop::Errors | Stop::Failed(_)) => self.give_up(),
             None if hopeless => self.give_up(),
             None => Ended::On(summary.bytes),
         }

@@ -249,12 +249,19 @@ impl Union {
         self.may_change_names()
     }
 
-    /// What the two tiers must have on record before a file leaves one for the other.
+    /// What a tier must have on record before a file leaves it.
     ///
     /// # Errors
-    /// What the tiers say.
-    pub fn announce_moves(&self, from: Rank, to: Rank) -> Result<()> {
-        self.tier(from)?.announce_given()?;
+    /// What the tier says.
+    pub fn announce_given(&self, from: Rank) -> Result<()> {
+        self.tier(from)?.announce_given()
+    }
+
+    /// What a tier must have on record before a file comes to it.
+    ///
+    /// # Errors
+    /// What the tier says.
+    pub fn announce_stamps(&self, to: Rank) -> Result<()> {
         self.tier(to)?.announce_stamps()
     }
 
