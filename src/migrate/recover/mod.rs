@@ -1,0 +1,195 @@
+//! What a crash cut short is finished or undone, before anything is served.
+//!
+//! For each file of a record it is looked at where its bodies are, and one of these follows. Every
+//! repair can itself be cut short: what was done is found done. The record goes when its files are
+//! at rest, and only after it what is in the trash: how many names lie there says how far a swap
+//! had come. Both tiers are made durable first, and each repair is, so the record goes last.
+//!
+//! | to a slower tier | |
+//! | --- | --- |
+//! | every name of the source is in the trash | it has moved |
+//! | else, and another file has its name on the new tier | it had moved, and was replaced there, before the power failed: the source is kept where nobody sees it |
+//! | else, and the copy has changed since it was made | it had moved, and was written there, before the power failed: what is left of the source goes |
+//! | else | it has not moved, or a program has removed or replaced it: names in the trash go back, the copy goes |
+//!
+//! | to a faster tier | |
+//! | --- | --- |
+//! | the copy has no name | it has not moved: the copy in staging goes |
+//! | the copy has one | it has moved: what is missing of its names is made, the source goes |
+//!
+//! A source that is to go but is not what it was (somebody wrote into it beside the mount) stays,
+//! hidden, with a warning: `tierfs check` lists it. Whatever is in the trash without a record has
+//! moved, and whatever is in staging is worth nothing.
+
+use std::sync::Arc;
+
+use super::record::{DIRECTORY, LEN_MAX, Record, STAGING, TRASH};
+use super::times::{self, Had, Note};
+use crate::sys::process;
+use crate::tier::{Dir, small};
+use crate::types::errno::{Errno, Result};
+use crate::types::ids::Rank;
+use crate::types::name::Name;
+use crate::types::path::UnionPath;
+use crate::union::Union;
+
+mod repair;
+
+use repair::{Fallible, Repair};
+
+/// Brings every batch to rest that a crash cut short, and clears what is left over. To be called
+/// before the union is served, under the locks of its tiers.
+///
+/// # Errors
+/// The tier and what it says: the union must then not be served, since a file may be half moved.
+pub fn recover(union: &Union) -> std::result::Result<(), (Rank, Errno)> {
+    if union.may_move().is_err() {
+        return Ok(());
+    }
+    let primary = |errno| (Rank::PRIMARY, errno);
+    let Some(records) = union.own_dir_if_any(Rank::PRIMARY, DIRECTORY).map_err(primary)? else {
+        return clear(union);
+    };
+    let mut unread = false;
+    let directories = Directories::of_notes(union, &records)?;
+    for name in small::names(records.as_ref()).map_err(primary)? {
+        if name.as_bytes().starts_with(small::DRAFT) {
+            records.unlink(&name).map_err(primary)?;
+            continue;
+        }
+        if name.as_bytes().starts_with(times::PREFIX) {
+            continue;
+        }
+        let raw = small::read(records.as_ref(), &name, LEN_MAX).map_err(primary)?;
+        match raw.and_then(|raw| Record::parse(std::str::from_utf8(&raw).ok()?)) {
+            Some(record) if usize::from(record.from.0.max(record.to.0)) < union.tiers() => {
+                tracing::info!(from = %record.from, to = %record.to, files = record.files.len(), "finishing moves that were cut short");
+                // What is seen here must be durable before anything is removed because of it: a dead
+                // process leaves names that no disk has yet.
+                for rank in [record.to, record.from] {
+                    let durable = union.tier_of(rank).and_then(|tier| tier.syncing()).and_then(|all| all.sync());
+                    durable.map_err(|errno| (rank, errno))?;
+                }
+                Repair::new(union, &record)?.run(&record)?;
+                records.unlink(&name).and_then(|()| records.fsync()).map_err(primary)?;
+            }
+            Some(_) | None => {
+                unread = true;
+                tracing::error!(%name, "a record in .tierfs/moves of the primary cannot be read: it and everything in .tierfs/trash and .tierfs/staging stays. Report this.");
+            }
+        }
+    }
+    directories.set_back(union, records.as_ref())?;
+    if unread { Ok(()) } else { clear(union) }
+}
+
+/// Directories whose times a process was about to set back when it died.
+struct Directories {
+    had: Vec<Had>,
+    notes: Vec<Name>,
+    /// Of all of them and of those that recovery changes, for the case that it dies, too.
+    _note: Option<Note>,
+}
+
+impl Directories {
+    fn of_notes(union: &Union, records: &Arc<dyn Dir>) -> Fallible<Directories> {
+        let boot = process::boot_id().unwrap_or_default();
+        let (mut had, mut notes, mut touched) = (Vec::new(), Vec::new(), Vec::new());
+        let mut gather = || -> Result<()> {
+            for name in small::names(records.as_ref())? {
+                let raw = small::read(records.as_ref(), &name, LEN_MAX)?.unwrap_or_default();
+                let text = std::str::from_utf8(&raw).unwrap_or_default();
+                if name.as_bytes().starts_with(times::PREFIX) {
+                    had.extend(times::parse(text, &boot));
+                    notes.push(name);
+                } else if let Some(record) = Record::parse(text) {
+                    let above = |path: &UnionPath| path.split().map(|(above, _)| above);
+                    let dirs = record.files.iter().flat_map(|file| file.names.iter().filter_map(above));
+                    touched.extend(dirs.flat_map(|dir| [(record.from, dir.clone()), (record.to, dir)]));
+                }
+            }
+            Ok(())
+        };
+        gather().map_err(|errno| (Rank::PRIMARY, errno))?;
+        touched.sort();
+        touched.dedup();
+        touched.retain(|(rank, path)| usize::from(rank.0) < union.tiers() && !noted(&had, *rank, path));
+        for (rank, path) in touched {
+            let at = |errno| (rank, errno);
+            let root = union.tier_of(rank).map_err(at)?.root();
+            let Some(dir) = open_below(&root, &path).map_err(at)? else { continue };
+            let stat = dir.stat(None).and_then(|stat| stat.ok_or(Errno::ESTALE)).map_err(at)?;
+            had.push(Had { rank, path, atime: stat.atime, mtime: stat.mtime });
+        }
+        let note = if had.is_empty() { None } else { Note::begin(Arc::clone(records)).ok() };
+        if let Some(Err(errno)) = note.as_ref().map(|note| note.tell(&had)) {
+            tracing::debug!("times of directories are not on record: {errno}");
+        }
+        Ok(Directories { had, notes, _note: note })
+    }
+
+    fn set_back(self, union: &Union, records: &dyn Dir) -> Fallible<()> {
+        for had in self.had.iter().filter(|had| usize::from(had.rank.0) < union.tiers()) {
+            let root = union.tier_of(had.rank).map_err(|errno| (had.rank, errno))?.root();
+            let back = open_below(&root, &had.path)
+                .and_then(|dir| dir.map_or(Ok(()), |dir| times::set_back(dir.as_ref(), had)));
+            back.map_err(|errno| (had.rank, errno))?;
+        }
+        let gone = self.notes.iter().try_for_each(|name| records.unlink(name));
+        gone.map_err(|errno| (Rank::PRIMARY, errno))
+    }
+}
+
+fn noted(had: &[Had], rank: Rank, path: &UnionPath) -> bool {
+    had.iter().any(|had| had.rank == rank && had.path == *path)
+}
+
+/// A directory of a tier; `None` if there is none.
+fn open_below(root: &Arc<dyn Dir>, path: &UnionPath) -> Result<Option<Arc<dyn Dir>>> {
+    let mut dir = Arc::clone(root);
+    for part in path.names() {
+        dir = match dir.open_dir(&part) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+            other => other?,
+        };
+    }
+    Ok(Some(dir))
+}
+
+/// Empties trash and staging.
+fn clear(union: &Union) -> std::result::Result<(), (Rank, Errno)> {
+    for rank in (0u8..).map(Rank).take(union.tiers()) {
+        for own in [TRASH, STAGING] {
+            empty(union, rank, own).map_err(|errno| (rank, errno))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what lies in trash and staging of a union in use while no run is at work; the caller sees
+/// to that.
+///
+/// # Errors
+/// EBUSY, and nothing is removed, while a record of moves is there: they come to rest at the next
+/// start. What a tier says.
+pub fn clear_leftovers(union: &Union) -> std::result::Result<(), (Rank, Errno)> {
+    let at_primary = |errno| (Rank::PRIMARY, errno);
+    union.may_move().map_err(at_primary)?;
+    let records = union.own_dir_if_any(Rank::PRIMARY, DIRECTORY).map_err(at_primary)?;
+    let names = records.map(|dir| small::names(dir.as_ref())).transpose().map_err(at_primary)?.unwrap_or_default();
+    if names.iter().any(|name| !name.as_bytes().starts_with(small::DRAFT)) {
+        return Err((Rank::PRIMARY, Errno::EBUSY));
+    }
+    union.without_clones(|| clear(union))
+}
+
+fn empty(union: &Union, rank: Rank, own: &str) -> Result<()> {
+    let Some(dir) = union.own_dir_if_any(rank, own)? else { return Ok(()) };
+    for name in small::names(dir.as_ref())? {
+        match dir.unlink(&name) {
+            Err(Errno::EISDIR | Errno::EPERM) => dir.rmdir(&name)?,
+            other => other?,
+        }
+    }
+    Ok(())
+}
