@@ -47,9 +47,7 @@ pub(super) fn copy(
     }
     each_chunk(source, stat.size, form, buffer, &mut |offset, bytes| {
         hasher.update(offset, bytes);
-        if target.write_at(bytes, offset)? < bytes.len() {
-            return Err(Errno::ENOSPC);
-        }
+        write_all(target, bytes, offset)?;
         if bytes.len() == CHUNK {
             target.start_writing(offset, bytes.len() as u64);
         }
@@ -120,13 +118,34 @@ fn each_chunk(
         at = start;
         while at < end {
             let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
-            let got = file.read_at(&mut buffer[..want], at)?;
-            if got < want {
-                // It has become shorter: whoever did that has changed the file.
-                return Err(Errno::ESTALE);
-            }
-            each(at, &buffer[..got])?;
-            at += got as u64;
+            read_all(file, &mut buffer[..want], at)?;
+            each(at, &buffer[..want])?;
+            at += want as u64;
+        }
+    }
+    Ok(())
+}
+
+/// A read that is cut short hides its error, which the rest tells. ESTALE where the file has become
+/// shorter: whoever did that has changed it.
+fn read_all(file: &dyn File, buffer: &mut [u8], at: u64) -> Result<()> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], at + done as u64)? {
+            0 => return Err(Errno::ESTALE),
+            got => done += got,
+        }
+    }
+    Ok(())
+}
+
+/// As [`read_all`]; ENOSPC where nothing is written and no error told.
+fn write_all(file: &dyn File, bytes: &[u8], at: u64) -> Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match file.write_at(&bytes[done..], at + done as u64)? {
+            0 => return Err(Errno::ENOSPC),
+            put => done += put,
         }
     }
     Ok(())

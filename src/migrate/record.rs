@@ -5,14 +5,14 @@
 //! ```text
 //! tierfs-move 1
 //! move 0 1                           from and to
-//! file STAGED BODY COPY SIZE MODE UID GID SECONDS NANOSECONDS
+//! file STAGED BODY COPY SIZE MODE UID GID SECONDS NANOSECONDS DIGEST
 //! name 646f6373/61                   from the root of the union; one line for each hard link
 //! end
 //! ```
 //!
 //! STAGED is the name of the copy in the target's `.tierfs/staging` and, with the number of the
 //! link appended, of the source in its tier's `.tierfs/trash`; BODY and COPY are the bodies of
-//! source and copy; the rest are the attributes and the modification time that both have.
+//! source and copy; the rest are the attributes, the modification time and the hash that both have.
 //!
 //! It is durable before the first name of the batch changes and goes when the batch is durable.
 //! One without `end`, or of another version, is told and stays, and with it everything in
@@ -22,6 +22,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 
+use super::digest::Digest;
 use super::times;
 use crate::tier::{Dir, small};
 use crate::types::attr::{Body, Stat, Time};
@@ -67,6 +68,8 @@ pub(super) struct Moving {
     pub(super) copy: Body,
     /// What both have in common.
     pub(super) version: Version,
+    /// Of what was copied.
+    pub(super) digest: Digest,
     /// Every name of the file.
     pub(super) names: Vec<UnionPath>,
 }
@@ -159,7 +162,7 @@ impl Record {
             let Version { size, mode, uid, gid, mtime } = file.version;
             let (body, copy) = (file.body.0, file.copy.0);
             text += &format!("file {} {body:016x} {copy:016x} {size} {mode:o} {uid} {gid} ", file.staged);
-            text += &format!("{} {}\n", mtime.sec, mtime.nsec);
+            text += &format!("{} {} {}\n", mtime.sec, mtime.nsec, file.digest);
             for name in &file.names {
                 text += &format!("name {}\n", path_text(name));
             }
@@ -203,7 +206,8 @@ fn parse_file(text: &str) -> Option<Moving> {
         gid: fields.next()?.parse().ok()?,
         mtime: Time { sec: fields.next()?.parse().ok()?, nsec: fields.next()?.parse().ok()? },
     };
-    fields.next().is_none().then_some(Moving { staged, body, copy, version, names: Vec::new() })
+    let digest = Digest::parse(fields.next()?)?;
+    fields.next().is_none().then_some(Moving { staged, body, copy, version, digest, names: Vec::new() })
 }
 
 #[cfg(test)]
@@ -218,6 +222,7 @@ mod tests {
             body: Body(7),
             copy: Body(u64::MAX),
             version,
+            digest: Digest::parse(&format!("z3:{}", "5a".repeat(32))).unwrap(),
             names,
         };
         let files = vec![file("1-2-3", vec![path(b"a b/\xff\n"), path(b"c")]), file("1-2-4", vec![path(b"d/e")])];

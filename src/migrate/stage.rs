@@ -88,9 +88,9 @@ const PERMISSIONS: u32 = 0o777;
 const OWNER_WRITES: u32 = 0o200;
 
 /// A time stamp is as fine as the tick of the kernel's clock, 10 ms at most, and on some filesystems
-/// one second. A file that changed so lately could change again and keep its times.
+/// one or two seconds. A file that changed so lately could change again and keep its times.
 const TICK: Duration = Duration::from_millis(20);
-const COARSE_TICK: Duration = Duration::from_millis(1100);
+const COARSE_TICK: Duration = Duration::from_millis(2100);
 
 /// Copies the file that `item` planned and `subject` found.
 pub(super) fn stage(

@@ -114,6 +114,12 @@ impl Stat {
         of(self) == of(other)
     }
 
+    /// Whether two bodies have the same owner, mode, size and modification time.
+    pub fn is_copy_of(&self, other: &Stat) -> bool {
+        let of = |s: &Stat| (s.size, s.mtime, s.mode, s.uid, s.gid);
+        of(self) == of(other)
+    }
+
     /// Whether it is a directory.
     pub fn is_dir(&self) -> bool {
         self.kind() == Kind::Dir

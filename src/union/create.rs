@@ -119,6 +119,8 @@ impl Union {
         if self.inodes.kind(ino)? == Kind::Dir {
             self.may_change_names()?;
             let node = self.dir(ino)?;
+            // A swap gives directories the times back that they had before it.
+            let _passing = self.gates.names(ino);
             // The copy that shows the change comes last, so that it never shows half of it.
             node.copies().rev().try_for_each(|(_, dir)| dir.set_attr(None, change))?;
             return self.getattr(ino);

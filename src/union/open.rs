@@ -146,10 +146,17 @@ impl Union {
         }
         let quiet = self.opens_quietly(ino, access, pid);
         let (how, with) = if quiet { (Open::ReadQuiet, None) } else { (access.how(), with) };
-        let serving = {
+        let serving = loop {
             // Once it is counted the migrator leaves the file alone.
-            let _passing = self.gates.file(ino);
-            self.inodes.opened(ino, access)?
+            let passing = self.gates.file(ino);
+            // The kernel makes what is written by passthrough durable without asking (`O_DSYNC`, `msync(2)`).
+            // At a power cut it would be lost with a move that is not durable yet.
+            if access.writes() && self.settling.has(ino) {
+                drop(passing);
+                self.settling.wait(ino);
+                continue;
+            }
+            break self.inodes.opened(ino, access)?;
         };
         let opened = self.keep_leaving(ino).and_then(|()| self.open_counted(ino, access, how, serving, with));
         if opened.is_err() {

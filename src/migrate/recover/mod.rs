@@ -10,7 +10,7 @@
 //! | every name of the source is in the trash | it has moved |
 //! | else, and another file has its name on the new tier | it had moved, and was replaced there, before the power failed: the source is kept where nobody sees it |
 //! | else, and the copy has changed since it was made | it had moved, and was written there, before the power failed: what is left of the source goes |
-//! | else | it has not moved, or a program has removed or replaced it: names in the trash go back, the copy goes |
+//! | else | it has not moved, or a program has removed or replaced it: names in the trash go back, the copy goes. If the source is nowhere, the copy is kept where nobody sees it |
 //!
 //! | to a faster tier | |
 //! | --- | --- |
@@ -20,6 +20,11 @@
 //! A source that is to go but is not what it was (somebody wrote into it beside the mount) stays,
 //! hidden, with a warning: `tierfs check` lists it. Whatever is in the trash without a record has
 //! moved, and whatever is in staging is worth nothing.
+//!
+//! Nothing is deleted by a record unless its contents have the hash that the record tells: times prove
+//! nothing after a power cut, since bytes can be durable without them. Through the mount nobody writes
+//! into a file whose move is not durable ([`Union::open`] waits), so what differs was written beside it, or
+//! is what a disk has lost: it is kept in `.tierfs/lost`, and the other copy is shown.
 
 use std::sync::Arc;
 
@@ -145,7 +150,7 @@ fn noted(had: &[Had], rank: Rank, path: &UnionPath) -> bool {
 }
 
 /// A directory of a tier; `None` if there is none.
-fn open_below(root: &Arc<dyn Dir>, path: &UnionPath) -> Result<Option<Arc<dyn Dir>>> {
+pub(super) fn open_below(root: &Arc<dyn Dir>, path: &UnionPath) -> Result<Option<Arc<dyn Dir>>> {
     let mut dir = Arc::clone(root);
     for part in path.names() {
         dir = match dir.open_dir(&part) {

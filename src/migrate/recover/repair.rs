@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::open_below;
+use crate::migrate::contents::prove;
 use crate::migrate::record::{Moving, Record, STAGING, TRASH, Version};
-use crate::tier::{Dir, Rename};
+use crate::tier::{Dir, Open, Rename};
 use crate::types::attr::{Body, Kind, Stat};
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::Rank;
@@ -60,6 +61,12 @@ impl Side {
         Ok(found.and_then(|(dir, name, stat)| stat.filter(|stat| stat.body == body).map(|stat| (dir, name, stat))))
     }
 
+    /// Takes a name to where it is neither shown nor deleted.
+    fn keep_in_lost(&self, dir: &dyn Dir, name: &Name, as_name: &Name) -> Fallible<()> {
+        let keep = || dir.rename(name, self.lost.as_ref(), as_name, Rename::Replace);
+        self.at(keeping_times(dir, keep).and_then(|()| self.lost.fsync()).and_then(|()| dir.fsync()))
+    }
+
     /// Removes a name and makes that durable. Set the directory's times back: nothing has changed
     /// for whoever looks at the union.
     fn remove(&self, dir: &dyn Dir, name: &Name) -> Fallible<()> {
@@ -110,10 +117,7 @@ impl Repair {
             let (path, what) = (first(file), "a file was replaced on its new tier before the power failed");
             let Some((dir, name, _)) = self.from.body_at(&path, file.body)? else { return Ok(()) };
             tracing::warn!(%path, tier = %self.from.rank, "{what}: that is kept, and its former contents are in .tierfs/lost/{} of the tier. Delete them if they are not needed.", file.staged);
-            let keep = || dir.rename(&name, self.from.lost.as_ref(), &file.staged, Rename::Replace);
-            return self.from.at(keeping_times(dir.as_ref(), keep)
-                .and_then(|()| self.from.lost.fsync())
-                .and_then(|()| dir.fsync()));
+            return self.from.keep_in_lost(dir.as_ref(), &name, &file.staged);
         }
         self.undo_demoted(file)
     }
@@ -146,18 +150,35 @@ impl Repair {
 
     /// Whether the source in the trash is not what was copied.
     fn source_changed(&self, file: &Moving) -> Fallible<bool> {
-        let look = || self.from.own.stat(Some(&trash_name(&file.staged, 0)?));
-        Ok(self.from.at(look())?.is_some_and(|stat| Version::of(&stat) != file.version))
+        let look = || {
+            let name = trash_name(&file.staged, 0)?;
+            let stat = self.from.own.stat(Some(&name))?;
+            Ok(stat.is_some_and(|stat| !is_as_copied(file, self.from.own.as_ref(), &name, &stat)))
+        };
+        self.from.at(look())
     }
 
     fn undo_demoted(&self, file: &Moving) -> Fallible<()> {
         self.all_put_back(file)?;
+        let mut sources = 0;
         for path in &file.names {
+            sources += usize::from(self.from.body_at(path, file.body)?.is_some());
+        }
+        let mut same = None;
+        for (at, path) in file.names.iter().enumerate() {
             let Some((dir, name, stat)) = self.to.body_at(path, file.copy)? else { continue };
-            if Version::of(&stat) == file.version {
+            if Version::of(&stat) != file.version {
+                tracing::warn!(%path, tier = %self.to.rank, "a copy that was to be taken back was changed beside the mount and stays: see `tierfs check`");
+            } else if *same.get_or_insert_with(|| is_as_copied(file, dir.as_ref(), &name, &stat)) && sources > 0 {
                 self.to.remove(dir.as_ref(), &name)?;
             } else {
-                tracing::warn!(%path, tier = %self.to.rank, "a copy that was to be taken back was changed beside the mount and stays: see `tierfs check`");
+                // Its source has vanished beside the mount, or the copy was seen and written to, or the
+                // tier has lost what it said was durable.
+                let what = "a copy that was to be taken back is not what was copied, or its source has gone";
+                tracing::warn!(%path, tier = %self.to.rank, "{what}: it is in .tierfs/lost/{}.{at} of the tier. Delete it if it is not needed.", file.staged);
+                // A rename to another name of the same body does nothing (`rename(2)`).
+                let as_name = self.to.at(trash_name(&file.staged, at))?;
+                self.to.keep_in_lost(dir.as_ref(), &name, &as_name)?;
             }
         }
         Ok(())
@@ -169,19 +190,30 @@ impl Repair {
         for path in &file.names {
             published = published.or(self.to.body_at(path, file.copy)?);
         }
-        let Some((dir, name, _)) = published else {
-            if self.to.at(self.to.own.stat(Some(&file.staged)))?.is_some() {
-                // Its names have gone although the disk had said that they were durable.
-                return self.all_put_back(file);
-            }
-            // What is in the trash then was published, and removed or renamed since.
-            return Ok(());
-        };
+        let Some((dir, name, _)) = published else { return self.unpublished(file) };
         for path in &file.names {
             self.complete(file, path, dir.as_ref(), &name)?;
-            self.remove_source(file, path)?;
+            // A directory that has gone, or another file under the name, leaves the source its name.
+            if self.to.body_at(path, file.copy)?.is_some() {
+                self.remove_source(file, path)?;
+            }
         }
         Ok(())
+    }
+
+    /// The copy of a promotion has no name, by what is durable.
+    fn unpublished(&self, file: &Moving) -> Fallible<()> {
+        let own = self.to.own.as_ref();
+        // Else what is in the trash was published, and removed or renamed since.
+        let Some(stat) = self.to.at(own.stat(Some(&file.staged)))? else { return Ok(()) };
+        // The rest of the staging directory is worth nothing.
+        if !is_as_copied(file, own, &file.staged, &stat) {
+            let what = "a copy was seen and written to before the power failed, or its tier has lost some of it";
+            tracing::warn!(path = %first(file), tier = %self.to.rank, "{what}: it is in .tierfs/lost/{} of the tier. Delete it if it is not needed.", file.staged);
+            self.to.keep_in_lost(own, &file.staged, &file.staged)?;
+        }
+        // Its names have gone although the disk had said that they were durable.
+        self.all_put_back(file)
     }
 
     /// Gives a promoted copy a name that its source still has.
@@ -205,10 +237,16 @@ impl Repair {
 
     fn remove_source(&self, file: &Moving, path: &UnionPath) -> Fallible<()> {
         let Some((dir, name, stat)) = self.from.body_at(path, file.body)? else { return Ok(()) };
-        if Version::of(&stat) == file.version {
-            return self.from.remove(dir.as_ref(), &name);
-        }
-        tracing::warn!(%path, tier = %self.from.rank, "a file that has moved was changed beside the mount on its former tier: both stay, see `tierfs check`");
+        let why = if is_as_copied(file, dir.as_ref(), &name, &stat) {
+            match self.from.remove(dir.as_ref(), &name) {
+                // `chattr +i` of the file or its directory: the other copy is whole and seen.
+                Err((_, errno @ (Errno::EPERM | Errno::EACCES))) => format!("cannot be removed ({errno})"),
+                other => return other,
+            }
+        } else {
+            "was changed beside the mount".to_owned()
+        };
+        tracing::warn!(%path, tier = %self.from.rank, "the former copy of a file that has moved {why}: both stay, see `tierfs check`");
         Ok(())
     }
 
@@ -245,6 +283,25 @@ impl Repair {
         };
         self.from.at(keep())
     }
+}
+
+/// Larger files are not compared by their contents: a mount must begin within minutes.
+const COMPARED_MAX: u64 = 4 << 30;
+
+/// Whether a body is what was copied, also in its contents: a program beside the mount can make bytes
+/// durable by `O_DSYNC` or `msync(2)` that leave the times of before the power failed. What cannot be
+/// read is not what was copied.
+fn is_as_copied(file: &Moving, dir: &dyn Dir, name: &Name, stat: &Stat) -> bool {
+    if Version::of(stat) != file.version {
+        return false;
+    }
+    if stat.size > COMPARED_MAX {
+        return true;
+    }
+    let same = dir
+        .open(name, Open::ReadQuiet)
+        .and_then(|body| prove(body.as_ref(), stat, Some(&file.digest), &mut |_| Ok(())));
+    same == Ok(true)
 }
 
 fn first(file: &Moving) -> UnionPath {

@@ -58,10 +58,8 @@ impl Union {
             }
             check_claims(link, subject, visible, duplicate)?;
             let links = [link];
-            aside(duplicate.rank, &links, trash.1, trash.0)?;
-            // Another file may have been put under the name beside the mount just before.
-            let same = duplicate.file.stat()?.is_version_but_ctime(&duplicate.stat)
-                && trash.0.stat(Some(&super::trash_name(trash.1, 0)?))?.is_some_and(|s| s.body == duplicate.stat.body);
+            aside(duplicate.rank, &links, &duplicate.stat, (trash.1, trash.0))?;
+            let same = duplicate.file.stat()?.is_version_but_ctime(&duplicate.stat);
             match check_claims(link, subject, visible, duplicate) {
                 Ok(()) if same => Ok(()),
                 outcome => undone(outcome.err().unwrap_or(Refused::Changed), || {

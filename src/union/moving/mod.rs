@@ -323,8 +323,14 @@ impl Union {
         note(&had);
         let result = act(&closed);
         for (dir, stat) in before {
-            if dir.stat(None)?.is_some_and(|now| now.mtime != stat.mtime) {
-                dir.set_attr(None, &times(&stat))?;
+            let set_back = || match dir.stat(None)? {
+                Some(now) if now.mtime != stat.mtime => dir.set_attr(None, &times(&stat)),
+                _ => Ok(()),
+            };
+            match set_back() {
+                // The directory has gone, but what was done in it was done.
+                Err(Errno::ENOENT | Errno::ESTALE) => {}
+                other => other?,
             }
         }
         note(&[]);

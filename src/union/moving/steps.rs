@@ -28,7 +28,7 @@ impl Union {
         for link in links {
             check_same(link.dir.copy(subject.rank)?.as_ref(), link.name, &subject.stat)?;
         }
-        publish(links, staged, to)
+        publish(subject, links, staged, to)
     }
 
     /// Takes the source of a published copy away, into `trash`: from here on programs see the copy. What
@@ -51,9 +51,12 @@ impl Union {
         let source = self.claim(subject, links)?;
         self.settling.add(ino);
         // Whoever waits for the lease found the file under its name and means this body.
-        let taken = aside(subject.rank, links, &staged.name, trash).and_then(|()| {
+        let taken = aside(subject.rank, links, &subject.stat, (&staged.name, trash)).and_then(|()| {
             let back = || put_back(subject.rank, links, &staged.name, trash, links.len());
-            check_claimed(source.as_ref(), &subject.stat).or_else(|why| undone(why, back))
+            let unchanged = |copy: &Stat| copy.is_copy_of(&subject.stat);
+            check_claimed(source.as_ref(), &subject.stat)
+                .and_then(|()| check_copies(links, staged, to, &unchanged))
+                .or_else(|why| undone(why, back))
         });
         if let Err(why) = taken {
             self.settling.remove(std::iter::once(ino));
@@ -80,8 +83,8 @@ impl Union {
         let _closed_file = self.gates.close_file(ino);
         let source = self.claim(subject, links)?;
         self.settling.add(ino);
-        let published = publish(links, staged, to).and_then(|()| {
-            let back = || withdraw_names(links, staged, to.0);
+        let published = publish(subject, links, staged, to).and_then(|()| {
+            let back = || withdraw_names(subject, links, staged, to.0);
             check_claimed(source.as_ref(), &subject.stat).or_else(|why| undone(why, back))
         });
         if let Err(why) = published {
@@ -102,13 +105,19 @@ impl Union {
         _closed: &NamesClosed<'_>,
         subject: &Subject<'_>,
         links: &[Link<'_>],
-        source: &dyn File,
-        trash: (&dyn Dir, &Name),
+        (staged, source): (&Staged, &dyn File),
+        (to, trash): (Rank, &dyn Dir),
     ) -> std::result::Result<(), Refused> {
         check_claimed(source, &subject.stat)?;
-        aside(subject.rank, links, trash.1, trash.0)?;
+        // Nothing of ours has touched it since it was claimed, so its change time tells of attributes, too.
+        if source.stat()?.ctime != subject.stat.ctime {
+            return Err(Refused::Changed);
+        }
+        aside(subject.rank, links, &subject.stat, (&staged.name, trash))?;
+        // Programs may have written to the copy since it is seen.
         check_claimed(source, &subject.stat)
-            .or_else(|why| undone(why, || put_back(subject.rank, links, trash.1, trash.0, links.len())))
+            .and_then(|()| check_copies(links, staged, to, &|_| true))
+            .or_else(|why| undone(why, || put_back(subject.rank, links, &staged.name, trash, links.len())))
     }
 
     /// Takes back a copy on a faster tier whose source a program beside the mount is about to open, or
@@ -137,8 +146,7 @@ impl Union {
         let first = links.first().ok_or(Refused::Gone)?;
         let copy = first.dir.copy(to)?.open(first.name, Open::ReadQuiet)?;
         let now = copy.stat()?;
-        let attributes = |stat: &Stat| (stat.size, stat.mtime, stat.mode, stat.uid, stat.gid);
-        if now.body != staged.body || attributes(&now) != attributes(&subject.stat) {
+        if now.body != staged.body || !now.is_copy_of(&subject.stat) {
             return Err(Refused::Changed);
         }
         if !copy.claim(Excludes::All)? {
@@ -146,7 +154,7 @@ impl Union {
         }
         let source = first.dir.copy(subject.rank)?;
         let stamp = self.stamp_of(subject.rank, source.as_ref(), Some(first.name), &subject.stat)?;
-        aside(to, links, &staged.name, staging)?;
+        aside(to, links, &now, (&staged.name, staging))?;
         if !copy.is_claimed(Excludes::All)? || copy.stat()?.nlink != now.nlink {
             // A program beside the mount was about to open the copy, or has put another file there.
             return undone(Refused::InUse, || put_back(to, links, &staged.name, staging, links.len()));
@@ -156,12 +164,20 @@ impl Union {
         Ok(())
     }
 
-    /// Takes back the names of a copy that was published and is not seen.
+    /// Takes back the names of a copy that was published and is not seen. One that was changed beside the
+    /// mount stays.
     ///
     /// # Errors
     /// What a tier says.
-    pub fn withdraw(&self, _closed: &NamesClosed<'_>, links: &[Link<'_>], staged: &Staged, to: Rank) -> Result<()> {
-        withdraw_names(links, staged, to)
+    pub fn withdraw(
+        &self,
+        _closed: &NamesClosed<'_>,
+        subject: &Subject<'_>,
+        links: &[Link<'_>],
+        staged: &Staged,
+        to: Rank,
+    ) -> Result<()> {
+        withdraw_names(subject, links, staged, to)
     }
 
     /// The source, opened, compared and claimed against everybody. The file's gate is closed.
@@ -196,10 +212,34 @@ impl Union {
 
 /// Still claimed, and no byte changed since it was copied.
 fn check_claimed(source: &dyn File, then: &Stat) -> std::result::Result<(), Refused> {
+    let now = source.stat()?;
+    if now.nlink == 0 {
+        return Err(Refused::Gone);
+    }
     if !source.is_claimed(Excludes::All)? {
         return Err(Refused::InUse);
     }
-    if source.stat()?.is_version_but_ctime(then) { Ok(()) } else { Err(Refused::Changed) }
+    if now.is_version_but_ctime(then) { Ok(()) } else { Err(Refused::Changed) }
+}
+
+/// The copy is still under every name on its tier: without it nothing may go.
+fn check_copies(
+    links: &[Link<'_>],
+    staged: &Staged,
+    to: Rank,
+    is_unchanged: &dyn Fn(&Stat) -> bool,
+) -> std::result::Result<(), Refused> {
+    for link in links {
+        let found = link.dir.copy(to)?.stat(Some(link.name))?;
+        if !found.is_some_and(|stat| is_body_of(&stat, staged) && is_unchanged(&stat)) {
+            return Err(Refused::Changed);
+        }
+    }
+    Ok(())
+}
+
+fn is_body_of(stat: &Stat, staged: &Staged) -> bool {
+    (stat.body, stat.generation) == (staged.body, staged.generation)
 }
 
 /// Takes a step back that is refused halfway.
@@ -216,8 +256,12 @@ fn check_same(dir: &dyn Dir, name: &Name, then: &Stat) -> std::result::Result<()
 }
 
 /// Renames the staged copy into place, or links it to each of several names.
-fn publish(links: &[Link<'_>], staged: &Staged, to: (Rank, &dyn Dir)) -> std::result::Result<(), Refused> {
-    let (rank, staging) = to;
+fn publish(
+    subject: &Subject<'_>,
+    links: &[Link<'_>],
+    staged: &Staged,
+    (rank, staging): (Rank, &dyn Dir),
+) -> std::result::Result<(), Refused> {
     if let [only] = links {
         staging.rename(&staged.name, only.dir.copy(rank)?.as_ref(), only.name, Rename::NoReplace)?;
         return Ok(());
@@ -225,18 +269,21 @@ fn publish(links: &[Link<'_>], staged: &Staged, to: (Rank, &dyn Dir)) -> std::re
     for (at, link) in links.iter().enumerate() {
         let linked = link.dir.copy(rank).and_then(|dir| staging.link(&staged.name, dir.as_ref(), link.name));
         if let Err(errno) = linked {
-            return undone(errno.into(), || withdraw_names(&links[..at], staged, rank));
+            return undone(errno.into(), || withdraw_names(subject, &links[..at], staged, rank));
         }
     }
-    staging.unlink(&staged.name).or_else(|errno| undone(errno.into(), || withdraw_names(links, staged, rank)))
+    staging.unlink(&staged.name).or_else(|errno| undone(errno.into(), || withdraw_names(subject, links, staged, rank)))
 }
 
-fn withdraw_names(links: &[Link<'_>], staged: &Staged, rank: Rank) -> Result<()> {
+fn withdraw_names(subject: &Subject<'_>, links: &[Link<'_>], staged: &Staged, rank: Rank) -> Result<()> {
     for link in links {
         let dir = link.dir.copy(rank)?;
-        let found = dir.stat(Some(link.name))?;
-        if found.is_some_and(|stat| (stat.body, stat.generation) == (staged.body, staged.generation)) {
-            dir.unlink(link.name)?;
+        match dir.stat(Some(link.name))? {
+            Some(stat) if is_body_of(&stat, staged) && stat.is_copy_of(&subject.stat) => dir.unlink(link.name)?,
+            Some(stat) if is_body_of(&stat, staged) => {
+                tracing::warn!(dir = %link.dir.path, name = %link.name, "is on two tiers: a program changed the slower copy beside the mount, and `tierfs check` lists it");
+            }
+            _ => {}
         }
     }
     Ok(())
@@ -247,14 +294,25 @@ pub fn trash_name(base: &Name, at: usize) -> Result<Name> {
     Name::new(&[base.as_bytes(), b".", at.to_string().as_bytes()].concat())
 }
 
-/// Takes every name of the source aside, or none. A name that another file has taken meanwhile shows
-/// afterwards: the source has lost a link.
-pub(super) fn aside(rank: Rank, links: &[Link<'_>], base: &Name, trash: &dyn Dir) -> std::result::Result<(), Refused> {
+/// Takes every name of the source aside, or none. What is found under a name must be the body that was
+/// compared: another file may have been put there beside the mount meanwhile.
+pub(super) fn aside(
+    rank: Rank,
+    links: &[Link<'_>],
+    source: &Stat,
+    (base, trash): (&Name, &dyn Dir),
+) -> std::result::Result<(), Refused> {
     for (at, link) in links.iter().enumerate() {
-        let moved =
-            link.dir.copy(rank).and_then(|dir| dir.rename(link.name, trash, &trash_name(base, at)?, Rename::NoReplace));
+        let name = trash_name(base, at)?;
+        let back = |count| put_back(rank, links, base, trash, count);
+        let moved = link.dir.copy(rank).and_then(|dir| dir.rename(link.name, trash, &name, Rename::NoReplace));
         if let Err(errno) = moved {
-            return undone(errno.into(), || put_back(rank, links, base, trash, at));
+            return undone(errno.into(), || back(at));
+        }
+        match trash.stat(Some(&name)) {
+            Ok(Some(found)) if (found.body, found.generation) == (source.body, source.generation) => {}
+            Ok(_) => return undone(Refused::Changed, || back(at + 1)),
+            Err(errno) => return undone(errno.into(), || back(at + 1)),
         }
     }
     Ok(())

@@ -30,17 +30,18 @@ use std::sync::Arc;
 use super::record::{DIRECTORY, Moving, Record, STAGING, TRASH, Version};
 use super::reserve;
 use super::stage::{Copied, discard};
-use super::times::{Had, Note};
+use super::times::Note;
 use super::trash::Leftovers;
 use super::{Skip, plan::Item};
 use crate::tier::{Dir, File, Syncing, small};
-use crate::types::attr::Stat;
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::Rank;
 use crate::types::name::Name;
 use crate::types::path::UnionPath;
 use crate::union::Union;
-use crate::union::moving::{Link, NamesClosed, Refused, Subject, Walked};
+use crate::union::moving::{Link, Refused, Subject, Walked};
+
+mod parts;
 
 /// One file of a batch: copied, durable, compared.
 #[derive(Debug)]
@@ -62,6 +63,7 @@ impl<'a> Ready<'a> {
             body: self.subject.stat.body,
             copy: self.copied.staged.body,
             version: Version::of(&self.subject.stat),
+            digest: self.copied.digest,
             names: self.names.iter().map(|(dir, name)| dir.path().join(name.as_bytes())).collect(),
         }
     }
@@ -96,13 +98,6 @@ pub(super) struct Broken {
     pub rank: Rank,
     pub errno: Errno,
 }
-
-/// Most files that change names under one closed gate: at some ten microseconds each, requests
-/// for the same directories wait less than they would for a disk.
-const RUN_FILES_MAX: usize = 64;
-
-/// More directories than this are not made durable one by one.
-const DIRS_SYNCED_MAX: usize = 8;
 
 /// A batch between the same two tiers.
 struct Swap<'u, 'a> {
@@ -199,6 +194,10 @@ impl Drop for Settled<'_, '_> {
 impl<'u, 'a> Swap<'u, 'a> {
     fn run(&mut self) -> std::result::Result<(), Broken> {
         let primary = |errno| Broken { rank: Rank::PRIMARY, errno };
+        self.leave_out_strays()?;
+        if self.open().is_empty() {
+            return Ok(());
+        }
         let records = self.union.own_dir(Rank::PRIMARY, DIRECTORY).map_err(primary)?;
         let name = reserve::with(self.union, || self.write_record(records.as_ref())).map_err(|errno| {
             // Nobody knows of the copies.
@@ -219,7 +218,7 @@ impl<'u, 'a> Swap<'u, 'a> {
     }
 
     fn write_record(&self, records: &dyn Dir) -> Result<Name> {
-        let files = self.batch.iter().map(Ready::moving).collect();
+        let files = self.open().into_iter().map(|at| self.batch[at].moving()).collect();
         let record = Record { from: self.from, to: self.to, files };
         let name = small::unique_name()?;
         small::write(records, &name, record.to_text().as_bytes())?;
@@ -271,23 +270,23 @@ impl<'u, 'a> Swap<'u, 'a> {
         self.each_run(from, &mut |swap, closed, at| {
             let ready = &swap.batch[at];
             let links = ready.links();
-            let place = (trash.as_ref(), &ready.copied.staged.name);
+            let staged = &ready.copied.staged;
             let claim = swap.claims[at].take().ok_or(Refused::Gone)?;
-            match swap.union.remove_hidden(closed, &ready.subject, &links, claim.as_ref(), place) {
+            let source = (staged, claim.as_ref());
+            match swap.union.remove_hidden(closed, &ready.subject, &links, source, (to, trash.as_ref())) {
                 Ok(()) => {
                     swap.sources[at] = Some(claim);
                     Ok(())
                 }
-                // Whoever opens the source waits until the claim goes, and the copy must go before it.
-                Err(why @ (Refused::InUse | Refused::Changed)) => {
+                // Removed or renamed through the mount meanwhile, the hidden source with it.
+                Err(Refused::Gone) => Ok(()),
+                Err(stuck @ Refused::Stuck(_)) => Err(stuck),
+                // The source stays, so the copy must go. Whoever opens the source waits until the claim
+                // goes, and the copy goes before it.
+                Err(why) => {
                     swap.claims[at] = Some(claim);
                     Err(why)
                 }
-                // Removed or renamed through the mount meanwhile, the hidden source with it.
-                Err(Refused::Gone) => Ok(()),
-                // The copy is seen: the source must still go.
-                Err(Refused::Failed(errno)) => Err(Refused::Stuck(errno)),
-                other => other,
             }
         })?;
         let awaited: Vec<usize> = (0..self.batch.len()).filter(|at| self.claims[*at].is_some()).collect();
@@ -295,41 +294,6 @@ impl<'u, 'a> Swap<'u, 'a> {
         self.sync(from)?;
         self.close();
         Ok(())
-    }
-
-    /// Takes copies back that are seen already, and lets those go on that wait for their sources.
-    fn unpublish(&mut self, which: &[usize]) -> std::result::Result<(), Broken> {
-        let at_to = |errno| Broken { rank: self.to, errno };
-        for run in runs(self.batch, which) {
-            let dirs = dirs_of(self.batch, &run);
-            let note = |had: &[(&UnionPath, Stat)]| tell(self.note.as_ref(), self.to, had);
-            let done = self.union.with_names_closed(&dirs, self.to, &note, |closed| {
-                let each = run.iter().map(|at| {
-                    let ready = &self.batch[*at];
-                    let (links, staged) = (ready.links(), &ready.copied.staged);
-                    let back = (self.to, self.staging.as_ref());
-                    (*at, self.union.unpublish(closed, &ready.subject, &links, staged, back))
-                });
-                Ok(each.collect::<Vec<_>>())
-            });
-            let done = match done.and_then(|done| done) {
-                Err(Errno::ESTALE | Errno::ENOENT) => continue,
-                other => other.map_err(at_to)?,
-            };
-            for (at, unpublished) in done {
-                match unpublished {
-                    Ok(()) => {}
-                    Err(Refused::Stuck(_)) => self.stuck.push(at),
-                    Err(why) => {
-                        let path = self.batch[at].item.path();
-                        tracing::warn!(%path, ?why, "is on two tiers: a program beside the mount uses the slower copy, and `tierfs check` lists it");
-                    }
-                }
-            }
-        }
-        let synced = if which.is_empty() { Ok(()) } else { self.sync(self.to) };
-        which.iter().for_each(|at| self.claims[*at] = None);
-        synced
     }
 
     /// Those that nothing has ended yet.
@@ -342,119 +306,12 @@ impl<'u, 'a> Swap<'u, 'a> {
             outcome.get_or_insert(Outcome::Moved);
         }
     }
-
-    /// Runs `step` for each file that nothing has ended, some at a time with the gates of their
-    /// directories closed; the directories on `rank` keep their times.
-    fn each_run(
-        &mut self,
-        rank: Rank,
-        step: &mut dyn FnMut(&mut Self, &NamesClosed<'_>, usize) -> std::result::Result<(), Refused>,
-    ) -> std::result::Result<(), Broken> {
-        for run in runs(self.batch, &self.open()) {
-            let (union, batch) = (self.union, self.batch);
-            let dirs = dirs_of(batch, &run);
-            let note = self.note.take();
-            let outcome = union.with_names_closed(&dirs, rank, &|had| tell(note.as_ref(), rank, had), |closed| {
-                for at in &run {
-                    if let Err(refused) = step(self, closed, *at) {
-                        self.outcomes[*at] = Some(refused.into());
-                        if matches!(refused, Refused::Stuck(_)) {
-                            self.stuck.push(*at);
-                        }
-                    }
-                }
-                Ok(())
-            });
-            self.note = note;
-            match outcome {
-                Ok(done) => done?,
-                // One of the directories has gone: so have its files.
-                Err(Errno::ESTALE | Errno::ENOENT) => {
-                    run.iter().for_each(|at| self.outcomes[*at] = Some(Outcome::Skipped(Skip::Gone)));
-                }
-                Err(errno) => return Err(Broken { rank, errno }),
-            }
-        }
-        Ok(())
-    }
-
-    /// Published copies whose sources stay. Durable, or a power cut would bring a copy back that
-    /// may be of a file deleted since.
-    fn withdraw(&self, which: &[usize]) -> std::result::Result<(), Broken> {
-        let at_to = |errno| Broken { rank: self.to, errno };
-        for run in runs(self.batch, which) {
-            let dirs = dirs_of(self.batch, &run);
-            let note = |had: &[(&UnionPath, Stat)]| tell(self.note.as_ref(), self.to, had);
-            let done = self.union.with_names_closed(&dirs, self.to, &note, |closed| {
-                run.iter().try_for_each(|at| {
-                    let ready = &self.batch[*at];
-                    self.union.withdraw(closed, &ready.links(), &ready.copied.staged, self.to)
-                })
-            });
-            done.and_then(|done| done).map_err(at_to)?;
-        }
-        if which.is_empty() { Ok(()) } else { self.sync(self.to) }
-    }
-
-    /// Makes what was renamed on a tier durable.
-    fn sync(&self, rank: Rank) -> std::result::Result<(), Broken> {
-        let (own, whole) =
-            if rank == self.to { (&self.staging, self.syncing_to) } else { (&self.trash, self.syncing_from.as_ref()) };
-        let mut dirs: Vec<&Arc<Walked<'_>>> = self.batch.iter().flat_map(|r| r.names.iter().map(|(d, _)| d)).collect();
-        dirs.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        let each = || -> Result<()> {
-            for dir in &dirs {
-                match dir.copy(rank).and_then(|dir| dir.fsync()) {
-                    Err(Errno::ENOENT | Errno::ESTALE) => {}
-                    other => other?,
-                }
-            }
-            own.fsync()
-        };
-        let done = if dirs.len() > DIRS_SYNCED_MAX { whole.sync() } else { each() };
-        done.map_err(|errno| Broken { rank, errno })
-    }
-}
-
-fn tell(note: Option<&Note>, rank: Rank, had: &[(&UnionPath, Stat)]) {
-    let had: Vec<Had> = had
-        .iter()
-        .map(|(path, stat)| Had { rank, path: (*path).clone(), atime: stat.atime, mtime: stat.mtime })
-        .collect();
-    if let Some(Err(errno)) = note.map(|note| note.tell(&had)) {
-        tracing::debug!("times of directories are not on record: {errno}");
-    }
 }
 
 /// Has the kernel read again what space the moved files take.
 pub(super) fn tell_kernel(union: &Union, batch: &[Ready<'_>], outcomes: &[Outcome]) {
     let moved = batch.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Moved);
     moved.for_each(|(ready, _)| union.tell_moved(&ready.subject));
-}
-
-/// Files that are dealt with under the same closed gates: neighbours in one directory, or one with
-/// several names alone.
-fn runs(batch: &[Ready<'_>], which: &[usize]) -> Vec<Vec<usize>> {
-    let dir = |at: usize| match batch[at].names.as_slice() {
-        [(dir, _)] => Some(dir),
-        _ => None,
-    };
-    let mut runs: Vec<Vec<usize>> = Vec::new();
-    for at in which {
-        let joins =
-            runs.last().and_then(|run| run.first().map(|first| (run.len(), *first))).is_some_and(|(len, first)| {
-                len < RUN_FILES_MAX && dir(first).zip(dir(*at)).is_some_and(|(a, b)| Arc::ptr_eq(a, b))
-            });
-        match runs.last_mut().filter(|_| joins) {
-            Some(run) => run.push(*at),
-            None => runs.push(vec![*at]),
-        }
-    }
-    runs
-}
-
-fn dirs_of<'r, 'a>(batch: &'r [Ready<'a>], run: &[usize]) -> Vec<&'r Walked<'a>> {
-    run.iter().flat_map(|at| batch[*at].names.iter().map(|(dir, _)| dir.as_ref())).collect()
 }
 
 /// Where the files of a batch are, for messages.
