@@ -191,6 +191,7 @@ pub fn skip(why: Skip) -> &'static str {
         Skip::Shadowed => "hidden by another copy",
         Skip::Special => "no regular files",
         Skip::Immutable => "immutable",
+        Skip::Sealed => "encrypted or sealed by their filesystem",
         Skip::Xattr => "with attributes the other tier cannot hold",
         Skip::Times => "with times the other tier cannot hold",
         Skip::Owner => "whose owner or mode cannot be kept",

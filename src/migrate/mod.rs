@@ -36,6 +36,8 @@ mod stage;
 mod stations;
 mod swap;
 #[cfg(test)]
+mod taken_tests;
+#[cfg(test)]
 mod tests;
 mod times;
 mod trash;
@@ -126,6 +128,8 @@ pub enum Skip {
     Special,
     /// `chattr +i` or `+a`.
     Immutable,
+    /// Encrypted by its filesystem (fscrypt) or sealed by fs-verity.
+    Sealed,
     /// The target cannot represent an extended attribute or ACL.
     Xattr,
     /// The target cannot represent its times.

@@ -78,8 +78,16 @@ pub(super) struct Place<'a> {
 /// Immutable and append-only files of `chattr(1)` (`linux/fs.h`).
 const FIXED: u32 = 0x10 | 0x20;
 
-/// Flags that mean the same everywhere: synchronous, no dump, no access times.
-const CARRIED: u32 = 0x08 | 0x40 | 0x80;
+/// Flags that the file's filesystem enforces on its contents, and that no copy could have: encrypted by
+/// it, sealed by fs-verity.
+const SEALED: u32 = 0x800 | 0x10_0000;
+
+/// Flags that a copy gets where its filesystem takes them: to be compressed, synchronous, not dumped, no
+/// access times, not compressed, data journalled.
+const CARRIED: [u32; 6] = [0x04, 0x08, 0x40, 0x80, 0x400, 0x4000];
+
+/// No copy on write. It is taken by an empty file only.
+const NO_COW: u32 = 0x80_0000;
 
 /// Permissions that a new file can be given at once.
 const PERMISSIONS: u32 = 0o777;
@@ -163,6 +171,9 @@ fn open_source(place: Place<'_>) -> std::result::Result<(Box<dyn File>, u32), Re
     if flags & FIXED != 0 {
         return Err(Skip::Immutable.into());
     }
+    if flags & SEALED != 0 {
+        return Err(Skip::Sealed.into());
+    }
     match source.claim(Excludes::Writers) {
         Ok(true) => Ok((source, flags)),
         Ok(false) => Err(Skip::InUse.into()),
@@ -197,6 +208,7 @@ fn fill(
     if !before.is_version(stat) {
         return Err(Skip::Changed.into());
     }
+    carry_flag(ends.flags & NO_COW, target)?;
     let mut unclaimed = false;
     let mut still_claimed = || {
         unclaimed = !source.is_claimed(Excludes::Writers)?;
@@ -244,17 +256,26 @@ fn dress(union: &Union, subject: &Subject<'_>, ends: Ends<'_>, name: &Name) -> s
     let (atime, mtime) = (Some(SetTime::At(stat.atime)), Some(SetTime::At(stat.mtime)));
     let rest = SetAttr { mode, atime, mtime, ..SetAttr::default() };
     target.set_attr(&rest).map_err(|errno| of_target(errno, "setting mode and times"))?;
-    if flags & CARRIED != 0 {
-        let kept = target.flags().and_then(|own| target.set_flags(own | flags & CARRIED));
-        // The flags change nothing of the contents; a target without them serves as well.
-        kept.or_else(|errno| if is_unsupported(errno) { Ok(()) } else { Err(errno) })
-            .map_err(|errno| of_target(errno, "setting inode flags"))?;
+    for flag in CARRIED {
+        carry_flag(flags & flag, target)?;
     }
     Ok(staged)
 }
 
+/// Sets a flag, if there is one. It changes nothing of the contents; a target without it serves as well.
+fn carry_flag(flag: u32, target: &dyn File) -> std::result::Result<(), Refusal> {
+    if flag == 0 {
+        return Ok(());
+    }
+    match target.flags().and_then(|own| target.set_flags(own | flag)) {
+        Err(errno) if is_unsupported(errno) => Ok(()),
+        other => other.map_err(|errno| of_target(errno, "setting inode flags")),
+    }
+}
+
+/// Journalled data takes rights that an owner may lack (`CAP_SYS_RESOURCE`).
 fn is_unsupported(errno: Errno) -> bool {
-    matches!(errno, Errno::ENOTTY | Errno::EOPNOTSUPP | Errno::EINVAL)
+    matches!(errno, Errno::ENOTTY | Errno::EOPNOTSUPP | Errno::EINVAL | Errno::EPERM)
 }
 
 /// Returns whether an ACL was among them, which changes the mode.

@@ -228,6 +228,24 @@ fn flags_go_along() {
     assert_eq!(flags(), "SdA", "back on the primary");
 }
 
+/// A file that is not copied on write had that taken from it by a move: the flag needs an empty file.
+#[test]
+fn no_copy_on_write_goes_along() {
+    let Some([lsattr, chattr]) = need::programs(["lsattr", "chattr"]) else { return };
+    let Some((_tiers, setup)) = on(["btrfs", "btrfs"], 256) else { return };
+    put(setup.tier(0).join("f"), "");
+    run(Command::new(chattr).arg("+C").arg(setup.tier(0).join("f")));
+    put(setup.tier(0).join("f"), "flags");
+    let Some(mount) = setup.mount() else { return };
+    let has =
+        || run(Command::new(&lsattr).arg(mount.path("f"))).split(' ').next().is_some_and(|word| word.contains('C'));
+    assert!(has());
+    assert_eq!(migrate(&mount, &[]).ends(0).count("moved"), 1);
+    assert!(has(), "on the secondary");
+    assert_eq!(recall(&mount, "").ends(0).count("moved"), 1);
+    assert!(has(), "back on the primary");
+}
+
 /// A file that changes after a move shows its own new time of change, and keeps its number.
 #[test]
 fn a_moved_file_that_changes_shows_it() {
