@@ -2,10 +2,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fuser::{FileAttr, FileType, INodeNo, OpenAccMode, OpenFlags, TimeOrNow};
+use fuser::{FileAttr, FileType, INodeNo, OpenAccMode, OpenFlags, RenameFlags, TimeOrNow};
 
+use crate::tier::Rename;
 use crate::types::attr::{Kind, SetTime, Time};
-use crate::types::errno::Errno;
+use crate::types::errno::{Errno, Result};
 use crate::types::ids::Ino;
 use crate::union::{Access, Attr};
 
@@ -60,6 +61,16 @@ pub(super) fn access(flags: OpenFlags) -> Access {
         OpenAccMode::O_RDONLY => Access::Read,
         OpenAccMode::O_WRONLY => Access::Write,
         OpenAccMode::O_RDWR => Access::ReadWrite,
+    }
+}
+
+/// EINVAL for whiteouts and for what is not known.
+pub(super) fn rename(flags: RenameFlags) -> Result<Rename> {
+    match flags {
+        RenameFlags::RENAME_NOREPLACE => Ok(Rename::NoReplace),
+        RenameFlags::RENAME_EXCHANGE => Ok(Rename::Exchange),
+        none if none.is_empty() => Ok(Rename::Replace),
+        _ => Err(Errno::EINVAL),
     }
 }
 

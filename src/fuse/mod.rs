@@ -5,6 +5,7 @@ mod invalidate;
 mod ops;
 mod reply;
 mod session;
+mod waiting;
 
 pub use invalidate::Invalidator;
 pub use session::{Behaviour, Session};

@@ -16,7 +16,6 @@ use super::convert;
 use super::reply::{attributes, backing, caller, empty, guard, key, named, sized};
 use super::session::Adapter;
 use crate::sys::creds;
-use crate::tier::Rename;
 use crate::types::attr::{Kind, SetAttr};
 use crate::types::errno::Errno;
 use crate::types::ids::{Fh, Ino};
@@ -138,36 +137,33 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let result = guard(|| {
-            let how = if flags.is_empty() {
-                Rename::Replace
-            } else if flags == RenameFlags::RENAME_NOREPLACE {
-                Rename::NoReplace
-            } else if flags == RenameFlags::RENAME_EXCHANGE {
-                Rename::Exchange
-            } else {
-                return Err(Errno::EINVAL);
-            };
-            let (old, new) = (named(name)?, named(newname)?);
-            self.union().rename((convert::ino(parent), &old), (convert::ino(newparent), &new), how)
+        let decoded = guard(|| Ok((named(name)?, named(newname)?, convert::rename(flags)?)));
+        let (parent, newparent) = (convert::ino(parent), convert::ino(newparent));
+        self.serve(self.union().is_swapping(), move |on| {
+            let rename = |(old, new, how)| on.union().rename((parent, &old), (newparent, &new), how);
+            empty(reply, guard(|| decoded.and_then(rename)));
         });
-        empty(reply, result);
     }
 
     fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        let linked = guard(|| self.union().link(convert::ino(ino), convert::ino(newparent), &named(newname)?));
-        self.entry(reply, linked);
+        let (ino, parent, name) = (convert::ino(ino), convert::ino(newparent), named(newname));
+        self.serve(self.union().is_settling(ino), move |on| {
+            on.entry(reply, guard(|| on.union().link(ino, parent, &name?)));
+        });
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let with = self.passthrough.then_some(&reply as &dyn Registrar);
-        match guard(|| self.union().open(convert::ino(ino), convert::access(flags), req.pid(), with)) {
-            Ok(opened) => match backing(&opened) {
-                Some(id) => reply.opened_passthrough(FileHandle(opened.fh.0), FopenFlags::empty(), id),
-                None => reply.opened(FileHandle(opened.fh.0), self.kept_of(&opened)),
-            },
-            Err(errno) => reply.error(convert::errno(errno)),
-        }
+        let (ino, access, pid) = (convert::ino(ino), convert::access(flags), req.pid());
+        self.serve(access.writes() && self.union().is_settling(ino), move |on| {
+            let with = on.passthrough.then_some(&reply as &dyn Registrar);
+            match guard(|| on.union().open(ino, access, pid, with)) {
+                Ok(opened) => match backing(&opened) {
+                    Some(id) => reply.opened_passthrough(FileHandle(opened.fh.0), FopenFlags::empty(), id),
+                    None => reply.opened(FileHandle(opened.fh.0), on.kept_of(&opened)),
+                },
+                Err(errno) => reply.error(convert::errno(errno)),
+            }
+        });
     }
 
     fn create(
@@ -257,7 +253,10 @@ impl Filesystem for Adapter {
     }
 
     fn fsync(&self, _req: &Request, ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        empty(reply, guard(|| self.union().fsync(convert::ino(ino), Fh(fh.0), datasync)));
+        let (ino, fh) = (convert::ino(ino), Fh(fh.0));
+        self.serve(self.union().is_settling(ino), move |on| {
+            empty(reply, guard(|| on.union().fsync(ino, fh, datasync)))
+        });
     }
 
     fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use fuser::{Config, InitFlags, KernelConfig, SessionACL};
 
 use super::invalidate::Invalidator;
+use super::waiting::Waiting;
 use crate::union::Union;
 
 /// What of the kernel's abilities is used.
@@ -28,11 +29,12 @@ const WRITE_LEN_MAX: u32 = 1 << 20;
 const BACKGROUND_MAX: u16 = 256;
 
 /// The union behind fuser.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Adapter {
     pub(super) union: Arc<Union>,
     pub(super) behaviour: Behaviour,
     pub(super) passthrough: bool,
+    pub(super) waiting: Waiting,
 }
 
 impl Adapter {
@@ -82,7 +84,7 @@ impl Session {
         config.n_threads = Some(behaviour.threads.max(1));
         // The kernel itself keeps other users out unless the mount allows them.
         config.acl = SessionACL::All;
-        let adapter = Adapter { union, behaviour, passthrough: false };
+        let adapter = Adapter { union, behaviour, passthrough: false, waiting: Waiting::default() };
         let session = fuser::Session::from_fd(adapter, device, SessionACL::All, config)?;
         Ok(Session { session, device: copy })
     }

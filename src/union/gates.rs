@@ -86,6 +86,11 @@ impl Gates {
         self.tree.read()
     }
 
+    /// Whether a batch is being swapped, or a directory renamed.
+    pub(super) fn is_tree_held(&self) -> bool {
+        self.tree.is_locked()
+    }
+
     /// The migrator lets nobody change names in these directories.
     pub(super) fn close_names(&self, dirs: &[Ino]) -> NamesClosed<'_> {
         let mut shards: Vec<usize> = dirs.iter().map(|dir| self.names.at(*dir)).collect();

@@ -337,6 +337,16 @@ impl Union {
         Ok(result)
     }
 
+    /// Whether a file has changed its tier and not yet durably: some requests for it wait then.
+    pub fn is_settling(&self, ino: Ino) -> bool {
+        self.settling.has(ino)
+    }
+
+    /// Whether files change their tier now: a rename may then have to wait for it.
+    pub fn is_swapping(&self) -> bool {
+        self.gates.is_tree_held()
+    }
+
     /// These have moved durably.
     pub fn settled<'a>(&self, subjects: impl Iterator<Item = &'a Subject<'a>>) {
         self.settling.remove(subjects.map(|subject| subject.identity.0));
