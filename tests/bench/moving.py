@@ -63,9 +63,9 @@ def two_tiers(home, gib):
 
 
 @contextlib.contextmanager
-def mounted(fast, slow):
+def mounted(fast, slow, *options):
     with tempfile.TemporaryDirectory() as point:
-        run(TIERFS, "mount", f"{fast}:{slow}", point)
+        run(TIERFS, "mount", *options, f"{fast}:{slow}", point)
         try:
             yield pathlib.Path(point)
         finally:
