@@ -1,6 +1,5 @@
 //! Copying a batch, several files at a time, by threads that yield to everything else.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,18 +8,17 @@ use parking_lot::Mutex;
 use super::contents::CHUNK;
 use super::engine::Run;
 use super::plan::Item;
+use super::preflight::{self, Refusal};
 use super::record::STAGING;
-use super::stage::{self, Refusal};
+use super::stage;
 use super::stations::Batch;
 use super::swap::{Broken, Ready};
+use super::ways::Ways;
 use super::{Skip, Stop, Summary};
 use crate::sys::process;
 use crate::tier::{Dir, Open, Syncing};
-use crate::types::errno::{Errno, Result};
-use crate::types::ids::Rank;
+use crate::types::errno::Result;
 use crate::types::name::Name;
-use crate::types::path::UnionPath;
-use crate::union::moving::{Subject, Walked};
 
 /// So many files on, small ones are read ahead: a disk answers several requests in less time than
 /// one after another.
@@ -28,9 +26,6 @@ const AHEAD: usize = 32;
 
 /// Larger files the kernel reads ahead by itself.
 const AHEAD_SIZE_MAX: u64 = 256 << 10;
-
-/// The directories of a batch, by path.
-type Ways<'r> = HashMap<UnionPath, Result<Arc<Walked<'r>>>>;
 
 impl<'r> Run<'r> {
     /// Copies the files of a batch, several at a time.
@@ -55,7 +50,7 @@ impl<'r> Run<'r> {
             Err(errno) => return Err(self.broken(&items, Broken { rank: to, errno }, summary)),
         };
         let clones = self.union.clones();
-        let ways = self.walk_all(&items, from, to);
+        let ways = Ways::walk(self.union, &items, |dir| dir.ensure(to).map(drop));
         // All at once: one by one they would cost more than the files in them.
         if self.union.clones() != clones
             && let Err(errno) = syncing.sync()
@@ -104,23 +99,6 @@ impl<'r> Run<'r> {
         Ok(Some(Batch { from, to, ready, staging, syncing }))
     }
 
-    /// Every directory of the batch, with its copies on both tiers; those that cannot be had are
-    /// left out.
-    fn walk_all(&self, items: &[Item], from: Rank, to: Rank) -> Ways<'r> {
-        let mut ways = HashMap::new();
-        for place in items.iter().flat_map(|item| &item.names) {
-            if !ways.contains_key(&*place.dir) {
-                let way = self.union.walk(&place.dir).and_then(|dir| {
-                    dir.copy(from)?;
-                    dir.ensure(to)?;
-                    Ok(Arc::new(dir))
-                });
-                ways.insert((*place.dir).clone(), way);
-            }
-        }
-        ways
-    }
-
     fn copy(
         &self,
         item: &Item,
@@ -128,20 +106,9 @@ impl<'r> Run<'r> {
         staging: &dyn Dir,
         buffer: &mut [u8],
     ) -> std::result::Result<Ready<'r>, Refusal> {
-        let looking = |errno| match errno {
-            Errno::ENOENT | Errno::ESTALE | Errno::ENOTDIR => Refusal::Skip(Skip::Gone),
-            Errno::ENOSPC | Errno::EDQUOT => Refusal::Skip(Skip::NoSpace),
-            other => Refusal::Failed(other, "preparing the directory"),
-        };
-        let mut names = Vec::new();
-        for place in &item.names {
-            let way = ways.get(&*place.dir).ok_or(Refusal::Skip(Skip::Gone))?;
-            let dir = Arc::clone(way.as_ref().map_err(|errno| looking(*errno))?);
-            names.push((dir, Name::new(&place.name).map_err(looking)?));
-        }
+        let names = ways.names(item)?;
         let (dir, name) = names.first().ok_or(Refusal::Skip(Skip::Gone))?;
-        let subject: Subject<'r> = self.union.subject(dir, name).map_err(looking)?.ok_or(Refusal::Skip(Skip::Gone))?;
-        let source = dir.copy(item.from).map_err(looking)?;
+        let (subject, source) = preflight::look(self.union, item, dir, name)?;
         let place = stage::Place { source: source.as_ref(), name, staging };
         let copied = stage::stage(self.union, item, &subject, place, buffer, (self.teller.pace, &self.claims))?;
         Ok(Ready { item: item.clone(), names, subject, copied })
@@ -154,7 +121,7 @@ fn read_ahead(item: &Item, ways: &Ways<'_>) {
         return;
     }
     let Some(place) = item.names.first() else { return };
-    let Some(Ok(dir)) = ways.get(&*place.dir) else { return };
+    let Some(dir) = ways.get(place) else { return };
     let opened = dir.copy(item.from).and_then(|dir| dir.open(&Name::new(&place.name)?, Open::ReadQuiet));
     if let Ok(file) = opened {
         file.read_ahead(item.size);

@@ -23,12 +23,17 @@ mod gather;
 pub mod manifest;
 mod pace;
 mod plan;
+mod preflight;
 mod promotions;
 #[cfg(test)]
 mod race_tests;
 mod record;
 mod recover;
+mod rehearsal;
+#[cfg(test)]
+mod rehearsal_tests;
 mod reserve;
+mod room;
 pub mod scan;
 #[cfg(test)]
 mod spy_tests;
@@ -39,6 +44,7 @@ mod swap;
 mod tests;
 mod times;
 mod trash;
+mod ways;
 
 pub use contents::prove;
 pub use digest::Digest;
