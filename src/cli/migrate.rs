@@ -162,6 +162,7 @@ impl Migrate {
             quiet: self.quiet,
             each: self.verbose || (self.dry_run && !self.quiet),
             error_on_no_move: self.error_on_no_move,
+            dry_run: self.dry_run,
         };
         let mut output = Output::new(manner, self.report.as_deref())?;
         let summary = run::run(&target, run, &mut |event| output.tell(&event))?;

@@ -28,6 +28,8 @@ pub struct Manner {
     pub each: bool,
     /// Nothing moving is worth a code of its own.
     pub error_on_no_move: bool,
+    /// What is told would happen, and does not.
+    pub dry_run: bool,
 }
 
 /// What is printed while a run goes on, and at its end.
@@ -80,7 +82,7 @@ impl Output {
         }
         self.advance(event);
         if let Some((path, writer)) = &mut self.report
-            && let Some(row) = row(event)
+            && let Some(row) = row(event, self.manner.dry_run)
             && let Err(error) = writer.write_record(row)
         {
             self.broken.get_or_insert(Failure::error(format!("{}: {error}", path.display())));
@@ -143,9 +145,9 @@ impl Output {
             self.broken.get_or_insert(Failure::error(format!("{}: {error}", path.display())));
         }
         if self.manner.json {
-            print_bytes(format!("{}\n", summary_json(summary)).as_bytes())?;
+            print_bytes(format!("{}\n", summary_json(summary, self.manner.dry_run)).as_bytes())?;
         } else if !self.manner.quiet || summary.moved > 0 || summary.failed > 0 {
-            print_bytes(format!("{}\n", summary_line(summary, &self.ways)).as_bytes())?;
+            print_bytes(format!("{}\n", summary_line(summary, &self.ways, self.manner.dry_run)).as_bytes())?;
         }
         match self.broken {
             Some(failure) => Err(failure),
@@ -263,7 +265,7 @@ fn as_json(event: &Event) -> Option<Value> {
     })
 }
 
-fn row(event: &Event) -> Option<[Vec<u8>; 7]> {
+fn row(event: &Event, dry_run: bool) -> Option<[Vec<u8>; 7]> {
     let text = |text: String| text.into_bytes();
     let none = Vec::new;
     Some(match event {
@@ -273,7 +275,7 @@ fn row(event: &Event) -> Option<[Vec<u8>; 7]> {
             text(Rank(*to).to_string()),
             text(bytes.to_string()),
             text(age.as_secs().to_string()),
-            text("moved".into()),
+            text(if dry_run { "would move" } else { "moved" }.into()),
             none(),
         ],
         Event::Skipped { path: name, why } => {
@@ -287,7 +289,7 @@ fn row(event: &Event) -> Option<[Vec<u8>; 7]> {
     })
 }
 
-fn summary_json(summary: &Summary) -> Value {
+fn summary_json(summary: &Summary, dry_run: bool) -> Value {
     let stopped = summary.stopped.map(|stop| match stop {
         Stop::Limit => "limit".to_owned(),
         Stop::Interrupted => "interrupted".to_owned(),
@@ -296,6 +298,7 @@ fn summary_json(summary: &Summary) -> Value {
     });
     json!({
         "event": "summary",
+        "dry_run": dry_run,
         "run": summary.run,
         "scanned": summary.scanned,
         "moved": summary.moved,
@@ -307,16 +310,20 @@ fn summary_json(summary: &Summary) -> Value {
     })
 }
 
-fn summary_line(summary: &Summary, ways: &BTreeSet<(u8, u8)>) -> String {
+fn summary_line(summary: &Summary, ways: &BTreeSet<(u8, u8)>, dry_run: bool) -> String {
+    let verb = if dry_run { "would move" } else { "moved" };
     let mut line = match summary.moved {
-        0 => "moved nothing".to_owned(),
-        1 => format!("moved 1 file, {}", units::show_size(summary.bytes)),
-        many => format!("moved {} files, {}", thousands(many), units::show_size(summary.bytes)),
+        0 => format!("{verb} nothing"),
+        1 => format!("{verb} 1 file, {}", units::show_size(summary.bytes)),
+        many => format!("{verb} {} files, {}", thousands(many), units::show_size(summary.bytes)),
     };
     if let (Some((from, to)), 1) = (ways.first(), ways.len()) {
         line.push_str(&format!(", from {} to {}", Rank(*from), Rank(*to)));
     }
-    line.push_str(&format!(" in {}", took(summary.took)));
+    // How long a dry run took says nothing of how long the move will.
+    if !dry_run {
+        line.push_str(&format!(" in {}", took(summary.took)));
+    }
     if !summary.skipped.is_empty() {
         line.push_str(&format!("; skipped {}", counted(&summary.skipped)));
     }
@@ -362,10 +369,23 @@ mod tests {
 
     #[test]
     fn the_summary_is_one_line() {
-        let line = summary_line(&summary(), &[(0, 1)].into());
+        let line = summary_line(&summary(), &[(0, 1)].into(), false);
         assert_eq!(line, "moved 1,234 files, 5.6GiB, from primary to secondary in 12s; skipped 1 immutable, 3 in use");
         let nothing = Summary { stopped: Some(Stop::Limit), failed: 2, ..Summary::default() };
-        assert_eq!(summary_line(&nothing, &BTreeSet::new()), "moved nothing in 0.0s; 2 failed; stopped at a limit");
+        let line = summary_line(&nothing, &BTreeSet::new(), false);
+        assert_eq!(line, "moved nothing in 0.0s; 2 failed; stopped at a limit");
+    }
+
+    #[test]
+    fn a_dry_run_says_what_would_be() {
+        let line = summary_line(&summary(), &[(0, 1)].into(), true);
+        assert_eq!(line, "would move 1,234 files, 5.6GiB, from primary to secondary; skipped 1 immutable, 3 in use");
+        assert_eq!(summary_line(&Summary::default(), &BTreeSet::new(), true), "would move nothing");
+        assert_eq!(summary_json(&summary(), true)["dry_run"], json!(true));
+        let (path, age) = (convert::text(b"a"), Duration::ZERO);
+        let moved = Event::Moved { path, from: 0, to: 1, bytes: 1, age };
+        let results = [true, false].map(|dry| row(&moved, dry).unwrap()[5].clone());
+        assert_eq!(results, [b"would move".to_vec(), b"moved".to_vec()]);
     }
 
     #[test]

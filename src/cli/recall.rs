@@ -68,7 +68,8 @@ impl Recall {
             }
         };
         let each = self.dry_run && !self.quiet;
-        let mut output = Output::new(Manner { json: self.json, quiet: self.quiet, each, ..Manner::default() }, None)?;
+        let manner = Manner { json: self.json, quiet: self.quiet, each, dry_run: self.dry_run, ..Manner::default() };
+        let mut output = Output::new(manner, None)?;
         let run = run::plain(what, &paths, self.dry_run);
         let summary = run::run(&target, run, &mut |event| output.tell(&event))?;
         output.finish(&summary)
