@@ -87,8 +87,16 @@ pub(super) fn look<'u>(
     dir: &Walked<'u>,
     name: &Name,
 ) -> std::result::Result<(Subject<'u>, Arc<dyn Dir>), Refusal> {
-    let subject = union.subject(dir, name).map_err(of_way)?.ok_or(Refusal::Skip(Skip::Gone))?;
-    Ok((subject, dir.copy(item.from).map_err(of_way)?))
+    Ok((look_at(union, dir, name)?, dir.copy(item.from).map_err(of_way)?))
+}
+
+/// The file that has this name now.
+pub(super) fn look_at<'u>(
+    union: &'u Union,
+    dir: &Walked<'u>,
+    name: &Name,
+) -> std::result::Result<Subject<'u>, Refusal> {
+    union.subject(dir, name).map_err(of_way)?.ok_or(Refusal::Skip(Skip::Gone))
 }
 
 /// What is wrong with a file as the union shows it.
@@ -148,11 +156,14 @@ fn check_link(item: &Item, subject: &Subject<'_>, dir: &Walked<'_>, name: &Name)
 ///
 /// # Errors
 /// EXDEV if a filesystem is mounted there inside the tier; EEXIST if something else has the name of one
-/// of the directories; what the tiers say.
+/// of the directories; EOPNOTSUPP if copies there cannot be stamped; what the tiers say.
 pub(super) fn check_way(union: &Union, dir: &Walked<'_>, from: Rank, to: Rank) -> Result<()> {
     let (source, target) = (dir.copy(from)?, dir.nearest(to)?);
     let nested = is_nested(union, from, source.as_ref())? || is_nested(union, to, target.as_ref())?;
-    if nested { Err(Errno::EXDEV) } else { Ok(()) }
+    if nested {
+        return Err(Errno::EXDEV);
+    }
+    if union.can_stamp(target.as_ref())? { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
 }
 
 /// Whether nothing can be renamed between a directory of a tier and the tier's own directories.

@@ -109,3 +109,14 @@ fn a_dry_run_leaves_no_claim_and_no_trace() {
     assert!(!tree.on(1, ".tierfs/staging").exists() && !tree.on(1, "d0").exists());
     OpenOptions::new().write(true).open(tree.on(0, "d0/f0")).unwrap();
 }
+
+#[test]
+fn regression_a_target_without_attributes_is_known_before() {
+    use super::race_tests::{Bench, down, go};
+    for request in [dry(down()), down()] {
+        let bench = Bench::new(&[(0, "f", "text")]);
+        bench.spy.before("get_xattr", 1, "", || Err(Errno::EOPNOTSUPP));
+        let summary = go(bench.union, &request);
+        assert_eq!((summary.moved, summary.skipped.get(&Skip::Xattr)), (0, Some(&1)), "{summary:?}");
+    }
+}

@@ -58,6 +58,7 @@ pub(super) fn of_way(errno: Errno) -> Refusal {
         Errno::ENOSPC | Errno::EDQUOT => Skip::NoSpace.into(),
         Errno::EEXIST => Skip::Occupied.into(),
         Errno::EXDEV => Skip::Nested.into(),
+        Errno::EOPNOTSUPP => Skip::Xattr.into(),
         other => Refusal::Failed(other, "preparing the directory"),
     }
 }

@@ -282,6 +282,18 @@ impl Union {
         self.tier(to)?.announce_stamps()
     }
 
+    /// Whether a copy in a directory of a tier can carry the stamp that keeps a file's number.
+    ///
+    /// # Errors
+    /// What the tier says.
+    pub fn can_stamp(&self, dir: &dyn Dir) -> Result<bool> {
+        match dir.get_xattr(None, &self.stamp_key) {
+            Err(Errno::EOPNOTSUPP) => Ok(false),
+            Ok(_) | Err(Errno::ENODATA) => Ok(true),
+            Err(other) => Err(other),
+        }
+    }
+
     /// Whether an extended attribute is one that tierfs itself keeps on a body.
     pub fn is_stamp(&self, key: &std::ffi::CStr) -> bool {
         key == self.stamp_key.as_c_str()
