@@ -23,6 +23,11 @@ UNION is a mount point or a path in one (then only what is below it moves), a co
 relative to the mount point, or absolute inside it. Without --older-than and --policy the policy
 of the configuration decides.
 
+A policy with a window moves files only within it: outside, nothing moves, and the exit code is 8;
+at its end the run stops as at --max-duration. --dry-run does not wait for the window. It asks of
+each file what a run asks before it copies: what is in use, immutable, in the way or without room
+is told. What only the copy shows, such as attributes that the tier cannot hold, is not.
+
 Examples:
   tierfs migrate --older-than 1y --dry-run /srv/docs   what would move
   tierfs migrate --older-than 1y /srv/docs
@@ -34,8 +39,8 @@ In cron:
 
 Exit codes:
   0 done, also if nothing was to be done   1 error   2 wrong usage   3 some files failed
-  4 nothing moved, with --error-on-no-move   8 stopped at a limit   75 another run is at work
-  78 wrong configuration or policy   130 interrupted")]
+  4 nothing moved, with --error-on-no-move   8 stopped at a limit or outside of the window
+  75 another run is at work   78 wrong configuration or policy   130 interrupted")]
 pub struct Migrate {
     /// A mount point, a path in a mount, a configuration file, or PRIMARY:SECONDARY
     #[arg(value_name = "UNION")]
@@ -69,6 +74,9 @@ pub struct Migrate {
     /// How a copy is proved before the source goes [default: hash]
     #[arg(long, value_name = "HOW", value_enum)]
     verify: Option<VerifyWord>,
+    /// Move outside of the policy's window, too
+    #[arg(long)]
+    ignore_window: bool,
     /// Only tell what would move
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -155,6 +163,7 @@ impl Migrate {
             limits: self.limits.values(),
             order: self.order.map(OrderWord::value),
             verify: self.verify.map(VerifyWord::value),
+            ignore_window: self.ignore_window,
             ..run::plain(what, &paths, self.dry_run)
         };
         let manner = Manner {

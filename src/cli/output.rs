@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::print_bytes;
 use crate::control::convert;
-use crate::control::wire::{Event, Stop, Summary, Text};
+use crate::control::wire::{Closed, Event, Stop, Summary, Text};
 use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 use crate::types::units;
@@ -174,11 +174,11 @@ fn exit(summary: &Summary, error_on_no_move: bool) -> Outcome {
             return Err(Failure::error(line));
         }
         Some(Stop::Errors) => return Err(Failure::error("stopped after too many errors: look at the disks")),
-        Some(Stop::Limit) | None => {}
+        Some(Stop::Limit | Stop::Window) | None => {}
     }
     if summary.failed > 0 {
         Ok(Exit::Partial)
-    } else if summary.stopped == Some(Stop::Limit) {
+    } else if summary.stopped.is_some() {
         Ok(Exit::Limit)
     } else if summary.moved == 0 && error_on_no_move {
         Ok(Exit::Nothing)
@@ -292,6 +292,7 @@ fn row(event: &Event, dry_run: bool) -> Option<[Vec<u8>; 7]> {
 fn summary_json(summary: &Summary, dry_run: bool) -> Value {
     let stopped = summary.stopped.map(|stop| match stop {
         Stop::Limit => "limit".to_owned(),
+        Stop::Window => "window".to_owned(),
         Stop::Interrupted => "interrupted".to_owned(),
         Stop::Full(rank) => format!("{} full", Rank(rank)),
         Stop::Errors => "errors".to_owned(),
@@ -306,11 +307,21 @@ fn summary_json(summary: &Summary, dry_run: bool) -> Value {
         "skipped": summary.skipped,
         "failed": summary.failed,
         "stopped": stopped,
+        "closed": summary.closed.as_ref().map(|closed| json!({
+            "window": closed.window,
+            "policy": String::from_utf8_lossy(&path(&closed.origin)),
+            "opens": closed.opens,
+            "opens_in_secs": closed.wait.as_secs(),
+        })),
         "took_ms": u64::try_from(summary.took.as_millis()).unwrap_or(u64::MAX),
     })
 }
 
 fn summary_line(summary: &Summary, ways: &BTreeSet<(u8, u8)>, dry_run: bool) -> String {
+    let closed = summary.closed.as_ref().map(closed_window);
+    if let (Some(Stop::Window), Some(closed)) = (summary.stopped, &closed) {
+        return format!("moved nothing: {closed}; --ignore-window moves files all the same");
+    }
     let verb = if dry_run { "would move" } else { "moved" };
     let mut line = match summary.moved {
         0 => format!("{verb} nothing"),
@@ -331,13 +342,21 @@ fn summary_line(summary: &Summary, ways: &BTreeSet<(u8, u8)>, dry_run: bool) -> 
         line.push_str(&format!("; {} failed", thousands(summary.failed)));
     }
     match summary.stopped {
-        None => {}
+        None | Some(Stop::Window) => {}
         Some(Stop::Limit) => line.push_str("; stopped at a limit"),
         Some(Stop::Interrupted) => line.push_str("; interrupted"),
         Some(Stop::Full(rank)) => line.push_str(&format!("; the {} is full", Rank(rank))),
         Some(Stop::Errors) => line.push_str("; stopped after too many errors"),
     }
+    closed.into_iter().for_each(|closed| line.push_str(&format!("; {closed}")));
     line
+}
+
+/// Which window keeps runs from moving anything, and when it opens.
+fn closed_window(closed: &Closed) -> String {
+    let origin = path(&closed.origin);
+    let origin = String::from_utf8_lossy(&origin);
+    format!("the window {} of {origin} is closed and opens {}, in {}", closed.window, closed.opens, age(closed.wait))
 }
 
 fn counted(skipped: &BTreeMap<String, u64>) -> String {
@@ -389,12 +408,38 @@ mod tests {
     }
 
     #[test]
+    fn a_closed_window_is_told_with_its_file_and_when_it_opens() {
+        let closed = Some(Closed {
+            window: "20:00-06:00".into(),
+            origin: convert::text(b"docs.yaml"),
+            opens: "mon 20:00".into(),
+            wait: Duration::from_secs(5 * 3600 + 20),
+        });
+        let real = Summary { closed: closed.clone(), stopped: Some(Stop::Window), ..Summary::default() };
+        let line = summary_line(&real, &BTreeSet::new(), false);
+        assert_eq!(
+            line,
+            "moved nothing: the window 20:00-06:00 of docs.yaml is closed and opens mon 20:00, in 5h; \
+             --ignore-window moves files all the same"
+        );
+        let object = summary_json(&real, false);
+        assert_eq!((&object["stopped"], &object["closed"]["opens_in_secs"]), (&json!("window"), &json!(18_020)));
+        let dry = Summary { closed, moved: 1, bytes: 1, ..Summary::default() };
+        let line = summary_line(&dry, &BTreeSet::new(), true);
+        assert_eq!(
+            line,
+            "would move 1 file, 1B; the window 20:00-06:00 of docs.yaml is closed and opens mon 20:00, in 5h"
+        );
+    }
+
+    #[test]
     fn exits_tell_the_worst_that_happened() {
         let with = |failed, stopped, moved| exit(&Summary { failed, stopped, moved, ..Summary::default() }, true);
         assert_eq!(with(0, None, 1), Ok(Exit::Ok));
         assert_eq!(with(0, None, 0), Ok(Exit::Nothing));
         assert_eq!(with(1, Some(Stop::Limit), 1), Ok(Exit::Partial));
         assert_eq!(with(0, Some(Stop::Limit), 1), Ok(Exit::Limit));
+        assert_eq!(with(0, Some(Stop::Window), 0), Ok(Exit::Limit));
         assert_eq!(with(1, Some(Stop::Interrupted), 1), Ok(Exit::Interrupted));
         assert_eq!(with(0, Some(Stop::Full(1)), 1).unwrap_err().code, 1);
         assert_eq!(with(0, Some(Stop::Errors), 1).unwrap_err().code, 1);

@@ -45,6 +45,7 @@ fn run() -> Command {
         order: None,
         verify: None,
         dry_run: false,
+        ignore_window: false,
     })
 }
 

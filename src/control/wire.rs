@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The version of the format, in every line.
-pub const VERSION: u32 = 1;
+/// The version of the format, in every line. One more with every change of what can be in a line.
+pub const VERSION: u32 = 2;
 
 /// Read first: what any version of the format has.
 #[derive(Debug, Deserialize)]
@@ -93,6 +93,8 @@ pub struct Run {
     pub verify: Option<Verify>,
     /// Only tell what would be done.
     pub dry_run: bool,
+    /// Work outside of the policy's window, too.
+    pub ignore_window: bool,
 }
 
 /// How the files are chosen.
@@ -272,8 +274,24 @@ pub struct Summary {
     pub failed: u64,
     /// Why it ended early.
     pub stopped: Option<Stop>,
+    /// The window of the policy, if it is closed: then nothing has moved.
+    pub closed: Option<Closed>,
     /// How long it took.
     pub took: Duration,
+}
+
+/// A window outside of its hours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Closed {
+    /// As it is written.
+    pub window: String,
+    /// The policy file that it is in.
+    pub origin: Text,
+    /// When it opens: day and hour.
+    pub opens: String,
+    /// How long until then.
+    pub wait: Duration,
 }
 
 /// Why a run ended before its plan.
@@ -282,6 +300,8 @@ pub struct Summary {
 pub enum Stop {
     /// A limit.
     Limit,
+    /// The window of the policy is closed.
+    Window,
     /// The user, or the end of the mount.
     Interrupted,
     /// This tier is full.

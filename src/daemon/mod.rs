@@ -16,6 +16,7 @@ use crate::watch;
 
 mod auto;
 mod control;
+pub mod hours;
 mod out_of_band;
 pub mod repairs;
 pub mod runs;

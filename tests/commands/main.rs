@@ -6,6 +6,7 @@ mod common;
 mod pins;
 mod refused;
 mod runs;
+mod window;
 
 use std::process::{Command, Output};
 
