@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::cli::criteria::CriteriaArgs;
 use crate::cli::exit::Outcome;
 use crate::cli::output::{Manner, Output};
 use crate::cli::{run, target};
-use crate::control::wire::{self, Criteria, Limits, Run, What};
-use crate::types::ids::Rank;
+use crate::control::wire::{self, Limits, Run};
 use crate::types::units;
 
 /// Moves cold files to a slower tier and, if the policy says so, others to a faster one. A mount that
@@ -48,24 +48,8 @@ pub struct Migrate {
     /// Only these, and what is below them
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Move files of at least this age: 1y, 90d, 6mo, 12h
-    #[arg(long, value_name = "AGE", value_parser = units::parse_duration, conflicts_with = "policy")]
-    older_than: Option<Duration>,
-    /// What the age is counted from: the newer of mtime and atime, or one of them
-    #[arg(long, value_name = "TIME", value_enum, default_value_t = AgeWord::Newest, requires = "older_than")]
-    age_by: AgeWord,
-    /// Decide by this policy
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
-    /// The tier they go to [default: secondary]
-    #[arg(long, value_name = "TIER", value_parser = rank, requires = "older_than")]
-    to: Option<Rank>,
-    /// Leave smaller files: 8K, 1MiB
-    #[arg(long, value_name = "SIZE", value_parser = units::parse_size, requires = "older_than")]
-    min_size: Option<u64>,
-    /// Leave what matches, such as '*.tmp' or 'home/*/.cache'; can be given again
-    #[arg(long, value_name = "GLOB", requires = "older_than")]
-    exclude: Vec<String>,
+    #[command(flatten)]
+    criteria: CriteriaArgs,
     #[command(flatten)]
     limits: LimitArgs,
     /// In which order [default: tree, the fastest]
@@ -118,13 +102,6 @@ struct LimitArgs {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum AgeWord {
-    Newest,
-    Mtime,
-    Atime,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
 enum OrderWord {
     Tree,
     Oldest,
@@ -136,11 +113,6 @@ enum OrderWord {
 enum VerifyWord {
     Hash,
     Size,
-}
-
-/// A tier by its word.
-pub fn rank(word: &str) -> Result<Rank, String> {
-    Rank::parse(word).ok_or_else(|| format!("`{word}` is no tier: write primary, secondary, tier2 ..."))
 }
 
 fn percent(text: &str) -> Result<u8, String> {
@@ -156,7 +128,7 @@ impl Migrate {
     /// # Errors
     /// Why it could not be made, or not to its end.
     pub fn run(self) -> Outcome {
-        let what = self.what()?;
+        let what = self.criteria.what()?;
         let target = target::find(self.union.as_deref())?;
         let paths = target.paths(&self.paths)?;
         let run = Run {
@@ -177,22 +149,6 @@ impl Migrate {
         let summary = run::run(&target, run, &mut |event| output.tell(&event))?;
         output.finish(&summary)
     }
-
-    fn what(&self) -> Result<What, crate::cli::exit::Failure> {
-        if let Some(file) = &self.policy {
-            return run::policy_file(file);
-        }
-        Ok(match self.older_than {
-            None => What::Configured,
-            Some(age) => What::Criteria(Criteria {
-                older_than: Some(age),
-                age_by: self.age_by.value(),
-                min_size: self.min_size.unwrap_or(0),
-                exclude: self.exclude.clone(),
-                to: self.to.map(|rank| rank.0),
-            }),
-        })
-    }
 }
 
 impl LimitArgs {
@@ -203,16 +159,6 @@ impl LimitArgs {
             duration: self.max_duration,
             bytes_per_sec: self.bwlimit,
             until_free_percent: self.until_free,
-        }
-    }
-}
-
-impl AgeWord {
-    fn value(self) -> wire::AgeBy {
-        match self {
-            AgeWord::Newest => wire::AgeBy::Newest,
-            AgeWord::Mtime => wire::AgeBy::Mtime,
-            AgeWord::Atime => wire::AgeBy::Atime,
         }
     }
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::cli::criteria::rank;
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::migrate::rank;
 use crate::cli::output::{Manner, Output};
 use crate::cli::run;
 use crate::cli::target::{self, Target};

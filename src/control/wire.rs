@@ -45,8 +45,20 @@ pub enum Command {
     Run(Run),
     /// Tell about the mount.
     Info,
+    /// Tell what would keep one file from moving.
+    Probe(Probe),
     /// Mend what a check has found.
     Repair(Repair),
+}
+
+/// Which file is asked about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// From the root of the union.
+    pub path: Text,
+    /// The tier that it would go to; none to ask only how full the tiers are.
+    pub to: Option<u8>,
 }
 
 /// What is to be mended, each proved again before.
@@ -196,6 +208,8 @@ pub enum Response {
     Done(Summary),
     /// The last line of [`Command::Info`].
     Info(Info),
+    /// The last line of [`Command::Probe`].
+    Probed(Probed),
     /// The last line of [`Command::Repair`]: for each thing why it stays as it was, or none.
     Repaired(Vec<Option<String>>),
     /// The last line of what could not be done.
@@ -322,6 +336,38 @@ pub struct Info {
     pub refused: Option<String>,
     /// Whether a run is at work.
     pub running: bool,
+}
+
+/// What a run would find.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probed {
+    /// Of the file.
+    pub outlook: Outlook,
+    /// How full each tier is, fastest first; none where that cannot be told.
+    pub usage: Vec<Option<Usage>>,
+}
+
+/// What would become of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Outlook {
+    /// Nothing is in the way.
+    Clear,
+    /// This is.
+    Blocked(String),
+    /// It cannot be told now, for this reason.
+    Unknown(String),
+}
+
+/// How full a tier is, in bytes, as `df` counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Usage {
+    /// In use.
+    pub used: u64,
+    /// Used or free.
+    pub total: u64,
 }
 
 /// Why something could not be done.

@@ -18,6 +18,7 @@ mod auto;
 mod control;
 pub mod hours;
 mod out_of_band;
+mod probes;
 pub mod repairs;
 pub mod runs;
 mod tiers;

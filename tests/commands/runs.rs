@@ -108,7 +108,7 @@ fn files_in_use_stay_and_are_counted() {
     let explained = ran(&mut mount.tierfs_with(&["explain", "--older-than", "1y", text(&mount.path("a"))]));
     let own = format!("(process {})", std::process::id());
     assert!(explained.ended(0).iter().any(|line| line.contains("in use") && line.contains(&own)), "{}", explained.out);
-    assert!(explained.out.contains("stays as long as it is in use"), "{}", explained.out);
+    assert!(explained.out.contains("would move to secondary, but stays: a program has it open"), "{}", explained.out);
     drop(file);
     let all = ran(&mut mount.tierfs_with(&["recall", text(&mount.path("b/c")), text(&mount.path("a"))]));
     assert!(all.ended(0)[0].starts_with("moved 1 file"), "{}", all.out);
