@@ -318,7 +318,7 @@ fn summary_json(summary: &Summary, dry_run: bool) -> Value {
 }
 
 fn summary_line(summary: &Summary, ways: &BTreeSet<(u8, u8)>, dry_run: bool) -> String {
-    let closed = summary.closed.as_ref().map(closed_window);
+    let closed = summary.closed.as_deref().map(closed_window);
     if let (Some(Stop::Window), Some(closed)) = (summary.stopped, &closed) {
         return format!("moved nothing: {closed}; --ignore-window moves files all the same");
     }
@@ -409,12 +409,12 @@ mod tests {
 
     #[test]
     fn a_closed_window_is_told_with_its_file_and_when_it_opens() {
-        let closed = Some(Closed {
+        let closed = Some(Box::new(Closed {
             window: "20:00-06:00".into(),
             origin: convert::text(b"docs.yaml"),
             opens: "mon 20:00".into(),
             wait: Duration::from_secs(5 * 3600 + 20),
-        });
+        }));
         let real = Summary { closed: closed.clone(), stopped: Some(Stop::Window), ..Summary::default() };
         let line = summary_line(&real, &BTreeSet::new(), false);
         assert_eq!(

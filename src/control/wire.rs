@@ -289,7 +289,7 @@ pub struct Summary {
     /// Why it ended early.
     pub stopped: Option<Stop>,
     /// The window of the policy, if it is closed: then nothing has moved.
-    pub closed: Option<Closed>,
+    pub closed: Option<Box<Closed>>,
     /// How long it took.
     pub took: Duration,
 }

@@ -53,7 +53,7 @@ fn try_perform(
     let mut closed = None;
     if let Some(window) = window.filter(|_| !run.ignore_window) {
         let now = hours::now().ok_or_else(|| problem(FAILED, "the clock does not tell the hour for the window"))?;
-        closed = window.closed(now).map(|closed| hours::told(closed, &run.what, configured));
+        closed = window.closed(now).map(|closed| Box::new(hours::told(closed, &run.what, configured)));
         if !run.dry_run {
             let Some(left) = window.until_end(now) else {
                 return Ok(wire::Summary { stopped: Some(wire::Stop::Window), closed, ..wire::Summary::default() });
