@@ -3,30 +3,29 @@
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use clap::Args;
 
+use crate::cli::criteria::CriteriaArgs;
 use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::explained::{By, Explained, Seen, describe};
 use crate::cli::target::{self, Reach, Spot};
-use crate::cli::where_is::{self, FileCopy};
-use crate::cli::{output, pin, print_bytes, run};
+use crate::cli::{output, pin, print_bytes, run, where_is};
 use crate::control::convert;
-use crate::control::wire::{AgeBy, Criteria, What};
-use crate::daemon::runs;
-use crate::policy::{self, Decision, Policy, Stay, Verdict};
-use crate::sys::{by_path, creds, stat, users_of};
-use crate::types::attr::{Body, Kind, Stat, Time};
+use crate::control::wire::{Problem, What};
+use crate::daemon::{hours, runs};
+use crate::sys::{by_path, clock, creds, stat, users_of};
+use crate::types::attr::{Body, Kind, Stat};
 use crate::types::facts::Facts;
 use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
-use crate::types::units;
 
-/// Tells where a file is, which rule of the policy matches it, what age counts, what is in the way,
-/// and what the next run does with it.
+/// Tells where a file is, which rule of the policy matches it and why those before it do not, what age
+/// counts, what is in the way, and what the next run does with it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without --older-than and --policy the policy of the mount's configuration is used.
+The options are those of `tierfs migrate`, and the answer is for a run with them. Without --older-than
+and --policy the policy of the mount's configuration is used.
 
 Examples:
   tierfs explain /srv/docs/report.pdf
@@ -38,32 +37,8 @@ pub struct Explain {
     /// Files in a mounted tierfs
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
-    /// As if migrate were called with it
-    #[arg(long, value_name = "AGE", value_parser = units::parse_duration, conflicts_with = "policy")]
-    older_than: Option<Duration>,
-    /// Decide by this policy
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
-}
-
-/// A policy, and what to call it.
-struct By {
-    policy: Policy,
-    origin: String,
-    /// Whether `origin` is a file, and not the command line.
-    from_file: bool,
-    tiers: u8,
-}
-
-/// All that is looked at of one file.
-struct Seen {
-    copies: Vec<FileCopy>,
-    facts: Facts,
-    /// The path that carries the pin.
-    pinned_at: Option<PathBuf>,
-    users: Vec<users_of::User>,
-    /// Processes that could not be looked into.
-    closed: usize,
+    #[command(flatten)]
+    criteria: CriteriaArgs,
 }
 
 impl Explain {
@@ -92,40 +67,41 @@ impl Explain {
 
     fn explain(&self, path: &Path) -> Result<Vec<u8>, Failure> {
         let (spot, inside) = target::spot_of(path)?;
-        let by = self.policy(&spot)?;
+        let Reach::Mounted { socket, .. } = target::find(Some(spot.point.as_os_str()))?.reach else {
+            return Err(Failure::error(format!("{}: is not mounted", spot.point.display())));
+        };
+        let by = self.by(&socket)?;
         let seen = look(path, &spot, inside)?;
-        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        let now = Time { sec: i64::try_from(now.as_secs()).unwrap_or(i64::MAX), nsec: now.subsec_nanos() };
-        let decision = by.policy.decide(&seen.facts, now, by.tiers);
+        let now = clock::now();
+        let judged = by.judge(&seen.facts, now);
+        let probed = run::probe(&socket, &seen.facts.path, judged.to())?;
+        let closed = by.policy.window.as_ref().zip(hours::now()).and_then(|(window, now)| window.closed(now));
         let head = [path.as_os_str().as_bytes(), b"\n"].concat();
-        let lines = describe(&seen, &by, &decision, now);
+        let lines = describe(&Explained { seen, by, judged, probed, closed, now });
         let lines = lines.iter().map(|(what, text)| format!("  {what:<9} {text}\n"));
         Ok([head, lines.collect::<String>().into_bytes()].concat())
     }
 
-    fn policy(&self, spot: &Spot) -> Result<By, Failure> {
-        let Reach::Mounted { socket, .. } = target::find(Some(spot.point.as_os_str()))?.reach else {
-            return Err(Failure::error(format!("{}: is not mounted", spot.point.display())));
-        };
-        let info = run::info(&socket)?;
+    fn by(&self, socket: &Path) -> Result<By, Failure> {
+        let info = run::info(socket)?;
         let configured = info.policy.as_ref().and_then(convert::bytes);
         let configured = configured.map(|bytes| PathBuf::from(std::ffi::OsString::from_vec(bytes)));
-        let (what, origin) = match (&self.older_than, &self.policy, &configured) {
-            (Some(age), ..) => {
-                let exclude = Vec::new();
-                let criteria =
-                    Criteria { older_than: Some(*age), age_by: AgeBy::Newest, min_size: 0, exclude, to: None };
-                (What::Criteria(criteria), format!("--older-than {}", output::age(*age)))
-            }
-            (None, Some(file), _) => (run::policy_file(file)?, file.display().to_string()),
-            (None, None, Some(file)) => (What::Configured, file.display().to_string()),
+        let what = self.criteria.what()?;
+        let origin = match (self.criteria.older_than, &self.criteria.policy, &configured) {
+            (Some(age), ..) => format!("--older-than {}", output::age(age)),
+            (None, Some(file), _) | (None, None, Some(file)) => file.display().to_string(),
             (None, None, None) => {
                 let line = "by which policy? The configuration of the mount names none: give --older-than 1y or \
                             --policy FILE";
                 return Err(Failure::new(Exit::Usage, line));
             }
         };
-        let policy = runs::policy(&what, configured.as_deref());
+        let from_file = !matches!(what, What::Criteria(_));
+        let policy = runs::policy(&what, configured.as_deref()).and_then(|policy| {
+            let place = if from_file { format!("{origin}: ") } else { String::new() };
+            let wrong = |line| Problem { code: Exit::Config as u8, line: format!("{place}{line}") };
+            policy.check_tiers(info.tiers).map_err(wrong).map(|()| policy)
+        });
         let policy = policy.map_err(|problem| match &info.refused {
             Some(_) if what == What::Configured => {
                 let line = format!("{} (the mount works on by the policy that it read before)", problem.line);
@@ -133,7 +109,7 @@ impl Explain {
             }
             _ => Failure { line: problem.line, code: problem.code },
         })?;
-        Ok(By { policy, origin, from_file: self.older_than.is_none(), tiers: info.tiers })
+        Ok(By { policy, origin, from_file, tiers: info.tiers })
     }
 }
 
@@ -177,91 +153,8 @@ fn look(path: &Path, spot: &Spot, inside: UnionPath) -> Result<Seen, Failure> {
     let mut paths = vec![real];
     paths.extend(copies.iter().map(|copy| copy.path.canonicalize().unwrap_or_else(|_| copy.path.clone())));
     let (users, closed) = users_of::users_of(&paths);
+    // What is closed to root is no program of this machine's users, such as a process of the kernel.
+    let closed = if creds::is_root() { 0 } else { closed };
     let facts = Facts { path: inside, rank, stat, pin: pin.as_ref().map(|(rank, _)| *rank) };
     Ok(Seen { copies, facts, pinned_at: pin.map(|(_, at)| at), users, closed })
-}
-
-/// What is told, line by line.
-fn describe(seen: &Seen, by: &By, decision: &Decision, now: Time) -> Vec<(&'static str, String)> {
-    let facts = &seen.facts;
-    let mut lines = Vec::new();
-    for (at, copy) in seen.copies.iter().enumerate() {
-        let what = if at == 0 { "on" } else { "hides" };
-        lines.push((what, format!("{} ({})", copy.tier, copy.path.display())));
-    }
-    lines.push(("size", units::show_size(facts.stat.size)));
-    let age = |time| output::age(policy::since(time, now));
-    let (read, changed) = (age(facts.stat.atime), age(facts.stat.mtime));
-    lines.push(("age", format!("{} counts; read {read} ago, changed {changed} ago", output::age(decision.age))));
-    if let (Some(rank), Some(at)) = (facts.pin, &seen.pinned_at) {
-        lines.push(("pin", format!("to {rank}, set on {}", at.display())));
-    }
-    let rule = decision.rule.and_then(|index| Some((index, by.policy.rules.get(index)?)));
-    let rule = match rule {
-        Some((index, rule)) if by.from_file => format!("`{}`, number {} of {}", rule.name, index + 1, by.origin),
-        Some(_) => format!("{} matches", by.origin),
-        None if by.from_file => format!("none of {} matches", by.origin),
-        None => format!("{} does not match", by.origin),
-    };
-    lines.push(("rule", rule));
-    lines.extend(blocks(seen).into_iter().map(|text| ("in use", text)));
-    if facts.stat.nlink > 1 {
-        let text = format!("has {} hard links: moves only together with all of them", facts.stat.nlink);
-        lines.push(("links", text));
-    }
-    lines.push(("next", next(decision.verdict, facts.pin, !seen.users.is_empty())));
-    lines
-}
-
-fn blocks(seen: &Seen) -> Vec<String> {
-    let users = seen.users.iter().map(|user| format!("by {} (process {})", user.name, user.pid));
-    let hidden = (seen.closed > 0).then(|| {
-        let hint = if creds::is_root() { "" } else { ": run this with sudo" };
-        format!("not known of {} processes that could not be looked into{hint}", seen.closed)
-    });
-    users.chain(hidden).collect()
-}
-
-/// What the next run does.
-fn next(verdict: Verdict, pin: Option<Rank>, in_use: bool) -> String {
-    match verdict {
-        Verdict::Move(to) if in_use => format!("would move to {to}, but stays as long as it is in use"),
-        // A run scans only the tiers that its rules take files from, so it may not come by.
-        Verdict::Move(to) if pin == Some(to) => {
-            format!("is pinned to {to}, but not there: `tierfs recall --to {to}` brings it at once")
-        }
-        Verdict::Move(to) => format!("moves to {to} with the next run"),
-        Verdict::Stay(Stay::Pinned) => match pin {
-            Some(rank) => format!("stays: it is pinned to {rank}; `tierfs unpin` ends that"),
-            None => "stays: the rule pins it to where it is".into(),
-        },
-        Verdict::Stay(Stay::Excluded) => "stays: the policy excludes its path".into(),
-        Verdict::Stay(Stay::Kept) => "stays: the rule says keep".into(),
-        Verdict::Stay(Stay::Placed) => "stays: it is where the rule wants it".into(),
-        Verdict::Stay(Stay::NoRule(Some(wait))) => {
-            format!("stays: too young; moves in {} if nobody uses it meanwhile", output::age(wait))
-        }
-        Verdict::Stay(Stay::NoRule(None)) => "stays: no rule matches, whatever its age".into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_next_step_names_what_is_in_the_way() {
-        let day = Duration::from_secs(86400);
-        for (verdict, pin, in_use, says) in [
-            (Verdict::Move(Rank(1)), None, false, "moves to secondary with"),
-            (Verdict::Move(Rank(1)), None, true, "in use"),
-            (Verdict::Move(Rank(0)), Some(Rank(0)), false, "recall --to primary"),
-            (Verdict::Stay(Stay::Pinned), Some(Rank(0)), false, "pinned to primary"),
-            (Verdict::Stay(Stay::NoRule(Some(3 * day))), None, false, "moves in 3d"),
-            (Verdict::Stay(Stay::NoRule(None)), None, false, "no rule"),
-        ] {
-            let text = next(verdict, pin, in_use);
-            assert!(text.contains(says), "{text}");
-        }
-    }
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::cli::criteria::CriteriaArgs;
 use crate::cli::exit::Outcome;
 use crate::cli::output::{Manner, Output};
 use crate::cli::{run, target};
-use crate::control::wire::{self, Criteria, Limits, Run, What};
-use crate::types::ids::Rank;
+use crate::control::wire::{self, Limits, Run};
 use crate::types::units;
 
 /// Moves cold files to a slower tier and, if the policy says so, others to a faster one. A mount that
@@ -23,6 +23,11 @@ UNION is a mount point or a path in one (then only what is below it moves), a co
 relative to the mount point, or absolute inside it. Without --older-than and --policy the policy
 of the configuration decides.
 
+A policy with a window moves files only within it: outside, nothing moves, and the exit code is 8;
+at its end the run stops as at --max-duration. --dry-run does not wait for the window. It asks of
+each file what a run asks before it copies: what is in use, immutable, in the way or without room
+is told. What only the copy shows, such as attributes that the tier cannot hold, is not.
+
 Examples:
   tierfs migrate --older-than 1y --dry-run /srv/docs   what would move
   tierfs migrate --older-than 1y /srv/docs
@@ -34,8 +39,8 @@ In cron:
 
 Exit codes:
   0 done, also if nothing was to be done   1 error   2 wrong usage   3 some files failed
-  4 nothing moved, with --error-on-no-move   8 stopped at a limit   75 another run is at work
-  78 wrong configuration or policy   130 interrupted")]
+  4 nothing moved, with --error-on-no-move   8 stopped at a limit or outside of the window
+  75 another run is at work   78 wrong configuration or policy   130 interrupted")]
 pub struct Migrate {
     /// A mount point, a path in a mount, a configuration file, or PRIMARY:SECONDARY
     #[arg(value_name = "UNION")]
@@ -43,24 +48,8 @@ pub struct Migrate {
     /// Only these, and what is below them
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Move files of at least this age: 1y, 90d, 6mo, 12h
-    #[arg(long, value_name = "AGE", value_parser = units::parse_duration, conflicts_with = "policy")]
-    older_than: Option<Duration>,
-    /// What the age is counted from: the newer of mtime and atime, or one of them
-    #[arg(long, value_name = "TIME", value_enum, default_value_t = AgeWord::Newest, requires = "older_than")]
-    age_by: AgeWord,
-    /// Decide by this policy
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
-    /// The tier they go to [default: secondary]
-    #[arg(long, value_name = "TIER", value_parser = rank, requires = "older_than")]
-    to: Option<Rank>,
-    /// Leave smaller files: 8K, 1MiB
-    #[arg(long, value_name = "SIZE", value_parser = units::parse_size, requires = "older_than")]
-    min_size: Option<u64>,
-    /// Leave what matches, such as '*.tmp' or 'home/*/.cache'; can be given again
-    #[arg(long, value_name = "GLOB", requires = "older_than")]
-    exclude: Vec<String>,
+    #[command(flatten)]
+    criteria: CriteriaArgs,
     #[command(flatten)]
     limits: LimitArgs,
     /// In which order [default: tree, the fastest]
@@ -69,6 +58,9 @@ pub struct Migrate {
     /// How a copy is proved before the source goes [default: hash]
     #[arg(long, value_name = "HOW", value_enum)]
     verify: Option<VerifyWord>,
+    /// Move outside of the policy's window, too
+    #[arg(long)]
+    ignore_window: bool,
     /// Only tell what would move
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -110,13 +102,6 @@ struct LimitArgs {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum AgeWord {
-    Newest,
-    Mtime,
-    Atime,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
 enum OrderWord {
     Tree,
     Oldest,
@@ -128,11 +113,6 @@ enum OrderWord {
 enum VerifyWord {
     Hash,
     Size,
-}
-
-/// A tier by its word.
-pub fn rank(word: &str) -> Result<Rank, String> {
-    Rank::parse(word).ok_or_else(|| format!("`{word}` is no tier: write primary, secondary, tier2 ..."))
 }
 
 fn percent(text: &str) -> Result<u8, String> {
@@ -148,13 +128,14 @@ impl Migrate {
     /// # Errors
     /// Why it could not be made, or not to its end.
     pub fn run(self) -> Outcome {
-        let what = self.what()?;
+        let what = self.criteria.what()?;
         let target = target::find(self.union.as_deref())?;
         let paths = target.paths(&self.paths)?;
         let run = Run {
             limits: self.limits.values(),
             order: self.order.map(OrderWord::value),
             verify: self.verify.map(VerifyWord::value),
+            ignore_window: self.ignore_window,
             ..run::plain(what, &paths, self.dry_run)
         };
         let manner = Manner {
@@ -162,26 +143,11 @@ impl Migrate {
             quiet: self.quiet,
             each: self.verbose || (self.dry_run && !self.quiet),
             error_on_no_move: self.error_on_no_move,
+            dry_run: self.dry_run,
         };
         let mut output = Output::new(manner, self.report.as_deref())?;
         let summary = run::run(&target, run, &mut |event| output.tell(&event))?;
         output.finish(&summary)
-    }
-
-    fn what(&self) -> Result<What, crate::cli::exit::Failure> {
-        if let Some(file) = &self.policy {
-            return run::policy_file(file);
-        }
-        Ok(match self.older_than {
-            None => What::Configured,
-            Some(age) => What::Criteria(Criteria {
-                older_than: Some(age),
-                age_by: self.age_by.value(),
-                min_size: self.min_size.unwrap_or(0),
-                exclude: self.exclude.clone(),
-                to: self.to.map(|rank| rank.0),
-            }),
-        })
     }
 }
 
@@ -193,16 +159,6 @@ impl LimitArgs {
             duration: self.max_duration,
             bytes_per_sec: self.bwlimit,
             until_free_percent: self.until_free,
-        }
-    }
-}
-
-impl AgeWord {
-    fn value(self) -> wire::AgeBy {
-        match self {
-            AgeWord::Newest => wire::AgeBy::Newest,
-            AgeWord::Mtime => wire::AgeBy::Mtime,
-            AgeWord::Atime => wire::AgeBy::Atime,
         }
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::print_bytes;
 use crate::control::convert;
-use crate::control::wire::{Event, Stop, Summary, Text};
+use crate::control::wire::{Closed, Event, Stop, Summary, Text};
 use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 use crate::types::units;
@@ -28,6 +28,8 @@ pub struct Manner {
     pub each: bool,
     /// Nothing moving is worth a code of its own.
     pub error_on_no_move: bool,
+    /// What is told would happen, and does not.
+    pub dry_run: bool,
 }
 
 /// What is printed while a run goes on, and at its end.
@@ -80,7 +82,7 @@ impl Output {
         }
         self.advance(event);
         if let Some((path, writer)) = &mut self.report
-            && let Some(row) = row(event)
+            && let Some(row) = row(event, self.manner.dry_run)
             && let Err(error) = writer.write_record(row)
         {
             self.broken.get_or_insert(Failure::error(format!("{}: {error}", path.display())));
@@ -143,9 +145,9 @@ impl Output {
             self.broken.get_or_insert(Failure::error(format!("{}: {error}", path.display())));
         }
         if self.manner.json {
-            print_bytes(format!("{}\n", summary_json(summary)).as_bytes())?;
+            print_bytes(format!("{}\n", summary_json(summary, self.manner.dry_run)).as_bytes())?;
         } else if !self.manner.quiet || summary.moved > 0 || summary.failed > 0 {
-            print_bytes(format!("{}\n", summary_line(summary, &self.ways)).as_bytes())?;
+            print_bytes(format!("{}\n", summary_line(summary, &self.ways, self.manner.dry_run)).as_bytes())?;
         }
         match self.broken {
             Some(failure) => Err(failure),
@@ -176,11 +178,11 @@ fn exit(summary: &Summary, error_on_no_move: bool) -> Outcome {
             let line = format!("the {} fails: look at its disk, and whether it is mounted read-only", Rank(rank));
             return Err(Failure::error(line));
         }
-        Some(Stop::Limit) | None => {}
+        Some(Stop::Limit | Stop::Window) | None => {}
     }
     if summary.failed > 0 {
         Ok(Exit::Partial)
-    } else if summary.stopped == Some(Stop::Limit) {
+    } else if summary.stopped.is_some() {
         Ok(Exit::Limit)
     } else if summary.moved == 0 && error_on_no_move {
         Ok(Exit::Nothing)
@@ -267,7 +269,7 @@ fn as_json(event: &Event) -> Option<Value> {
     })
 }
 
-fn row(event: &Event) -> Option<[Vec<u8>; 7]> {
+fn row(event: &Event, dry_run: bool) -> Option<[Vec<u8>; 7]> {
     let text = |text: String| text.into_bytes();
     let none = Vec::new;
     Some(match event {
@@ -277,7 +279,7 @@ fn row(event: &Event) -> Option<[Vec<u8>; 7]> {
             text(Rank(*to).to_string()),
             text(bytes.to_string()),
             text(age.as_secs().to_string()),
-            text("moved".into()),
+            text(if dry_run { "would move" } else { "moved" }.into()),
             none(),
         ],
         Event::Skipped { path: name, why } => {
@@ -291,9 +293,10 @@ fn row(event: &Event) -> Option<[Vec<u8>; 7]> {
     })
 }
 
-fn summary_json(summary: &Summary) -> Value {
+fn summary_json(summary: &Summary, dry_run: bool) -> Value {
     let stopped = summary.stopped.map(|stop| match stop {
         Stop::Limit => "limit".to_owned(),
+        Stop::Window => "window".to_owned(),
         Stop::Interrupted => "interrupted".to_owned(),
         Stop::Full(rank) => format!("{} full", Rank(rank)),
         Stop::Errors => "errors".to_owned(),
@@ -301,6 +304,7 @@ fn summary_json(summary: &Summary) -> Value {
     });
     json!({
         "event": "summary",
+        "dry_run": dry_run,
         "run": summary.run,
         "scanned": summary.scanned,
         "moved": summary.moved,
@@ -308,20 +312,34 @@ fn summary_json(summary: &Summary) -> Value {
         "skipped": summary.skipped,
         "failed": summary.failed,
         "stopped": stopped,
+        "closed": summary.closed.as_ref().map(|closed| json!({
+            "window": closed.window,
+            "policy": String::from_utf8_lossy(&path(&closed.origin)),
+            "opens": closed.opens,
+            "opens_in_secs": closed.wait.as_secs(),
+        })),
         "took_ms": u64::try_from(summary.took.as_millis()).unwrap_or(u64::MAX),
     })
 }
 
-fn summary_line(summary: &Summary, ways: &BTreeSet<(u8, u8)>) -> String {
+fn summary_line(summary: &Summary, ways: &BTreeSet<(u8, u8)>, dry_run: bool) -> String {
+    let closed = summary.closed.as_deref().map(closed_window);
+    if let (Some(Stop::Window), Some(closed)) = (summary.stopped, &closed) {
+        return format!("moved nothing: {closed}; --ignore-window moves files all the same");
+    }
+    let verb = if dry_run { "would move" } else { "moved" };
     let mut line = match summary.moved {
-        0 => "moved nothing".to_owned(),
-        1 => format!("moved 1 file, {}", units::show_size(summary.bytes)),
-        many => format!("moved {} files, {}", thousands(many), units::show_size(summary.bytes)),
+        0 => format!("{verb} nothing"),
+        1 => format!("{verb} 1 file, {}", units::show_size(summary.bytes)),
+        many => format!("{verb} {} files, {}", thousands(many), units::show_size(summary.bytes)),
     };
     if let (Some((from, to)), 1) = (ways.first(), ways.len()) {
         line.push_str(&format!(", from {} to {}", Rank(*from), Rank(*to)));
     }
-    line.push_str(&format!(" in {}", took(summary.took)));
+    // How long a dry run took says nothing of how long the move will.
+    if !dry_run {
+        line.push_str(&format!(" in {}", took(summary.took)));
+    }
     if !summary.skipped.is_empty() {
         line.push_str(&format!("; skipped {}", counted(&summary.skipped)));
     }
@@ -329,14 +347,22 @@ fn summary_line(summary: &Summary, ways: &BTreeSet<(u8, u8)>) -> String {
         line.push_str(&format!("; {} failed", thousands(summary.failed)));
     }
     match summary.stopped {
-        None => {}
+        None | Some(Stop::Window) => {}
         Some(Stop::Limit) => line.push_str("; stopped at a limit"),
         Some(Stop::Interrupted) => line.push_str("; interrupted"),
         Some(Stop::Full(rank)) => line.push_str(&format!("; the {} is full", Rank(rank))),
         Some(Stop::Errors) => line.push_str("; stopped after too many errors"),
         Some(Stop::Failed(rank)) => line.push_str(&format!("; stopped because the {} fails", Rank(rank))),
     }
+    closed.into_iter().for_each(|closed| line.push_str(&format!("; {closed}")));
     line
+}
+
+/// Which window keeps runs from moving anything, and when it opens.
+fn closed_window(closed: &Closed) -> String {
+    let origin = path(&closed.origin);
+    let origin = String::from_utf8_lossy(&origin);
+    format!("the window {} of {origin} is closed and opens {}, in {}", closed.window, closed.opens, age(closed.wait))
 }
 
 fn counted(skipped: &BTreeMap<String, u64>) -> String {
@@ -368,10 +394,48 @@ mod tests {
 
     #[test]
     fn the_summary_is_one_line() {
-        let line = summary_line(&summary(), &[(0, 1)].into());
+        let line = summary_line(&summary(), &[(0, 1)].into(), false);
         assert_eq!(line, "moved 1,234 files, 5.6GiB, from primary to secondary in 12s; skipped 1 immutable, 3 in use");
         let nothing = Summary { stopped: Some(Stop::Limit), failed: 2, ..Summary::default() };
-        assert_eq!(summary_line(&nothing, &BTreeSet::new()), "moved nothing in 0.0s; 2 failed; stopped at a limit");
+        let line = summary_line(&nothing, &BTreeSet::new(), false);
+        assert_eq!(line, "moved nothing in 0.0s; 2 failed; stopped at a limit");
+    }
+
+    #[test]
+    fn a_dry_run_says_what_would_be() {
+        let line = summary_line(&summary(), &[(0, 1)].into(), true);
+        assert_eq!(line, "would move 1,234 files, 5.6GiB, from primary to secondary; skipped 1 immutable, 3 in use");
+        assert_eq!(summary_line(&Summary::default(), &BTreeSet::new(), true), "would move nothing");
+        assert_eq!(summary_json(&summary(), true)["dry_run"], json!(true));
+        let (path, age) = (convert::text(b"a"), Duration::ZERO);
+        let moved = Event::Moved { path, from: 0, to: 1, bytes: 1, age };
+        let results = [true, false].map(|dry| row(&moved, dry).unwrap()[5].clone());
+        assert_eq!(results, [b"would move".to_vec(), b"moved".to_vec()]);
+    }
+
+    #[test]
+    fn a_closed_window_is_told_with_its_file_and_when_it_opens() {
+        let closed = Some(Box::new(Closed {
+            window: "20:00-06:00".into(),
+            origin: convert::text(b"docs.yaml"),
+            opens: "mon 20:00".into(),
+            wait: Duration::from_secs(5 * 3600 + 20),
+        }));
+        let real = Summary { closed: closed.clone(), stopped: Some(Stop::Window), ..Summary::default() };
+        let line = summary_line(&real, &BTreeSet::new(), false);
+        assert_eq!(
+            line,
+            "moved nothing: the window 20:00-06:00 of docs.yaml is closed and opens mon 20:00, in 5h; \
+             --ignore-window moves files all the same"
+        );
+        let object = summary_json(&real, false);
+        assert_eq!((&object["stopped"], &object["closed"]["opens_in_secs"]), (&json!("window"), &json!(18_020)));
+        let dry = Summary { closed, moved: 1, bytes: 1, ..Summary::default() };
+        let line = summary_line(&dry, &BTreeSet::new(), true);
+        assert_eq!(
+            line,
+            "would move 1 file, 1B; the window 20:00-06:00 of docs.yaml is closed and opens mon 20:00, in 5h"
+        );
     }
 
     #[test]
@@ -381,6 +445,7 @@ mod tests {
         assert_eq!(with(0, None, 0), Ok(Exit::Nothing));
         assert_eq!(with(1, Some(Stop::Limit), 1), Ok(Exit::Partial));
         assert_eq!(with(0, Some(Stop::Limit), 1), Ok(Exit::Limit));
+        assert_eq!(with(0, Some(Stop::Window), 0), Ok(Exit::Limit));
         assert_eq!(with(1, Some(Stop::Interrupted), 1), Ok(Exit::Interrupted));
         assert_eq!(with(0, Some(Stop::Full(1)), 1).unwrap_err().code, 1);
         assert_eq!(with(0, Some(Stop::Errors), 1).unwrap_err().code, 1);

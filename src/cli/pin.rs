@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::cli::criteria::rank;
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::migrate::rank;
 use crate::cli::target;
 use crate::sys::{by_path, xattr};
 use crate::types::errno::{Errno, Result as OsResult};

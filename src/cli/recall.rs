@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::cli::criteria::rank;
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::migrate::rank;
 use crate::cli::output::{Manner, Output};
 use crate::cli::run;
 use crate::cli::target::{self, Target};
@@ -68,7 +68,8 @@ impl Recall {
             }
         };
         let each = self.dry_run && !self.quiet;
-        let mut output = Output::new(Manner { json: self.json, quiet: self.quiet, each, ..Manner::default() }, None)?;
+        let manner = Manner { json: self.json, quiet: self.quiet, each, dry_run: self.dry_run, ..Manner::default() };
+        let mut output = Output::new(manner, None)?;
         let run = run::plain(what, &paths, self.dry_run);
         let summary = run::run(&target, run, &mut |event| output.tell(&event))?;
         output.finish(&summary)

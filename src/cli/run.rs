@@ -5,10 +5,11 @@ use std::path::Path;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::target::{Reach, Target, not_connected};
-use crate::control::wire::{Command, Event, Info, Limits, Mend, Repair, Response, Run, Summary, What};
+use crate::control::wire::{Command, Event, Info, Limits, Mend, Probe, Probed, Repair, Response, Run, Summary, What};
 use crate::control::{client, convert};
 use crate::daemon::{self, runs};
 use crate::sys::process;
+use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
 use crate::{config, log, migrate};
 
@@ -35,10 +36,30 @@ pub fn run(target: &Target, run: Run, tell: &mut (dyn FnMut(Event) + Send)) -> R
     };
     match last {
         Response::Done(summary) => Ok(summary),
-        Response::Error(problem) => Err(Failure { line: problem.line, code: problem.code }),
-        Response::Info(_) | Response::Repaired(_) | Response::Event(_) => {
-            Err(Failure::error("the mount answers something else"))
+        other => Err(unexpected(other)),
+    }
+}
+
+/// Why what the mount has answered is no answer.
+fn unexpected(response: Response) -> Failure {
+    match response {
+        Response::Error(problem) => Failure { line: problem.line, code: problem.code },
+        Response::Event(_) | Response::Done(_) | Response::Info(_) | Response::Probed(_) | Response::Repaired(_) => {
+            Failure::error("the mount answers something else")
         }
+    }
+}
+
+/// Asks the mount what would keep a file from moving to a tier.
+///
+/// # Errors
+/// Why it does not answer.
+pub fn probe(socket: &Path, path: &UnionPath, to: Option<Rank>) -> Result<Probed, Failure> {
+    let client = client::connect(socket).map_err(|refused| not_connected(socket, refused))?;
+    let command = Command::Probe(Probe { path: convert::text(path.as_bytes()), to: to.map(|rank| rank.0) });
+    match client.ask(command, &|| false, &mut |_| {}).map_err(Failure::error)? {
+        Response::Probed(probed) => Ok(probed),
+        other => Err(unexpected(other)),
     }
 }
 
@@ -50,10 +71,7 @@ pub fn info(socket: &Path) -> Result<Info, Failure> {
     let client = client::connect(socket).map_err(|refused| not_connected(socket, refused))?;
     match client.ask(Command::Info, &|| false, &mut |_| {}).map_err(Failure::error)? {
         Response::Info(info) => Ok(info),
-        Response::Error(problem) => Err(Failure { line: problem.line, code: problem.code }),
-        Response::Done(_) | Response::Repaired(_) | Response::Event(_) => {
-            Err(Failure::error("the mount answers something else"))
-        }
+        other => Err(unexpected(other)),
     }
 }
 
@@ -66,17 +84,14 @@ pub fn repair(socket: &Path, items: Vec<Mend>) -> Result<Vec<Option<String>>, Fa
     let command = Command::Repair(Repair { items });
     match client.ask(command, &process::should_stop, &mut |_| {}).map_err(Failure::error)? {
         Response::Repaired(outcomes) => Ok(outcomes),
-        Response::Error(problem) => Err(Failure { line: problem.line, code: problem.code }),
-        Response::Info(_) | Response::Done(_) | Response::Event(_) => {
-            Err(Failure::error("the mount answers something else"))
-        }
+        other => Err(unexpected(other)),
     }
 }
 
 /// A run over these paths with nothing else said.
 pub fn plain(what: What, paths: &[UnionPath], dry_run: bool) -> Run {
     let paths = paths.iter().map(|path| convert::text(path.as_bytes())).collect();
-    Run { what, paths, limits: Limits::default(), order: None, verify: None, dry_run }
+    Run { what, paths, limits: Limits::default(), order: None, verify: None, dry_run, ignore_window: false }
 }
 
 /// A policy file in words for a run.

@@ -99,6 +99,7 @@ mod tests {
             order: Some(Order::Oldest),
             verify: Some(Verify::Hash),
             dry_run: true,
+            ignore_window: true,
         })
     }
 
@@ -122,9 +123,9 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused() {
         for (line, says) in [
-            (&br#"{"version":1,"command":"info","more":1}"#[..], "unknown field `more`"),
-            (br#"{"version":1,"command":"stop"}"#, "unknown variant `stop`"),
-            (br#"{"version":2,"command":{"new":{}}}"#, "different versions"),
+            (&br#"{"version":2,"command":"info","more":1}"#[..], "unknown field `more`"),
+            (br#"{"version":2,"command":"stop"}"#, "unknown variant `stop`"),
+            (br#"{"version":1,"command":{"old":{}}}"#, "different versions"),
             (br#"{"command":"info"}"#, "missing field `version`"),
             (b"GET / HTTP/1.1", "not the control format"),
             (b"", "not the control format"),

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::control::client::{self, Refused};
-use crate::control::wire::{Info, Summary};
+use crate::control::wire::{Info, Outlook, Probed, Summary};
 
 const MOVED: Event = Event::Copied { bytes: 1 };
 
@@ -22,6 +22,7 @@ impl Service for Fake {
         };
         match command {
             Command::Repair(repair) => Response::Repaired(vec![None; repair.items.len()]),
+            Command::Probe(_) => Response::Probed(Probed { outlook: Outlook::Clear, usage: Vec::new() }),
             Command::Info => Response::Info(Info { tiers: 2, policy: None, refused: None, running: true }),
             Command::Run(_) => {
                 see("begun");
@@ -45,6 +46,7 @@ fn run() -> Command {
         order: None,
         verify: None,
         dry_run: false,
+        ignore_window: false,
     })
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The version of the format, in every line.
-pub const VERSION: u32 = 1;
+/// The version of the format, in every line. One more with every change of what can be in a line.
+pub const VERSION: u32 = 2;
 
 /// Read first: what any version of the format has.
 #[derive(Debug, Deserialize)]
@@ -45,8 +45,20 @@ pub enum Command {
     Run(Run),
     /// Tell about the mount.
     Info,
+    /// Tell what would keep one file from moving.
+    Probe(Probe),
     /// Mend what a check has found.
     Repair(Repair),
+}
+
+/// Which file is asked about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// From the root of the union.
+    pub path: Text,
+    /// The tier that it would go to; none to ask only how full the tiers are.
+    pub to: Option<u8>,
 }
 
 /// What is to be mended, each proved again before.
@@ -93,6 +105,8 @@ pub struct Run {
     pub verify: Option<Verify>,
     /// Only tell what would be done.
     pub dry_run: bool,
+    /// Work outside of the policy's window, too.
+    pub ignore_window: bool,
 }
 
 /// How the files are chosen.
@@ -194,6 +208,8 @@ pub enum Response {
     Done(Summary),
     /// The last line of [`Command::Info`].
     Info(Info),
+    /// The last line of [`Command::Probe`].
+    Probed(Probed),
     /// The last line of [`Command::Repair`]: for each thing why it stays as it was, or none.
     Repaired(Vec<Option<String>>),
     /// The last line of what could not be done.
@@ -272,8 +288,24 @@ pub struct Summary {
     pub failed: u64,
     /// Why it ended early.
     pub stopped: Option<Stop>,
+    /// The window of the policy, if it is closed: then nothing has moved.
+    pub closed: Option<Box<Closed>>,
     /// How long it took.
     pub took: Duration,
+}
+
+/// A window outside of its hours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Closed {
+    /// As it is written.
+    pub window: String,
+    /// The policy file that it is in.
+    pub origin: Text,
+    /// When it opens: day and hour.
+    pub opens: String,
+    /// How long until then.
+    pub wait: Duration,
 }
 
 /// Why a run ended before its plan.
@@ -282,6 +314,8 @@ pub struct Summary {
 pub enum Stop {
     /// A limit.
     Limit,
+    /// The window of the policy is closed.
+    Window,
     /// The user, or the end of the mount.
     Interrupted,
     /// This tier is full.
@@ -304,6 +338,38 @@ pub struct Info {
     pub refused: Option<String>,
     /// Whether a run is at work.
     pub running: bool,
+}
+
+/// What a run would find.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probed {
+    /// Of the file.
+    pub outlook: Outlook,
+    /// How full each tier is, fastest first; none where that cannot be told.
+    pub usage: Vec<Option<Usage>>,
+}
+
+/// What would become of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Outlook {
+    /// Nothing is in the way.
+    Clear,
+    /// This is.
+    Blocked(String),
+    /// It cannot be told now, for this reason.
+    Unknown(String),
+}
+
+/// How full a tier is, in bytes, as `df` counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Usage {
+    /// In use.
+    pub used: u64,
+    /// Used or free.
+    pub total: u64,
 }
 
 /// Why something could not be done.

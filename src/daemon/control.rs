@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::runs::{self, Engine};
 use super::turns::Turns;
-use super::{BUSY, Standing, repairs};
+use super::{BUSY, Standing, probes, repairs};
 use crate::control::server::{Peer, Server, Service};
 use crate::control::wire::{Command, Info, Problem, Response};
 use crate::control::{convert, place};
@@ -68,9 +68,16 @@ impl Service for Commands {
                         tracing::info!(run = done.run, moved = done.moved, failed = done.failed, "a run has ended");
                     }
                     Response::Error(problem) => tracing::warn!("a run could not be made: {}", problem.line),
-                    Response::Event(_) | Response::Info(_) | Response::Repaired(_) => {}
+                    Response::Event(_) | Response::Info(_) | Response::Probed(_) | Response::Repaired(_) => {}
                 }
                 last
+            }
+            Command::Probe(probe) => {
+                // A run has claims of its own, and an open of the file that it swaps would end its move.
+                match self.turns.background() {
+                    Some(_turn) => probes::perform(&self.union, &probe),
+                    None => probes::busy(&self.union),
+                }
             }
             Command::Repair(repair) => {
                 // A move puts equal copies on two tiers on purpose.

@@ -75,6 +75,7 @@ fn run(what: What, paths: &[&str]) -> Command {
         order: None,
         verify: None,
         dry_run: false,
+        ignore_window: false,
     })
 }
 
@@ -143,4 +144,31 @@ fn what_cannot_be_run_is_told_with_a_code() {
         let Response::Error(problem) = ask(&server, run(what, paths)) else { panic!("{says}") };
         assert!(problem.code == code && problem.line.contains(says), "{problem:?}");
     }
+}
+
+/// Tells in `took` how long the run may work, and calls it moved.
+fn measured(_union: &Union, request: &Request, _tell: &mut (dyn FnMut(Event) -> Go + Send)) -> Result<Summary, Error> {
+    Ok(Summary { moved: 1, took: request.limits.duration.unwrap_or_default(), ..Summary::default() })
+}
+
+#[test]
+fn regression_a_run_ends_with_the_window_of_its_policy() {
+    let home = tempfile::tempdir().unwrap();
+    let union = union(home.path());
+    let took = |limit: Option<Duration>, ignore_window, dry_run| {
+        let text = "version: 1\nwindow: 00:00-24:00\n".to_owned();
+        let what = What::Policy { origin: convert::text(b"p.yaml"), text };
+        let Command::Run(run) = run(what, &[]) else { panic!("a run") };
+        let limits = wire::Limits { duration: limit, ..run.limits };
+        let run = wire::Run { limits, ignore_window, dry_run, ..run };
+        match runs::perform(&union, None, &run, measured, &mut |_| true) {
+            Response::Done(done) => (done.took, done.closed, done.moved),
+            other => panic!("{other:?}"),
+        }
+    };
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    assert_eq!(took(None, false, false), (hours(7 * 24), None, 1), "a window without an end counts for a week");
+    assert_eq!(took(Some(hours(3)), false, false), (hours(3), None, 1));
+    assert_eq!(took(None, true, false), (Duration::ZERO, None, 1), "it is not asked");
+    assert_eq!(took(None, false, true), (Duration::ZERO, None, 1), "a dry run has no end");
 }

@@ -16,7 +16,9 @@ use crate::watch;
 
 mod auto;
 mod control;
+pub mod hours;
 mod out_of_band;
+mod probes;
 pub mod repairs;
 pub mod runs;
 mod tiers;

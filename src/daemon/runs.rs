@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use super::{BUSY, CONFIG, FAILED};
+use super::{BUSY, CONFIG, FAILED, hours};
 use crate::config::load;
 use crate::control::convert;
 use crate::control::wire::{self, Response};
 use crate::migrate::{self, Event, Go, Request, Skip, Stop, Summary, What};
 use crate::policy::glob::{Globs, Pattern};
 use crate::policy::load::Account;
+use crate::policy::window::Window;
 use crate::policy::{self, AgeBy, Criteria, Limits, Order, Policy, Verify};
 use crate::sys::accounts;
 use crate::types::ids::Rank;
@@ -38,18 +39,35 @@ pub fn perform(
     engine: Engine,
     tell: &mut (dyn FnMut(wire::Event) -> bool + Send),
 ) -> Response {
-    let request = match request(run, configured, union.tiers()) {
-        Ok(request) => request,
-        Err(problem) => return Response::Error(problem),
-    };
-    let mut on = |event| if tell(told(event)) { Go::On } else { Go::Stop };
-    match engine(union, &request, &mut on) {
-        Ok(summary) => Response::Done(summed(summary)),
-        Err(error) => Response::Error(failed(error)),
-    }
+    try_perform(union, configured, run, engine, tell).map_or_else(Response::Error, Response::Done)
 }
 
-fn request(run: &wire::Run, configured: Option<&Path>, tiers: usize) -> Result<Request, Problem> {
+fn try_perform(
+    union: &Union,
+    configured: Option<&Path>,
+    run: &wire::Run,
+    engine: Engine,
+    tell: &mut (dyn FnMut(wire::Event) -> bool + Send),
+) -> Result<wire::Summary, Problem> {
+    let (mut request, window) = request(run, configured, union.tiers())?;
+    let mut closed = None;
+    if let Some(window) = window.filter(|_| !run.ignore_window) {
+        let now = hours::now().ok_or_else(|| problem(FAILED, "the clock does not tell the hour for the window"))?;
+        closed = window.closed(now).map(|closed| Box::new(hours::told(closed, &run.what, configured)));
+        if !run.dry_run {
+            let Some(left) = window.until_end(now) else {
+                return Ok(wire::Summary { stopped: Some(wire::Stop::Window), closed, ..wire::Summary::default() });
+            };
+            request.limits = request.limits.within(left);
+        }
+    }
+    let mut on = |event| if tell(told(event)) { Go::On } else { Go::Stop };
+    let summary = engine(union, &request, &mut on).map_err(failed)?;
+    Ok(wire::Summary { closed, ..summed(summary) })
+}
+
+/// The request, and the window of the policy by which it is made.
+fn request(run: &wire::Run, configured: Option<&Path>, tiers: usize) -> Result<(Request, Option<Window>), Problem> {
     let paths = run.paths.iter().map(|path| {
         let bytes = convert::bytes(path).ok_or_else(|| problem(USAGE, "a path is not written as it should be"))?;
         UnionPath::new(&bytes).map_err(|errno| problem(USAGE, format!("{}: {errno}", String::from_utf8_lossy(&bytes))))
@@ -65,7 +83,7 @@ fn request(run: &wire::Run, configured: Option<&Path>, tiers: usize) -> Result<R
             (What::Policy(Box::new(policy.clone())), policy)
         }
     };
-    Ok(Request {
+    let request = Request {
         what,
         paths,
         limits: limits(&run.limits, &defaults.limits),
@@ -74,7 +92,8 @@ fn request(run: &wire::Run, configured: Option<&Path>, tiers: usize) -> Result<R
         order: run.order.map_or(defaults.order, order),
         verify: run.verify.map_or(defaults.verify, verify),
         dry_run: run.dry_run,
-    })
+    };
+    Ok((request, defaults.window))
 }
 
 fn known(rank: u8, tiers: u8) -> Result<Rank, Problem> {
@@ -223,6 +242,7 @@ fn summed(summary: Summary) -> wire::Summary {
             Stop::Errors => wire::Stop::Errors,
             Stop::Failed(rank) => wire::Stop::Failed(rank.0),
         }),
+        closed: None,
         took: summary.took,
     }
 }

@@ -1,6 +1,5 @@
 //! Copying a batch, several files at a time, by threads that yield to everything else.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,19 +8,20 @@ use parking_lot::Mutex;
 use super::contents::CHUNK;
 use super::engine::Run;
 use super::plan::Item;
+use super::preflight::{self, Refusal};
 use super::record::STAGING;
 use super::reserve;
-use super::stage::{self, Refusal};
+use super::room::Room;
+use super::stage;
 use super::stations::Batch;
 use super::swap::{Broken, Ready};
+use super::ways::Ways;
 use super::{Skip, Stop, Summary};
 use crate::sys::process;
 use crate::tier::{Dir, Open, Syncing};
-use crate::types::errno::{Errno, Result};
 use crate::types::ids::Rank;
 use crate::types::name::Name;
 use crate::types::path::UnionPath;
-use crate::union::moving::{Subject, Walked};
 
 /// So many files on, small ones are read ahead: a disk answers several requests in less time than
 /// one after another.
@@ -29,28 +29,6 @@ const AHEAD: usize = 32;
 
 /// Larger files the kernel reads ahead by itself.
 const AHEAD_SIZE_MAX: u64 = 256 << 10;
-
-/// Bytes that a tier still takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Room(pub(super) u64);
-
-impl Room {
-    /// Whether so many bytes fit; takes them then.
-    pub(super) fn take(&mut self, bytes: u64) -> bool {
-        let left = self.0.checked_sub(bytes);
-        self.0 = left.unwrap_or(self.0);
-        left.is_some()
-    }
-
-    /// The files that fit, and the others, both in order. A large one that does not fit keeps no smaller
-    /// one behind it from moving, or it would do so every night.
-    fn choose(mut self, items: Vec<Item>) -> (Vec<Item>, Vec<Item>) {
-        items.into_iter().partition(|item| self.0 > 0 && self.take(item.taken))
-    }
-}
-
-/// The directories of a batch, by path.
-type Ways<'r> = HashMap<UnionPath, Result<Arc<Walked<'r>>>>;
 
 /// The staging directory, what makes the target durable, and the directories.
 type Prepared<'r> = (Arc<dyn Dir>, Box<dyn Syncing>, Ways<'r>);
@@ -115,8 +93,9 @@ impl<'r> Run<'r> {
 
     /// Those for which there is room.
     fn choose(&self, items: Vec<Item>, to: Rank, summary: &Mutex<Summary>) -> std::result::Result<Vec<Item>, Broken> {
-        let room = Room(self.union.room(to).map_err(|errno| Broken { rank: to, errno })?);
-        let (items, too_large) = room.choose(items);
+        let mut room = Room::of(self.union, to).map_err(|errno| Broken { rank: to, errno })?;
+        // A large one that does not fit keeps no smaller one behind it from moving, or it would every night.
+        let (items, too_large): (Vec<Item>, _) = items.into_iter().partition(|item| room.take(item.taken));
         for item in too_large {
             self.refused_for_room(&item, to, Skip::NoSpace, summary);
         }
@@ -131,7 +110,7 @@ impl<'r> Run<'r> {
         let staging = self.union.own_dir(to, STAGING).map_err(at(to))?;
         let syncing = self.union.tier_of(to).and_then(|tier| tier.syncing()).map_err(at(to))?;
         let clones = self.union.clones();
-        let ways = self.walk_all(items, from, to);
+        let ways = Ways::walk(self.union, items, |dir| dir.ensure(to).map(drop));
         // All at once: one by one they would cost more than the files in them.
         if self.union.clones() != clones {
             syncing.sync().map_err(at(to))?;
@@ -146,23 +125,6 @@ impl<'r> Run<'r> {
         self.refused(item, Refusal::Skip(why), summary);
     }
 
-    /// Every directory of the batch, with its copies on both tiers; those that cannot be had are
-    /// left out.
-    fn walk_all(&self, items: &[Item], from: Rank, to: Rank) -> Ways<'r> {
-        let mut ways = HashMap::new();
-        for place in items.iter().flat_map(|item| &item.names) {
-            if !ways.contains_key(&*place.dir) {
-                let way = self.union.walk(&place.dir).and_then(|dir| {
-                    dir.copy(from)?;
-                    dir.ensure(to)?;
-                    Ok(Arc::new(dir))
-                });
-                ways.insert((*place.dir).clone(), way);
-            }
-        }
-        ways
-    }
-
     fn copy(
         &self,
         item: &Item,
@@ -170,21 +132,9 @@ impl<'r> Run<'r> {
         staging: &dyn Dir,
         buffer: &mut [u8],
     ) -> std::result::Result<Ready<'r>, Refusal> {
-        let looking = |errno| match errno {
-            Errno::ENOENT | Errno::ESTALE | Errno::ENOTDIR => Refusal::Skip(Skip::Gone),
-            Errno::ENOSPC => Refusal::Skip(Skip::NoSpace),
-            Errno::EDQUOT => Refusal::Skip(Skip::Quota),
-            other => Refusal::Failed(other, "preparing the directory"),
-        };
-        let mut names = Vec::new();
-        for place in &item.names {
-            let way = ways.get(&*place.dir).ok_or(Refusal::Skip(Skip::Gone))?;
-            let dir = Arc::clone(way.as_ref().map_err(|errno| looking(*errno))?);
-            names.push((dir, Name::new(&place.name).map_err(looking)?));
-        }
+        let names = ways.names(item)?;
         let (dir, name) = names.first().ok_or(Refusal::Skip(Skip::Gone))?;
-        let subject: Subject<'r> = self.union.subject(dir, name).map_err(looking)?.ok_or(Refusal::Skip(Skip::Gone))?;
-        let source = dir.copy(item.from).map_err(looking)?;
+        let (subject, source) = preflight::look(self.union, item, dir, name)?;
         let place = stage::Place { source: source.as_ref(), name, staging };
         let copied = stage::stage(self.union, item, &subject, place, buffer, (self.teller.pace, &self.claims))?;
         Ok(Ready { item: item.clone(), names, subject, copied })
@@ -197,7 +147,7 @@ fn read_ahead(item: &Item, ways: &Ways<'_>) {
         return;
     }
     let Some(place) = item.names.first() else { return };
-    let Some(Ok(dir)) = ways.get(&*place.dir) else { return };
+    let Some(dir) = ways.get(place) else { return };
     let opened = dir.copy(item.from).and_then(|dir| dir.open(&Name::new(&place.name)?, Open::ReadQuiet));
     if let Ok(file) = opened {
         file.read_ahead(item.size);

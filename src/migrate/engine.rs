@@ -15,14 +15,14 @@ use super::gather::gather;
 use super::manifest::{Line, Manifest};
 use super::pace::Pace;
 use super::plan::{Item, Plan};
+use super::preflight::Refusal;
+use super::rehearsal::rehearse;
 use super::reserve;
-use super::stage::Refusal;
 use super::stations::Batch;
 use super::swap::Broken;
 use super::trash::Leftovers;
 use super::{Error, Event, Go, Request, Stop, Summary};
 use crate::sys::limits;
-use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
 use crate::union::Union;
@@ -37,12 +37,12 @@ const BATCH_BYTES_MAX: u64 = 256 << 20;
 /// each station and one before it, and requests need theirs.
 const DESCRIPTORS_PART: u64 = 24;
 
-fn descriptors_of_batch() -> usize {
+pub(super) fn descriptors_of_batch() -> usize {
     usize::try_from(limits::descriptors() / DESCRIPTORS_PART).unwrap_or(usize::MAX)
 }
 
 /// Threads that copy. More than this only makes a disk seek.
-const THREADS_MAX: usize = 8;
+pub(super) const THREADS_MAX: usize = 8;
 
 /// How often a run tells how far it has come. Only then does it learn that it is to stop, also in the
 /// middle of a file that takes hours.
@@ -92,7 +92,7 @@ fn work(union: &Union, request: &Request, teller: &Teller<'_>) -> std::result::R
         summary.stopped = Some(Stop::Limit);
     }
     if request.dry_run {
-        pretend(&plan, teller, &mut summary);
+        rehearse(union, request, teller, plan, &mut summary)?;
     } else if !plan.items.is_empty() {
         Run::new(union, request, teller)?.run(plan, &mut summary)?;
     }
@@ -125,14 +125,6 @@ impl Teller<'_> {
 
 pub(super) fn moved_event(item: &Item) -> Event {
     Event::Moved { path: item.path(), from: item.from, to: item.to, bytes: item.size, age: item.age }
-}
-
-fn pretend(plan: &Plan, teller: &Teller<'_>, summary: &mut Summary) {
-    for item in &plan.items {
-        summary.moved += 1;
-        summary.bytes += item.size;
-        teller.tell(moved_event(item));
-    }
 }
 
 pub(super) struct Run<'r> {
@@ -240,18 +232,9 @@ impl<'r> Run<'r> {
     }
 
     pub(super) fn refused(&self, item: &Item, refusal: Refusal, summary: &Mutex<Summary>) {
-        let path = item.path();
-        match refusal {
-            // The user or the clock ended the run while the file was being copied.
-            Refusal::Failed(Errno::EINTR, _) => {}
-            Refusal::Skip(why) => {
-                *summary.lock().skipped.entry(why).or_default() += 1;
-                self.teller.tell(Event::Skipped { path, why });
-            }
-            Refusal::Failed(errno, during) => {
-                summary.lock().failed += 1;
-                self.teller.tell(Event::Failed { path, errno, during });
-            }
+        refusal.count(&mut summary.lock());
+        if let Some(event) = refusal.event(item.path()) {
+            self.teller.tell(event);
         }
     }
 
@@ -274,7 +257,7 @@ impl<'r> Run<'r> {
 
 /// Cuts the plan into batches, each between the same two tiers and of at most so many `descriptors`:
 /// one for each copy and, once for each directory, one on both tiers.
-fn batches(items: Vec<Item>, descriptors: usize) -> impl Iterator<Item = Vec<Item>> {
+pub(super) fn batches(items: Vec<Item>, descriptors: usize) -> impl Iterator<Item = Vec<Item>> {
     let mut items = items.into_iter().peekable();
     std::iter::from_fn(move || {
         let first = items.next()?;

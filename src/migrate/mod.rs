@@ -23,12 +23,18 @@ mod gather;
 pub mod manifest;
 mod pace;
 mod plan;
+mod preflight;
+mod probe;
 mod promotions;
 #[cfg(test)]
 mod race_tests;
 mod record;
 mod recover;
+mod rehearsal;
+#[cfg(test)]
+mod rehearsal_tests;
 mod reserve;
+mod room;
 pub mod scan;
 #[cfg(test)]
 mod spy_tests;
@@ -41,10 +47,12 @@ mod taken_tests;
 mod tests;
 mod times;
 mod trash;
+mod ways;
 
 pub use contents::prove;
 pub use digest::Digest;
 pub use engine::run;
+pub use probe::probe;
 pub use record::{OWN_DIRS, moving};
 pub use recover::{clear_leftovers, recover};
 
@@ -149,6 +157,19 @@ pub enum Skip {
     /// Its filesystem tells no birth times: the next file there could get its inode number, and both
     /// would be taken for one.
     NoBirthTime,
+}
+
+/// What keeps one file from moving at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hindrance {
+    /// A run would skip it.
+    Stays(Skip),
+    /// This error came up while this was done.
+    Failed(Errno, &'static str),
+    /// Nothing can be written to this tier.
+    ReadOnly(Rank),
+    /// The whole union is read-only, or a tier is missing.
+    Mount,
 }
 
 /// A thing that happened. Paths are from the root of the union.

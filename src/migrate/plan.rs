@@ -40,6 +40,22 @@ impl Place {
 }
 
 impl Item {
+    /// A file with one of its names, as it is now.
+    pub(super) fn new(facts: &Facts, to: Rank, place: Place, age: Duration) -> Item {
+        let stat = &facts.stat;
+        Item {
+            from: facts.rank,
+            to,
+            names: vec![place],
+            body: stat.body,
+            size: stat.size,
+            taken: stat.blocks.saturating_mul(512),
+            age,
+            mtime: stat.mtime,
+            ctime: stat.ctime,
+        }
+    }
+
     /// Its first name.
     pub(super) fn path(&self) -> UnionPath {
         self.names.first().map(Place::path).unwrap_or_default()
@@ -86,19 +102,7 @@ impl Draft {
             }
             self.linked.insert(key, self.items.len());
         }
-        let stat = &facts.stat;
-        let item = Item {
-            from: facts.rank,
-            to,
-            names: vec![place],
-            body: stat.body,
-            size: stat.size,
-            taken: stat.blocks.saturating_mul(512),
-            age,
-            mtime: stat.mtime,
-            ctime: stat.ctime,
-        };
-        self.items.push((item, stat.nlink));
+        self.items.push((Item::new(facts, to, place, age), facts.stat.nlink));
     }
 
     /// Bodies on `rank` that are planned already.

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::copying::Room;
 use super::gather::{Planned, Scanning};
 use super::plan::{Draft, plain_age};
+use super::room::Room;
 use super::scan::Take;
 use super::{Error, Event, Order, Skip};
 use crate::policy::Policy;
@@ -69,7 +69,7 @@ impl Scanning<'_> {
     fn fits(&self, policy: &Policy, facts: &Facts, to: Rank, rooms: &mut Rooms) -> Result<bool, Error> {
         let mut room = match rooms.left.get(&to) {
             Some(room) => *room,
-            None => Room(self.room(policy, to).map_err(|errno| Error::Tier(to, errno))?),
+            None => self.room(policy, to).map_err(|errno| Error::Tier(to, errno))?,
         };
         let fits = room.take(facts.stat.blocks.saturating_mul(BLOCK));
         rooms.left.insert(to, room);
@@ -79,11 +79,11 @@ impl Scanning<'_> {
         Ok(fits)
     }
 
-    fn room(&self, policy: &Policy, rank: Rank) -> Result<u64, Errno> {
-        let free = self.union.room(rank)?;
+    fn room(&self, policy: &Policy, rank: Rank) -> Result<Room, Errno> {
+        let (free, files) = (self.union.room(rank)?, self.union.files_left(rank)?);
         let marks = policy.watermarks.iter().find(|marks| marks.tier == rank);
-        let Some(marks) = marks else { return Ok(free) };
-        Ok(free.min(marks.room(Usage::of(&self.union.tier_of(rank)?.space()?))))
+        let Some(marks) = marks else { return Ok(Room::new(free, files)) };
+        Ok(Room::new(free.min(marks.room(Usage::of(&self.union.tier_of(rank)?.space()?))), files))
     }
 }
 

@@ -15,6 +15,7 @@ use super::contents::{self, CHUNK};
 use super::digest::Digest;
 use super::pace::Pace;
 use super::plan::Item;
+use super::preflight::{self, Refusal};
 use super::{Skip, Verify};
 use crate::policy::since;
 use crate::tier::{Dir, File, Open, SetXattr};
@@ -25,21 +26,6 @@ use crate::types::lease::Excludes;
 use crate::types::name::Name;
 use crate::union::Union;
 use crate::union::moving::{Staged, Subject};
-
-/// Why a file is not staged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// It stays.
-    Skip(Skip),
-    /// A system call failed while this was done.
-    Failed(Errno, &'static str),
-}
-
-impl From<Skip> for Refusal {
-    fn from(skip: Skip) -> Refusal {
-        Refusal::Skip(skip)
-    }
-}
 
 /// A copy, and what proves it.
 #[derive(Debug)]
@@ -75,13 +61,6 @@ pub(super) struct Place<'a> {
     pub staging: &'a dyn Dir,
 }
 
-/// Immutable and append-only files of `chattr(1)` (`linux/fs.h`).
-const FIXED: u32 = 0x10 | 0x20;
-
-/// Flags that the file's filesystem enforces on its contents, and that no copy could have: encrypted by
-/// it, sealed by fs-verity.
-const SEALED: u32 = 0x800 | 0x10_0000;
-
 /// Flags that a copy gets where its filesystem takes them: to be compressed, synchronous, not dumped, no
 /// access times, not compressed, data journalled.
 const CARRIED: [u32; 6] = [0x04, 0x08, 0x40, 0x80, 0x400, 0x4000];
@@ -109,19 +88,8 @@ pub(super) fn stage(
     buffer: &mut [u8],
     (pace, claims): (&Pace, &Claims),
 ) -> std::result::Result<Copied, Refusal> {
-    if subject.rank != item.from {
-        return Err(Skip::Shadowed.into());
-    }
-    if subject.hides {
-        return Err(Skip::Occupied.into());
-    }
-    if subject.number_comes_back {
-        return Err(Skip::NoBirthTime.into());
-    }
-    if !item.is_still(&subject.stat) {
-        return Err(Skip::Changed.into());
-    }
-    let (source, flags) = open_source(place)?;
+    preflight::check(item, subject)?;
+    let (source, flags) = preflight::claim(place.source, place.name, Excludes::Writers)?;
     let source: Arc<dyn File> = source.into();
     let _looked_after = claims.look_after(&source);
     wait_for_tick(&subject.stat);
@@ -158,28 +126,6 @@ struct Ends<'a> {
     /// The source's inode flags.
     flags: u32,
     target: &'a dyn File,
-}
-
-fn open_source(place: Place<'_>) -> std::result::Result<(Box<dyn File>, u32), Refusal> {
-    let source = match place.source.open(place.name, Open::ReadQuiet) {
-        Err(Errno::ENOENT) => return Err(Skip::Gone.into()),
-        // A program beside the mount holds a lease of its own.
-        Err(Errno::EAGAIN) => return Err(Skip::InUse.into()),
-        other => other.map_err(|errno| Refusal::Failed(errno, "opening the file"))?,
-    };
-    let flags = source.flags().unwrap_or(0);
-    if flags & FIXED != 0 {
-        return Err(Skip::Immutable.into());
-    }
-    if flags & SEALED != 0 {
-        return Err(Skip::Sealed.into());
-    }
-    match source.claim(Excludes::Writers) {
-        Ok(true) => Ok((source, flags)),
-        Ok(false) => Err(Skip::InUse.into()),
-        Err(Errno::EINVAL | Errno::EACCES) => Err(Skip::NoLease.into()),
-        Err(other) => Err(Refusal::Failed(other, "claiming the file")),
-    }
 }
 
 fn wait_for_tick(stat: &Stat) {

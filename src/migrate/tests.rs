@@ -13,29 +13,29 @@ use crate::types::ids::Ino;
 use crate::types::name::Name;
 use crate::union::{Found, MinFree, Settings, Slot, SpaceOf, Union};
 
-struct Tree {
+pub(super) struct Tree {
     tiers: Vec<tempfile::TempDir>,
     given: Option<Time>,
 }
 
 impl Tree {
-    fn new() -> Tree {
+    pub(super) fn new() -> Tree {
         let tiers: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
         tiers.iter().for_each(|dir| std::fs::DirBuilder::new().mode(0o700).create(dir.path().join(".tierfs")).unwrap());
         Tree { tiers, given: Some(Time::default()) }
     }
 
-    fn on(&self, rank: usize, path: &str) -> std::path::PathBuf {
+    pub(super) fn on(&self, rank: usize, path: &str) -> std::path::PathBuf {
         self.tiers[rank].path().join(path)
     }
 
-    fn write(&self, rank: usize, path: &str, text: &str) {
+    pub(super) fn write(&self, rank: usize, path: &str, text: &str) {
         let path = self.on(rank, path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
-    fn union(&self) -> Union {
+    pub(super) fn union(&self) -> Union {
         let slots = self.tiers.iter().zip(1u64..).map(|(dir, seed)| {
             let root = crate::sys::durable::open_root(dir.path()).unwrap();
             let known = Known { seed, stamps: true, given: self.given };
@@ -54,7 +54,7 @@ impl Tree {
     }
 }
 
-fn request(what: What) -> Request {
+pub(super) fn request(what: What) -> Request {
     Request {
         what,
         paths: Vec::new(),
@@ -67,11 +67,11 @@ fn request(what: What) -> Request {
     }
 }
 
-fn everything_down() -> Request {
+pub(super) fn everything_down() -> Request {
     request(What::Policy(Box::new(Policy::from_criteria(Criteria::default()))))
 }
 
-fn go(union: &Union, request: &Request) -> (Summary, Vec<Event>) {
+pub(super) fn go(union: &Union, request: &Request) -> (Summary, Vec<Event>) {
     let mut events = Vec::new();
     let mut tell = |event| {
         events.push(event);

@@ -5,6 +5,7 @@
 //!
 //! This file holds the values. `evaluate.rs` decides about one file, `watermark.rs` about a tier
 //! that is too full, `relief.rs` picks its files, `schedule.rs` says when; `uses.rs` counts reads;
+//! `reasons.rs` puts into words why something is not so;
 //! `schema.rs` and `load.rs` read the YAML form, which `policies/README.md`
 //! explains.
 
@@ -20,6 +21,7 @@ use window::Window;
 pub mod evaluate;
 pub mod glob;
 pub mod load;
+pub mod reasons;
 pub mod relief;
 pub mod schedule;
 pub mod schema;

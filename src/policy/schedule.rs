@@ -25,9 +25,14 @@ impl Policy {
     /// ends the run.
     pub fn allowance(&self, at: LocalTime) -> Option<Limits> {
         let Some(window) = &self.window else { return Some(self.limits) };
-        let left = window.until_end(at)?;
-        let duration = self.limits.duration.map_or(left, |limit| limit.min(left));
-        Some(Limits { duration: Some(duration), ..self.limits })
+        Some(self.limits.within(window.until_end(at)?))
+    }
+}
+
+impl Limits {
+    /// The same for a run that ends with its window, of which so much is left.
+    pub fn within(self, left: Duration) -> Limits {
+        Limits { duration: Some(self.duration.map_or(left, |limit| limit.min(left))), ..self }
     }
 }
 

@@ -28,6 +28,12 @@ impl Usage {
         Usage { used, total: used.saturating_add(bytes(space.bavail)) }
     }
 
+    /// Hundredths in use, a begun one as a whole.
+    pub fn percent(self) -> u8 {
+        let percent = (u128::from(self.used) * 100).div_ceil(u128::from(self.total.max(1)));
+        u8::try_from(percent).unwrap_or(u8::MAX)
+    }
+
     /// Whether more than so many hundredths are used.
     fn is_above(self, percent: u8) -> bool {
         u128::from(self.used) * 100 > u128::from(self.total) * u128::from(percent)

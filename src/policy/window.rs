@@ -1,5 +1,6 @@
 //! Hours of the week in which a run may work, by the clock on the wall.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::config::suggest;
@@ -49,6 +50,20 @@ pub struct LocalTime {
 impl LocalTime {
     fn second_of_week(self) -> u32 {
         self.day as u32 * SECONDS_OF_DAY + self.second.min(SECONDS_OF_DAY - 1)
+    }
+
+    fn after(self, wait: Duration) -> LocalTime {
+        let wait = u32::try_from(wait.as_secs() % u64::from(SECONDS_OF_WEEK)).unwrap_or(0);
+        let second = (self.second_of_week() + wait) % SECONDS_OF_WEEK;
+        LocalTime { day: Weekday::ALL[(second / SECONDS_OF_DAY) as usize], second: second % SECONDS_OF_DAY }
+    }
+}
+
+/// To the minute, as windows are written: `mon 20:00`.
+impl fmt::Display for LocalTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let minutes = self.second / 60;
+        write!(f, "{} {:02}:{:02}", Weekday::WORDS[self.day as usize], minutes / 60, minutes % 60)
     }
 }
 
@@ -137,6 +152,17 @@ fn read_minute(text: &str) -> Option<u16> {
     Some(hour * 60 + minute).filter(|all| minute < 60 && *all <= MINUTES_OF_DAY)
 }
 
+/// A window outside of its hours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// As it is written.
+    pub window: String,
+    /// When it opens.
+    pub opens: LocalTime,
+    /// How long until then.
+    pub wait: Duration,
+}
+
 /// The hours of the week in which a run may work.
 ///
 /// It counts by the clock on the wall, so on a day on which the clock is set the answers can be
@@ -148,6 +174,17 @@ impl Window {
     /// `None` without a span: then every hour is good.
     pub fn new(spans: Vec<Span>) -> Option<Window> {
         if spans.is_empty() { None } else { Some(Window(spans)) }
+    }
+
+    /// As it is written, one span after another.
+    pub fn text(&self) -> String {
+        self.0.iter().map(Span::text).collect::<Vec<_>>().join(", ")
+    }
+
+    /// When it opens, and after how long; `None` within it.
+    pub fn closed(&self, at: LocalTime) -> Option<Closed> {
+        let wait = self.until_start(at);
+        (!wait.is_zero()).then(|| Closed { window: self.text(), opens: at.after(wait), wait })
     }
 
     /// Whether a run may work at `at`.
@@ -210,6 +247,16 @@ mod tests {
         assert_eq!(nights.until_start(at(Weekday::Sat, 6, 0)), hours(48 + 14));
         assert!(!nights.contains(at(Weekday::Mon, 5, 0)));
         assert_eq!(nights.until_start(at(Weekday::Mon, 5, 0)), hours(15));
+    }
+
+    #[test]
+    fn a_closed_window_says_when_it_opens() {
+        let window = window(&["mon-fri 20:00-06:00", "sun 12:00-13:00"]);
+        let closed = window.closed(at(Weekday::Sat, 11, 30)).unwrap();
+        assert_eq!((closed.opens.to_string(), closed.wait), ("sun 12:00".into(), hours(24) + hours(1) / 2));
+        assert_eq!(closed.window, "mon,tue,wed,thu,fri 20:00-06:00, sun 12:00-13:00");
+        assert_eq!(window.closed(at(Weekday::Sun, 23, 0)).unwrap().opens.to_string(), "mon 20:00");
+        assert_eq!(window.closed(at(Weekday::Sun, 12, 0)), None);
     }
 
     #[test]

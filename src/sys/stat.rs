@@ -168,10 +168,40 @@ pub fn statfs(fd: BorrowedFd<'_>) -> Result<Space> {
 
 /// Whether reading sets access times on the mount by which `fd` was opened.
 pub fn keeps_access_times(fd: BorrowedFd<'_>) -> Result<bool> {
+    Ok(mount_flags(fd)? & (libc::ST_NOATIME | libc::ST_RDONLY) == 0)
+}
+
+/// Whether nothing can be written by the mount by which `fd` was opened.
+pub fn is_read_only(fd: BorrowedFd<'_>) -> Result<bool> {
+    Ok(mount_flags(fd)? & libc::ST_RDONLY != 0)
+}
+
+fn mount_flags(fd: BorrowedFd<'_>) -> Result<libc::c_ulong> {
     let mut raw = MaybeUninit::<libc::statvfs>::zeroed();
     // SAFETY: `fd` is open and `raw` has room for one statvfs.
     retry(|| unsafe { libc::fstatvfs(fd.as_raw_fd(), raw.as_mut_ptr()) })?;
     // SAFETY: zeroed is valid for this struct of integers, and the call filled it.
-    let flags = unsafe { raw.assume_init() }.f_flag;
-    Ok(flags & (libc::ST_NOATIME | libc::ST_RDONLY) == 0)
+    Ok(unsafe { raw.assume_init() }.f_flag)
+}
+
+/// Where an object is mounted. Nothing can be renamed or linked between two that differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mounted {
+    /// Device, which differs also between the subvolumes of one filesystem.
+    dev: u64,
+    /// The mount, of which one filesystem can have several.
+    mount: u64,
+}
+
+/// Where the object is mounted that `fd` is.
+pub fn mounted(fd: BorrowedFd<'_>) -> Result<Mounted> {
+    let flags = libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
+    let mut raw = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: `fd` is open, the path ends with NUL, and `raw` has room for one statx.
+    retry(|| unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, libc::STATX_MNT_ID, raw.as_mut_ptr()) })?;
+    // SAFETY: it was zeroed, which is valid for this struct of integers, and the call filled it.
+    let raw = unsafe { raw.assume_init() };
+    // Kernels before 5.8 tell no mount: then all have the same.
+    let mount = if raw.stx_mask & libc::STATX_MNT_ID != 0 { raw.stx_mnt_id } else { 0 };
+    Ok(Mounted { dev: libc::makedev(raw.stx_dev_major, raw.stx_dev_minor), mount })
 }

@@ -78,6 +78,16 @@ impl Union {
         Ok(if inodes_gone { 0 } else { space.bavail.saturating_mul(unit).saturating_sub(keep) })
     }
 
+    /// How many more files the filesystem of `rank` can hold; as many as can be counted where it makes
+    /// inodes as it needs them.
+    ///
+    /// # Errors
+    /// What the tier says.
+    pub fn files_left(&self, rank: Rank) -> Result<u64> {
+        let space = self.tier(rank)?.space()?;
+        Ok(if space.files == 0 { u64::MAX } else { space.ffree })
+    }
+
     /// What `statfs(2)` tells.
     ///
     /// # Errors

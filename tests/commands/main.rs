@@ -3,9 +3,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod explain;
 mod pins;
 mod refused;
 mod runs;
+mod window;
 
 use std::process::{Command, Output};
 

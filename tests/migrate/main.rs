@@ -8,6 +8,7 @@ mod rng;
 mod blocks;
 mod commands;
 mod coordination;
+mod dry;
 mod identity;
 mod kit;
 mod owner;

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use super::signal::Signal;
+use crate::daemon::hours;
 use crate::daemon::runs::Engine;
 use crate::daemon::turns::Turns;
 use crate::migrate::{Error, Event, Go, Request, Summary, What};
-use crate::policy::window::{LocalTime, Weekday};
 use crate::policy::{Limits, Order, Policy};
-use crate::sys::clock;
 use crate::types::path::UnionPath;
 use crate::union::Union;
 
@@ -36,9 +35,7 @@ impl Background {
         if policy.window.is_none() {
             return Some(policy.limits);
         }
-        let (day, second) = clock::local(clock::now())?;
-        let day = *Weekday::ALL.get(usize::try_from(day).ok()?)?;
-        policy.allowance(LocalTime { day, second })
+        policy.allowance(hours::now()?)
     }
 
     /// Makes a run, which gives way to commands.

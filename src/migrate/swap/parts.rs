@@ -157,7 +157,8 @@ impl<'u> Swap<'u, '_> {
             for (at, unpublished) in done {
                 match unpublished {
                     Ok(()) => {}
-                    Err(Refused::Stuck(_)) => self.stuck.push(at),
+                    // Neither the source nor the copy can be taken away now: the next start does it.
+                    Err(Refused::Stuck(_) | Refused::Failed(_)) => self.stuck.push(at),
                     // Removed meanwhile, beside the mount: the source is seen.
                     Err(Refused::Gone) => {}
                     Err(why) => {

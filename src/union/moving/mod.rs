@@ -154,6 +154,25 @@ impl Walked<'_> {
         Ok(dir)
     }
 
+    /// Its copy on a tier, or that of the nearest directory above it which has one: what is missing
+    /// below would be cloned there.
+    ///
+    /// # Errors
+    /// EEXIST if the tier has something else under the name of a directory that would be cloned; what it
+    /// says.
+    pub fn nearest(&self, rank: Rank) -> Result<Arc<dyn Dir>> {
+        let names: Vec<Name> = self.path.names().collect();
+        for depth in (0..=self.chain.len()).rev() {
+            let ino = depth.checked_sub(1).and_then(|at| self.chain.get(at)).copied().unwrap_or(Ino::ROOT);
+            let node = self.union.dir(ino)?;
+            let Some(dir) = node.find(rank) else { continue };
+            let below = names.get(depth).map(|name| dir.stat(Some(name))).transpose()?.flatten();
+            let taken = below.is_some_and(|stat| !stat.is_dir());
+            return if taken { Err(Errno::EEXIST) } else { Ok(Arc::clone(dir)) };
+        }
+        Err(Errno::EIO)
+    }
+
     /// Its copy on a tier, cloned there with its ancestors if there is none. Clones on a slower tier
     /// than the primary are durable when the tier has been synced.
     ///
@@ -198,6 +217,11 @@ impl Union {
         let (identity, hides) = ((attr.ino, attr.generation), !copies.shadowed.is_empty());
         let number_comes_back = stat.generation == 0 && attr.ino == of_body(stat.body);
         Ok(Some(Subject { union: self, identity, rank, stat, shown: attr.stat, hides, number_comes_back }))
+    }
+
+    /// Whether a program has it open through the mount, or is about to.
+    pub fn is_in_use(&self, subject: &Subject<'_>) -> bool {
+        !self.inodes.is_idle(subject.identity.0)
     }
 
     /// Whether anything has this name in `dir`.
@@ -263,6 +287,18 @@ impl Union {
     /// What the tier says.
     pub fn announce_stamps(&self, to: Rank) -> Result<()> {
         self.tier(to)?.announce_stamps()
+    }
+
+    /// Whether a copy in a directory of a tier can carry the stamp that keeps a file's number.
+    ///
+    /// # Errors
+    /// What the tier says.
+    pub fn can_stamp(&self, dir: &dyn Dir) -> Result<bool> {
+        match dir.get_xattr(None, &self.stamp_key) {
+            Err(Errno::EOPNOTSUPP) => Ok(false),
+            Ok(_) | Err(Errno::ENODATA) => Ok(true),
+            Err(other) => Err(other),
+        }
     }
 
     /// Whether an extended attribute is one that tierfs itself keeps on a body.

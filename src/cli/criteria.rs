@@ -1,0 +1,80 @@
+//! Which files are meant: by a policy, or by what the command line says. The same for `migrate` and for
+//! `explain`, which tells what the former does.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::exit::Failure;
+use crate::cli::run;
+use crate::control::wire::{self, Criteria, What};
+use crate::types::ids::Rank;
+use crate::types::units;
+
+/// The options.
+#[derive(Debug, Args)]
+pub struct CriteriaArgs {
+    /// Move files of at least this age: 1y, 90d, 6mo, 12h
+    #[arg(long, value_name = "AGE", value_parser = units::parse_duration, conflicts_with = "policy")]
+    pub older_than: Option<Duration>,
+    /// What the age is counted from: the newer of mtime and atime, or one of them
+    #[arg(long, value_name = "TIME", value_enum, default_value_t = AgeWord::Newest, requires = "older_than")]
+    age_by: AgeWord,
+    /// Decide by this policy
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// The tier they go to [default: secondary]
+    #[arg(long, value_name = "TIER", value_parser = rank, requires = "older_than")]
+    to: Option<Rank>,
+    /// Leave smaller files: 8K, 1MiB
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size, requires = "older_than")]
+    min_size: Option<u64>,
+    /// Leave what matches, such as '*.tmp' or 'home/*/.cache'; can be given again
+    #[arg(long, value_name = "GLOB", requires = "older_than")]
+    exclude: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum AgeWord {
+    Newest,
+    Mtime,
+    Atime,
+}
+
+/// A tier by its word.
+pub fn rank(word: &str) -> Result<Rank, String> {
+    Rank::parse(word).ok_or_else(|| format!("`{word}` is no tier: write primary, secondary, tier2 ..."))
+}
+
+impl CriteriaArgs {
+    /// The same for a run.
+    ///
+    /// # Errors
+    /// Where the policy file cannot be read.
+    pub fn what(&self) -> Result<What, Failure> {
+        if let Some(file) = &self.policy {
+            return run::policy_file(file);
+        }
+        Ok(match self.older_than {
+            None => What::Configured,
+            Some(age) => What::Criteria(Criteria {
+                older_than: Some(age),
+                age_by: self.age_by.value(),
+                min_size: self.min_size.unwrap_or(0),
+                exclude: self.exclude.clone(),
+                to: self.to.map(|rank| rank.0),
+            }),
+        })
+    }
+}
+
+impl AgeWord {
+    fn value(self) -> wire::AgeBy {
+        match self {
+            AgeWord::Newest => wire::AgeBy::Newest,
+            AgeWord::Mtime => wire::AgeBy::Mtime,
+            AgeWord::Atime => wire::AgeBy::Atime,
+        }
+    }
+}
