@@ -206,6 +206,20 @@ fn what_is_not_mounted_is_told() {
     tierfs(&["where", &place.at("absent")]).refused(1, "No such file or directory");
 }
 
+/// They used to be dropped without a word, and more moved than was wanted.
+#[test]
+fn what_belongs_to_older_than_is_not_dropped_beside_a_policy() {
+    let place = Place::new();
+    let policy = place.write("policy.yaml", "version: 1\nrules: [{name: all, older_than: 1d, action: demote}]\n");
+    let spec = place.spec(&["fast", "slow"]);
+    for (option, value) in [("--exclude", "*.pdf"), ("--min-size", "1M"), ("--to", "secondary"), ("--age-by", "mtime")]
+    {
+        let says = format!("{option} belongs to --older-than");
+        tierfs(&["migrate", "--policy", &policy, option, value, &spec]).refused(2, &says);
+        tierfs(&["migrate", option, value, &spec]).refused(2, &says);
+    }
+}
+
 #[test]
 fn init_reports_what_would_be_hidden_and_marks_the_tiers() {
     let place = Place::new();
