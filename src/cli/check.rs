@@ -15,10 +15,8 @@ use crate::check::{self, Depth, Finding, Mend, Options, Words};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::output::thousands;
 use crate::cli::target::{Reach, Target};
-use crate::cli::{print_bytes, run, target};
+use crate::cli::{complain, named, print_json, print_line, run, target};
 use crate::config::MountConfig;
-use crate::control::convert;
-use crate::control::wire::Text;
 use crate::daemon::{self, repairs};
 use crate::log;
 use crate::migrate::scan::Progress;
@@ -112,10 +110,14 @@ impl Check {
             Err(errno) => return Err(Failure::error(format!("cannot check: {errno}"))),
         };
         for finding in &checked.findings {
-            print_bytes(&if self.json { object(finding, &roots) } else { line(finding, &roots) })?;
+            if self.json {
+                print_json(&object(finding, &roots))?;
+            } else {
+                print_line(&line(finding, &roots))?;
+            }
         }
         if checked.own_unjudged && !self.quiet {
-            eprintln!("tierfs: a run is at work, so what lies in .tierfs was not judged");
+            complain(b"a run is at work, so what lies in .tierfs was not judged");
         }
         let mut mends: Vec<Mend> = checked.findings.iter().filter_map(Finding::mend).collect();
         mends.sort_unstable();
@@ -215,17 +217,17 @@ impl Check {
             Mend::Leftovers => (b".tierfs".to_vec(), "what was left over".to_owned()),
         };
         if self.json {
-            let mut object = named("repair", &path);
+            let mut object = event("repair", &path);
             object["mended"] = json!(why.is_none());
             object["why"] = json!(why);
-            return print_bytes(format!("{object}\n").as_bytes());
+            return print_json(&object);
         }
         let rest = match (item, why) {
-            (_, Some(why)) => format!(": {what} stays as it was: {why}\n"),
-            (Mend::Directory(_), None) => format!(": {what} are as the fastest now\n"),
-            (_, None) => format!(": {what} was removed\n"),
+            (_, Some(why)) => format!(": {what} stays as it was: {why}"),
+            (Mend::Directory(_), None) => format!(": {what} are as the fastest now"),
+            (_, None) => format!(": {what} was removed"),
         };
-        print_bytes(&[path.as_slice(), rest.as_bytes()].concat())
+        print_line(&[path.as_slice(), rest.as_bytes()].concat())
     }
 
     fn summary(&self, checked: &check::Outcome, left: usize) -> Result<(), Failure> {
@@ -236,7 +238,7 @@ impl Check {
                 "event": "summary", "files": files, "bytes_read": checked.totals.bytes, "found": found,
                 "mended": found - left, "left": left, "own_unjudged": checked.own_unjudged,
             });
-            return print_bytes(format!("{object}\n").as_bytes());
+            return print_json(&object);
         }
         if self.quiet && found == 0 {
             return Ok(());
@@ -247,7 +249,7 @@ impl Check {
             many => format!("{} problems", thousands(many as u64)),
         };
         let left = if self.repair && found > 0 { format!(", {} left", count(left)) } else { String::new() };
-        print_bytes(format!("{} files checked, {} found{left}\n", thousands(files), count(found)).as_bytes())
+        print_line(format!("{} files checked, {} found{left}", thousands(files), count(found)).as_bytes())
     }
 }
 
@@ -276,24 +278,22 @@ fn shown(path: &UnionPath) -> Vec<u8> {
 fn line(finding: &Finding, roots: &[(Rank, PathBuf)]) -> Vec<u8> {
     let mut line = shown(&finding.path);
     // Writing to memory cannot fail.
-    let _never = writeln!(line, ": {}", Words { finding, roots });
+    let _never = write!(line, ": {}", Words { finding, roots });
     line
 }
 
-fn object(finding: &Finding, roots: &[(Rank, PathBuf)]) -> Vec<u8> {
+fn object(finding: &Finding, roots: &[(Rank, PathBuf)]) -> Value {
     let words = Words { finding, roots };
-    let mut object = named("finding", finding.path.as_bytes());
+    let mut object = event("finding", finding.path.as_bytes());
     object["kind"] = json!(check::kind(&finding.what));
     object["text"] = json!(words.matter());
     object["advice"] = json!(words.advice());
     object["repairable"] = json!(finding.mend().is_some());
-    format!("{object}\n").into_bytes()
+    object
 }
 
-fn named(event: &str, path: &[u8]) -> Value {
-    let mut object = json!({ "event": event, "path": String::from_utf8_lossy(path) });
-    if let Text::Coded(coded) = convert::text(path) {
-        object["path_hex"] = json!(coded.hex);
-    }
+fn event(event: &str, path: &[u8]) -> Value {
+    let mut object = named("path", path);
+    object["event"] = json!(event);
     object
 }

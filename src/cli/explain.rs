@@ -10,7 +10,7 @@ use clap::Args;
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::target::{self, Reach, Spot};
 use crate::cli::where_is::{self, FileCopy};
-use crate::cli::{output, pin, print_bytes, run};
+use crate::cli::{complain, output, pin, print_line, run};
 use crate::control::convert;
 use crate::control::wire::{AgeBy, Criteria, What};
 use crate::daemon::runs;
@@ -75,10 +75,10 @@ impl Explain {
         let mut failures = 0;
         for path in &self.paths {
             match self.explain(path) {
-                Ok(text) => print_bytes(&text)?,
+                Ok(lines) => lines.iter().try_for_each(|line| print_line(line))?,
                 Err(failure) if failure.code == Exit::Error as u8 => {
                     failures += 1;
-                    eprintln!("tierfs: {}", failure.line);
+                    complain(failure.line.as_bytes());
                 }
                 Err(failure) => return Err(failure),
             }
@@ -90,17 +90,17 @@ impl Explain {
         }
     }
 
-    fn explain(&self, path: &Path) -> Result<Vec<u8>, Failure> {
+    fn explain(&self, path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
         let (spot, inside) = target::spot_of(path)?;
         let by = self.policy(&spot)?;
         let seen = look(path, &spot, inside)?;
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let now = Time { sec: i64::try_from(now.as_secs()).unwrap_or(i64::MAX), nsec: now.subsec_nanos() };
         let decision = by.policy.decide(&seen.facts, now, by.tiers);
-        let head = [path.as_os_str().as_bytes(), b"\n"].concat();
+        let head = path.as_os_str().as_bytes().to_vec();
         let lines = describe(&seen, &by, &decision, now);
-        let lines = lines.iter().map(|(what, text)| format!("  {what:<9} {text}\n"));
-        Ok([head, lines.collect::<String>().into_bytes()].concat())
+        let lines = lines.iter().map(|(what, text)| format!("  {what:<9} {text}").into_bytes());
+        Ok([head].into_iter().chain(lines).collect())
     }
 
     fn policy(&self, spot: &Spot) -> Result<By, Failure> {

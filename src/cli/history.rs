@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::output::thousands;
-use crate::cli::{print_bytes, target};
+use crate::cli::{print_json, print_line, target};
 use crate::control::convert;
 use crate::migrate::manifest::{self, Line};
 use crate::migrate::scan;
@@ -76,7 +76,11 @@ impl History {
             Failure::error(format!("{run}: there is no such run of {}; `tierfs history` lists them", primary.display()))
         })?;
         for line in &lines {
-            print_bytes(&file(line, self.json))?;
+            match file(line) {
+                Some((object, _)) if self.json => print_json(&object)?,
+                Some((_, text)) => print_line(&text)?,
+                None => {}
+            }
         }
         Ok(Exit::Ok)
     }
@@ -86,7 +90,12 @@ impl History {
         names.sort();
         for name in names {
             let lines = manifest::read(root, &name).map_err(fail)?.unwrap_or_default();
-            print_bytes(shown(&summed(name, &lines), self.json).as_bytes())?;
+            let run = summed(name, &lines);
+            if self.json {
+                print_json(&object(&run))?;
+            } else {
+                print_line(shown(&run).as_bytes())?;
+            }
         }
         Ok(Exit::Ok)
     }
@@ -118,14 +127,14 @@ fn summed(name: String, lines: &[Line]) -> Run {
     run
 }
 
-fn shown(run: &Run, json: bool) -> String {
-    if json {
-        let object = json!({
-            "run": run.name, "started": run.started, "command": run.command, "finished": run.finished,
-            "moved": run.moved, "bytes": run.bytes, "failed": run.failed, "took_ms": run.took_ms,
-        });
-        return format!("{object}\n");
-    }
+fn object(run: &Run) -> Value {
+    json!({
+        "run": run.name, "started": run.started, "command": run.command, "finished": run.finished,
+        "moved": run.moved, "bytes": run.bytes, "failed": run.failed, "took_ms": run.took_ms,
+    })
+}
+
+fn shown(run: &Run) -> String {
     let (files, size) = (thousands(run.moved), units::show_size(run.bytes));
     let word = if run.moved == 1 { "file " } else { "files" };
     let mut line = format!("{}  {files:>9} {word} {size:>9}  {}", run.name, run.command);
@@ -135,22 +144,20 @@ fn shown(run: &Run, json: bool) -> String {
     if !run.finished {
         line.push_str("; cut short");
     }
-    line.push('\n');
     line
 }
 
-fn file(line: &Line, json: bool) -> Vec<u8> {
-    let Line::File { path, path_hex, from, to, bytes, .. } = line else { return Vec::new() };
+/// A file that was moved, for programs and for people.
+fn file(line: &Line) -> Option<(Value, Vec<u8>)> {
+    let Line::File { path, path_hex, from, to, bytes, .. } = line else { return None };
     let (from, to) = (Rank(*from).to_string(), Rank(*to).to_string());
-    if json {
-        let mut object = json!({ "path": path, "from": from, "to": to, "bytes": bytes });
-        if let Some(hex) = path_hex {
-            object["path_hex"] = json!(hex);
-        }
-        return format!("{object}\n").into_bytes();
+    let mut object = json!({ "path": path, "from": from, "to": to, "bytes": bytes });
+    if let Some(hex) = path_hex {
+        object["path_hex"] = json!(hex);
     }
     let name = path_hex.as_deref().and_then(convert::unhex).unwrap_or_else(|| path.clone().into_bytes());
-    [name, format!(": {from} -> {to} ({})\n", units::show_size(*bytes)).into_bytes()].concat()
+    let text = [name, format!(": {from} -> {to} ({})", units::show_size(*bytes)).into_bytes()].concat();
+    Some((object, text))
 }
 
 #[cfg(test)]
@@ -178,7 +185,7 @@ mod tests {
         };
         let begin = Line::Begin { version: 1, run: "r".into(), started: 9, command: "migrate".into() };
         let run = summed("r".into(), &[begin, file("a", None), file("b", None)]);
-        assert_eq!(shown(&run, false), "r          2 files      2KiB  migrate; cut short\n");
-        assert_eq!(super::file(&file("c?", Some("63ff")), false), b"c\xff: primary -> secondary (1KiB)\n");
+        assert_eq!(shown(&run), "r          2 files      2KiB  migrate; cut short");
+        assert_eq!(super::file(&file("c?", Some("63ff"))).unwrap().1, b"c\xff: primary -> secondary (1KiB)");
     }
 }

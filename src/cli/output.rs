@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::print_bytes;
+use crate::cli::{complain, print_json, print_line};
 use crate::control::convert;
 use crate::control::wire::{Event, Stop, Summary, Text};
 use crate::types::errno::Errno;
@@ -86,7 +86,7 @@ impl Output {
             self.broken.get_or_insert(Failure::error(format!("{}: {error}", path.display())));
         }
         let printed = if self.manner.json {
-            as_json(event).map(|object| print_bytes(format!("{object}\n").as_bytes()))
+            as_json(event).map(|object| print_json(&object))
         } else {
             line(event).map(|(line, failure)| self.print(&line, failure))
         };
@@ -98,11 +98,10 @@ impl Output {
     fn print(&self, line: &[u8], failure: bool) -> Result<(), Failure> {
         let put = || match (failure, self.manner.each) {
             (true, _) => {
-                // Nobody can be told that nobody can be told.
-                let _ = std::io::stderr().write_all(&[b"tierfs: ", line].concat());
+                complain(line);
                 Ok(())
             }
-            (false, true) => print_bytes(line),
+            (false, true) => print_line(line),
             (false, false) => Ok(()),
         };
         match &self.bar {
@@ -143,9 +142,9 @@ impl Output {
             self.broken.get_or_insert(Failure::error(format!("{}: {error}", path.display())));
         }
         if self.manner.json {
-            print_bytes(format!("{}\n", summary_json(summary)).as_bytes())?;
+            print_json(&summary_json(summary))?;
         } else if !self.manner.quiet || summary.moved > 0 || summary.failed > 0 {
-            print_bytes(format!("{}\n", summary_line(summary, &self.ways)).as_bytes())?;
+            print_line(summary_line(summary, &self.ways).as_bytes())?;
         }
         match self.broken {
             Some(failure) => Err(failure),
@@ -213,7 +212,7 @@ fn path(text: &Text) -> Vec<u8> {
     convert::bytes(text).unwrap_or_default()
 }
 
-/// The line about a file, with its newline, and whether it is about a failure.
+/// The line about a file, without its end, and whether it is about a failure.
 fn line(event: &Event) -> Option<(Vec<u8>, bool)> {
     let (name, rest, failure) = match event {
         Event::Moved { path, from, to, bytes, age: old } => {
@@ -227,7 +226,7 @@ fn line(event: &Event) -> Option<(Vec<u8>, bool)> {
         }
         Event::Scanned { .. } | Event::Planned { .. } | Event::Copied { .. } => return None,
     };
-    Some(([path(name).as_slice(), b": ", rest.as_bytes(), b"\n"].concat(), failure))
+    Some(([path(name).as_slice(), b": ", rest.as_bytes()].concat(), failure))
 }
 
 fn named(event: &str, text: &Text) -> Value {
@@ -385,7 +384,7 @@ mod tests {
         let path = convert::text(b"a\xff");
         let moved = Event::Moved { path, from: 0, to: 1, bytes: 1536, age: Duration::from_secs(86400 * 400) };
         let (text, failure) = line(&moved).unwrap();
-        assert_eq!((text.as_slice(), failure), (&b"a\xff: primary -> secondary (1.5KiB, 400d old)\n"[..], false));
+        assert_eq!((text.as_slice(), failure), (&b"a\xff: primary -> secondary (1.5KiB, 400d old)"[..], false));
         let object = as_json(&moved).unwrap();
         assert_eq!((&object["path_hex"], &object["age_secs"]), (&json!("61ff"), &json!(34_560_000)));
         assert_eq!(thousands(1_000_000), "1,000,000");

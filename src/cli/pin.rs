@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::migrate::rank;
-use crate::cli::target;
+use crate::cli::{complain, target};
 use crate::sys::{by_path, xattr};
 use crate::types::errno::{Errno, Result as OsResult};
 use crate::types::ids::Rank;
@@ -51,7 +51,7 @@ impl Pin {
 /// Does something to each path and tells what went wrong.
 pub(super) fn for_each(paths: &[PathBuf], act: impl Fn(&Path) -> Result<(), Failure>) -> Outcome {
     let failures = paths.iter().filter_map(|path| act(path).err()).inspect(|failure| {
-        eprintln!("tierfs: {}", failure.line);
+        complain(failure.line.as_bytes());
     });
     match failures.count() {
         0 => Ok(Exit::Ok),

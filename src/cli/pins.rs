@@ -1,6 +1,5 @@
 //! `tierfs pins`.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -11,7 +10,7 @@ use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::target::{self, Reach};
-use crate::cli::{pin, print_bytes};
+use crate::cli::{complain, named, pin, print_json, print_line};
 use crate::types::ids::Rank;
 
 /// Lists what is pinned, and to which tier. Looks at every file below PATH.
@@ -28,7 +27,7 @@ pub struct Pins {
     /// A file or directory in a mounted tierfs
     #[arg(value_name = "PATH")]
     path: Option<PathBuf>,
-    /// One JSON object a line: path and tier
+    /// One JSON object a line: path and tier; path_hex where the path is no UTF-8
     #[arg(long)]
     json: bool,
 }
@@ -55,11 +54,20 @@ impl Pins {
         let mut left = vec![top];
         while let Some(path) = left.pop() {
             match look(&path, dev, &mut left) {
-                Ok(Some(rank)) => print_bytes(&shown(&path, rank, self.json))?,
+                Ok(Some(rank)) if self.json => {
+                    let mut object = named("path", path.as_os_str().as_bytes());
+                    object["tier"] = json!(rank.to_string());
+                    print_json(&object)?;
+                }
+                Ok(Some(rank)) => {
+                    let word = format!("{:<10} ", rank.to_string());
+                    print_line(&[word.as_bytes(), path.as_os_str().as_bytes()].concat())?;
+                }
                 Ok(None) => {}
                 Err(why) => {
                     failures += 1;
-                    eprintln!("tierfs: {}: {why}", path.display());
+                    let path = path.as_os_str().as_bytes();
+                    complain(&[path, b": ", why.as_bytes()].concat());
                 }
             }
         }
@@ -83,13 +91,4 @@ fn look(path: &Path, dev: u64, left: &mut Vec<PathBuf>) -> Result<Option<Rank>, 
         left.extend(below);
     }
     Ok(pin)
-}
-
-fn shown(path: &Path, rank: Rank, json: bool) -> Vec<u8> {
-    if json {
-        let object = json!({ "path": path.to_string_lossy(), "tier": rank.to_string() });
-        return format!("{object}\n").into_bytes();
-    }
-    let word = format!("{:<10} ", rank.to_string());
-    [OsStr::new(&word).as_bytes(), path.as_os_str().as_bytes(), b"\n"].concat()
 }

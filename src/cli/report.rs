@@ -3,14 +3,15 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::IsTerminal;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::print;
 use crate::cli::tiers::{self, Named};
+use crate::cli::{complain, print, print_line};
 use crate::migrate::Go;
 use crate::migrate::scan::{self, Options, Progress, Scanned, Take};
 use crate::policy;
@@ -166,7 +167,8 @@ impl Report {
         self.show(&report, &labels)?;
         let Some(first) = unread.first else { return Ok(Exit::Ok) };
         let (count, s) = (unread.count, if unread.count == 1 { "" } else { "s" });
-        eprintln!("tierfs: {count} path{s} could not be read, so the numbers are too small; the first is {first}");
+        let line = format!("{count} path{s} could not be read, so the numbers are too small; the first is {first}");
+        complain(line.as_bytes());
         Ok(Exit::Partial)
     }
 
@@ -250,7 +252,7 @@ impl Report {
         }
         match &self.html {
             Some(file) if file.as_os_str() == "-" => Ok(()),
-            Some(file) => print(&format!("The page is in {}\n", file.display())),
+            Some(file) => print_line(&[b"The page is in ", file.as_os_str().as_bytes()].concat()),
             None => print(&text::render(report, labels, by, style())),
         }
     }

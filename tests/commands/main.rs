@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod names;
 mod pins;
 mod refused;
 mod runs;
