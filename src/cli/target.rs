@@ -14,6 +14,7 @@ use crate::control::place;
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::{by_path, durable, xattr};
 use crate::tier::marker;
+use crate::tier::marker::verify::{Found, Verdict, verify};
 use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
@@ -168,6 +169,7 @@ fn by_config(draft: Draft) -> Result<Target, Failure> {
     let Some(socket) = socket else { return Ok(Target { reach: Reach::Alone(config), within: None }) };
     let reach = match client::connect(&socket) {
         Ok(_) => {
+            whole(&config)?;
             let at = spot_of(&config.mountpoint).ok().map(|(spot, _)| spot);
             Reach::Mounted { socket, at, config: Some(config) }
         }
@@ -175,6 +177,25 @@ fn by_config(draft: Draft) -> Result<Target, Failure> {
         Err(refused) => return Err(not_connected(&socket, refused)),
     };
     Ok(Target { reach, within: None })
+}
+
+/// Refuses tiers that are not those of one union, all of them and in its order. One of them is enough
+/// to find a running mount, which would then work on tiers that nobody has named.
+fn whole(config: &MountConfig) -> Result<(), Failure> {
+    let look = |tier: &TierConfig| {
+        let root = durable::open_root(&tier.path);
+        Found::look(&tier.path, root.as_ref().map(AsFd::as_fd).map_err(|errno| *errno))
+    };
+    let found: Vec<Found> = config.tiers.iter().map(look).collect();
+    let expected = config.tiers.iter().map(|tier| tier.id.as_deref().and_then(marker::Id::parse));
+    match verify(&found, &expected.collect::<Vec<_>>()) {
+        Verdict::Good | Verdict::Fresh => Ok(()),
+        Verdict::Foreign(reason) => Err(Failure::new(Exit::Config, reason)),
+        Verdict::Missing(ranks) => {
+            let absent = ranks.iter().filter_map(|rank| found.get(rank.index())).map(Found::absence);
+            Err(Failure::new(Exit::Config, absent.collect::<Vec<_>>().join("; ")))
+        }
+    }
 }
 
 /// Why a mount cannot be spoken to, with what to do.

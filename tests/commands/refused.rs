@@ -59,6 +59,30 @@ fn a_daemon_that_was_killed_leaves_nothing_in_the_way() {
     ran(&mut first.tierfs_with(&["migrate", "--older-than", "1y", spec])).ended(0);
 }
 
+/// One of the tiers is enough to find the mount, but all must be named, in their order: else the mount
+/// would work on a tier that nobody has named.
+#[test]
+fn tiers_that_are_not_those_of_the_mount_are_refused() {
+    let setup = Setup::new().seed(|tiers| put(tiers[0].join("a"), "x"));
+    let Some(mount) = setup.mount() else { return };
+    let home = mount.home().to_path_buf();
+    std::fs::create_dir_all(home.join("empty")).expect("mkdir");
+    let [fast, slow] = [0, 1].map(|rank| mount.roots()[rank].display().to_string());
+    let text = format!("version: 1\nprimary: {{path: {slow}}}\nsecondary: {{path: {fast}}}\n");
+    put(home.join("swapped.yaml"), text);
+    let home = home.display();
+    for (union, says) in [
+        (format!("{fast}:{home}/nosuch"), "nosuch cannot be opened"),
+        (format!("{fast}:{home}/empty"), "empty has no .tierfs/marker: is its disk mounted?"),
+        (format!("{slow}:{fast}"), "in their order"),
+        (fast.clone() + ":" + &slow + ":" + &format!("{home}/empty"), "a union of 2 tiers"),
+        (format!("{home}/swapped.yaml"), "in their order"),
+    ] {
+        ran(&mut mount.tierfs_with(&["migrate", "--older-than", "0s", &union])).refused(78, says);
+    }
+    assert!(crate::common::fs::exists(mount.tier(0, "a")), "moved by the wrong name");
+}
+
 /// Every mistake is one line, and nothing is moved.
 #[test]
 fn mistakes_are_told_in_one_line() {
