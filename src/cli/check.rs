@@ -34,8 +34,9 @@ use crate::types::units;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 UNION is a mount point or a path in one (then only what is below it is checked), a configuration file
-(*.yaml), or PRIMARY:SECONDARY; without it the only mount there is. Further PATHs restrict the check:
-relative to the mount point, or absolute inside it.
+(*.yaml), or PRIMARY:SECONDARY; without it the only mount there is. With PATHs only these are checked:
+each is absolute inside the mount point, or relative to the current directory if that leads into the
+mount, else to UNION if that is a directory in the mount, else to the mount point.
 
 --repair lists everything first, and then mends only what can be mended without a risk: a hidden copy
 equal in contents and metadata to the visible one goes, slower copies of a directory get owner, mode

@@ -19,9 +19,10 @@ use crate::types::units;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 UNION is a mount point or a path in one (then only what is below it moves), a configuration file
-(*.yaml), or PRIMARY:SECONDARY; without it the only mount there is. Further PATHs restrict the run:
-relative to the mount point, or absolute inside it. Without --older-than and --policy the policy
-of the configuration decides.
+(*.yaml), or PRIMARY:SECONDARY; without it the only mount there is. With PATHs only these move: each is
+absolute inside the mount point, or relative to the current directory if that leads into the mount,
+else to UNION if that is a directory in the mount, else to the mount point. Without --older-than and
+--policy the policy of the configuration decides.
 
 Examples:
   tierfs migrate --older-than 1y --dry-run /srv/docs   what would move

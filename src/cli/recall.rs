@@ -27,7 +27,7 @@ Examples:
 Exit codes:
   0 done   1 error   2 wrong usage   3 some files failed   75 another run is at work   130 interrupted")]
 pub struct Recall {
-    /// Files, or with -r directories, in a mounted tierfs; with --run the union as in migrate
+    /// Files, or with -r directories, in a mounted tierfs; with --run the union and paths as in migrate
     #[arg(value_name = "PATH", required_unless_present = "undo")]
     paths: Vec<PathBuf>,
     /// Everything below directories

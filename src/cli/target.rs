@@ -1,9 +1,10 @@
 //! The union a command means: by a path in a mount, a configuration file, or PRIMARY:SECONDARY.
 
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::cli::absolute;
 use crate::cli::exit::{Exit, Failure};
@@ -68,7 +69,7 @@ pub fn find(named: Option<&OsStr>) -> Result<Target, Failure> {
     let is_config = path.extension().is_some_and(|word| word == "yaml" || word == "yml");
     match path.metadata() {
         Ok(found) if found.is_file() && is_config && spot_of(path).is_err() => by_config(load::load(path)?),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
             if is_config {
                 return by_config(load::load(path)?);
             }
@@ -208,6 +209,10 @@ pub fn not_connected(socket: &Path, refused: Refused) -> Failure {
     })
 }
 
+fn usage(path: &Path, why: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Exit::Usage, format!("{}: {why}", path.display()))
+}
+
 fn union_id(config: &MountConfig) -> Result<marker::Id, Failure> {
     let wrong = |line: String| Failure::new(Exit::Config, line);
     for tier in &config.tiers {
@@ -225,40 +230,95 @@ fn union_id(config: &MountConfig) -> Result<marker::Id, Failure> {
 }
 
 impl Target {
-    /// Paths from the root of the union: what was named with the union, and `given`, which are
-    /// relative to the mount or absolute inside it.
+    /// Paths from the root of the union: `given`, or without any what was named with the union.
     ///
     /// # Errors
-    /// One line that names the first that is neither.
+    /// One line that names the first that leads nowhere.
     pub fn paths(&self, given: &[PathBuf]) -> Result<Vec<UnionPath>, Failure> {
-        let mut all: Vec<UnionPath> = self.within.iter().cloned().collect();
-        for path in given {
-            all.push(self.inside(path)?);
+        if given.is_empty() {
+            return Ok(self.within.iter().cloned().collect());
         }
-        Ok(all)
+        given.iter().map(|path| self.inside(path)).collect()
     }
 
+    /// An absolute path is one in the mount point. A relative one is what a shell completes where it
+    /// leads into the mount; else it begins at the directory that was named with the union, or at the
+    /// top.
     fn inside(&self, path: &Path) -> Result<UnionPath, Failure> {
-        let fail = |why: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {why}", path.display()));
-        let (point, root) = match &self.reach {
-            Reach::Mounted { at: Some(spot), .. } if path.is_absolute() => {
+        if path.is_absolute() {
+            return self.below_mountpoint(path);
+        }
+        if let Some(inside) = self.from_here(path) {
+            return Ok(inside);
+        }
+        let names: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
+        let names = UnionPath::new(names.as_os_str().as_bytes())
+            .map_err(|_| usage(path, &"must be a path below the mount point, without .."))?;
+        let named = self.within.clone().filter(|within| self.real(within).is_some_and(|real| real.is_dir()));
+        let joined = |base: UnionPath| names.names().fold(base, |path, name| path.join(name.as_bytes()));
+        let tried = named.into_iter().chain([self.top()]).map(joined);
+        match tried.into_iter().find(|path| self.has(path)) {
+            Some(found) => Ok(found),
+            None => {
+                if let Reach::Alone(config) = &self.reach {
+                    // It may be on a tier that is missing.
+                    whole(config)?;
+                }
+                Err(Failure::error(format!("{}: there is no such file or directory in the union", path.display())))
+            }
+        }
+    }
+
+    fn below_mountpoint(&self, path: &Path) -> Result<UnionPath, Failure> {
+        let point = match &self.reach {
+            Reach::Mounted { at: Some(spot), .. } => {
                 let (found, inside) = spot_of(path)?;
-                return if found == *spot { Ok(inside) } else { Err(fail(&"is not in that mount")) };
+                return if found == *spot { Ok(inside) } else { Err(usage(path, &"is not in that mount")) };
             }
-            Reach::Mounted { at: Some(spot), .. } => (&spot.point, spot.root.clone()),
-            Reach::Alone(config) | Reach::Mounted { config: Some(config), .. } => {
-                (&config.mountpoint, UnionPath::root())
-            }
-            Reach::Mounted { .. } => return Err(fail(&"name paths relative to the mount point")),
+            Reach::Alone(config) | Reach::Mounted { config: Some(config), .. } => &config.mountpoint,
+            Reach::Mounted { .. } => return Err(usage(path, &"name it relative to the mount point")),
         };
-        let relative = match path.strip_prefix(point) {
-            Ok(below) if path.is_absolute() && !point.as_os_str().is_empty() => below,
-            _ if path.is_absolute() => return Err(fail(&"is not in the mount: name it relative to the mount point")),
-            _ => path,
+        match path.strip_prefix(point) {
+            Ok(below) if !point.as_os_str().is_empty() => UnionPath::new(below.as_os_str().as_bytes())
+                .map_err(|_| usage(path, &"must be a path below the mount point, without . and ..")),
+            _ => Err(usage(path, &"is not in the mount: name it relative to the mount point")),
+        }
+    }
+
+    /// Where a path relative to the current directory leads, if that is in this mount.
+    fn from_here(&self, path: &Path) -> Option<UnionPath> {
+        let Reach::Mounted { at: Some(spot), .. } = &self.reach else { return None };
+        spot_of(path).ok().filter(|(found, _)| found == spot).map(|(_, inside)| inside)
+    }
+
+    /// What is at the mount point.
+    fn top(&self) -> UnionPath {
+        match &self.reach {
+            Reach::Mounted { at: Some(spot), .. } => spot.root.clone(),
+            Reach::Mounted { .. } | Reach::Alone(_) => UnionPath::root(),
+        }
+    }
+
+    /// Where a path is in the mount, if it is known where that is.
+    fn real(&self, path: &UnionPath) -> Option<PathBuf> {
+        let Reach::Mounted { at: Some(spot), .. } = &self.reach else { return None };
+        let mut real = spot.point.clone();
+        for name in path.names().skip(spot.root.names().count()) {
+            real.push(OsStr::from_bytes(name.as_bytes()));
+        }
+        Some(real)
+    }
+
+    /// Whether the path is there. What cannot be looked at may be.
+    fn has(&self, path: &UnionPath) -> bool {
+        let there = |real: &Path| match real.symlink_metadata() {
+            Ok(_) => true,
+            Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
         };
-        let relative = UnionPath::new(relative.as_os_str().as_bytes())
-            .map_err(|_| fail(&"must be a path below the mount point, without . and .."))?;
-        Ok(relative.names().fold(root, |path, name| path.join(name.as_bytes())))
+        match self.real(path) {
+            Some(real) => there(&real),
+            None => self.roots().unwrap_or_default().iter().any(|(_, root)| there(&root.join(path.as_os_str()))),
+        }
     }
 
     /// Rank and root of every tier that is there, fastest first.

@@ -94,6 +94,49 @@ fn what_was_moved_is_told_and_taken_back() {
     assert!(limited.ended(8)[0].ends_with("stopped at a limit"), "{}", limited.out);
 }
 
+/// A path is what a shell completes, or begins at what was named with the union, or at the top.
+#[test]
+fn paths_are_found_from_where_the_user_is() {
+    let setup = Setup::new().seed(|tiers| {
+        for name in ["a/b/f", "a/old2/f", "c/f", "d"] {
+            old(tiers[0].join(name), "x");
+        }
+    });
+    let Some(mount) = setup.mount() else { return };
+    let (root, home) = (mount.root(), mount.home().to_path_buf());
+    let spec = crate::common::mount::spec(mount.roots());
+    let spec = spec.to_str().expect("UTF-8");
+    for (from, union, paths, moved) in [
+        (&home, "mnt/a", &["a/b"][..], &["a/b/f"][..]),
+        (&home, "mnt/a", &["b"], &["a/b/f"]),
+        (&home, "mnt/a", &["./b", "c"], &["a/b/f", "c/f"]),
+        (&home, "mnt/a", &["mnt/c"], &["c/f"]),
+        (&home, "mnt/a", &[text(&mount.path("d"))], &["d"]),
+        (&home, "mnt/a", &[], &["a/b/f", "a/old2/f"]),
+        (&mount.path("a"), ".", &["old2"], &["a/old2/f"]),
+        (&mount.path("a"), text(&root), &["../c"], &["c/f"]),
+        (&mount.path("a"), "b", &["c"], &["c/f"]),
+        (&home, spec, &["a/b"], &["a/b/f"]),
+    ] {
+        let mut command = mount.tierfs_with(&["migrate", "-n", "--older-than", "1y", union]);
+        let dry = ran(command.args(paths).current_dir(from));
+        let lines = dry.ended(0);
+        let mut names: Vec<&str> = lines.iter().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+        names.sort_unstable();
+        assert_eq!(names, moved, "{union} {paths:?}: {lines:?}");
+    }
+    for words in [&["check"][..], &["migrate", "--older-than", "1y"]] {
+        for union in [text(&root), spec] {
+            let mut command = mount.tierfs_with(words);
+            ran(command.args([union, "nosuch"])).refused(1, "nosuch: there is no such file");
+        }
+    }
+    let setup = mount.unmount();
+    let mut alone = std::process::Command::new(crate::common::mount::program());
+    alone.args(["check", spec, "nosuch"]).env("TIERFS_RUNTIME_DIR", setup.runtime_dir());
+    ran(&mut alone).refused(1, "nosuch: there is no such file");
+}
+
 /// A file that a program has open stays and is counted; the policy of the configuration decides
 /// where nothing else is said.
 #[test]
