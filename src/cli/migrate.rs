@@ -165,8 +165,13 @@ impl Migrate {
             error_on_no_move: self.error_on_no_move,
         };
         let mut output = Output::new(manner, self.report.as_deref())?;
-        let summary = run::run(&target, run, &mut |event| output.tell(&event))?;
-        output.finish(&summary)
+        match run::run(&target, run, &mut |event| output.tell(&event)) {
+            Ok(summary) => output.finish(&summary),
+            Err(failure) => {
+                output.give_up();
+                Err(failure)
+            }
+        }
     }
 
     /// The first option that says something about --older-than where that is not given. `requires` of

@@ -34,6 +34,7 @@ pub mod tiers;
 pub mod umount;
 pub mod unpin;
 pub mod where_is;
+pub mod whole;
 
 /// One directory over an ordered list of tiers: the primary (small and fast) first, then the
 /// secondary (large and slow), then any more. Programs see one ordinary tree; new files go to the

@@ -70,8 +70,13 @@ impl Recall {
         let each = self.dry_run && !self.quiet;
         let mut output = Output::new(Manner { json: self.json, quiet: self.quiet, each, ..Manner::default() }, None)?;
         let run = run::plain(what, &paths, self.dry_run);
-        let summary = run::run(&target, run, &mut |event| output.tell(&event))?;
-        output.finish(&summary)
+        match run::run(&target, run, &mut |event| output.tell(&event)) {
+            Ok(summary) => output.finish(&summary),
+            Err(failure) => {
+                output.give_up();
+                Err(failure)
+            }
+        }
     }
 
     /// The one mount that all paths are in, and where they are there.

@@ -1,8 +1,7 @@
 //! `tierfs report`.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,6 +10,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::tiers::{self, Named};
+use crate::cli::whole::Whole;
 use crate::cli::{complain, print, print_line};
 use crate::migrate::Go;
 use crate::migrate::scan::{self, Options, Progress, Scanned, Take};
@@ -305,7 +305,10 @@ fn write_page(file: &Path, page: &str) -> Result<(), Failure> {
     if file.as_os_str() == "-" {
         return print(page);
     }
-    fs::write(file, page).map_err(|error| Failure::error(format!("{}: {}", file.display(), Errno::of(&error))))
+    let mut whole = Whole::begin(file)?;
+    let written = whole.write_all(page.as_bytes());
+    written.map_err(|error| Failure::error(format!("{}: {}", file.display(), Errno::of(&error))))?;
+    whole.done()
 }
 
 fn now() -> Time {
@@ -315,6 +318,8 @@ fn now() -> Time {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

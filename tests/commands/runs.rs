@@ -188,6 +188,21 @@ fn a_command_alone_moves_and_gives_way_to_a_mount() {
     assert_eq!(get(slow.join("a")), "aa");
 }
 
+/// The report of the last run stays where a run is refused.
+#[test]
+fn a_refused_run_leaves_the_report_of_the_last() {
+    let Some(mount) = aged().mount() else { return };
+    let report = mount.home().join("report.csv");
+    put(&report, "of the last run");
+    let root = mount.root();
+    let words = ["migrate", "--older-than", "1y", "--to", "tier5", "--report", text(&report), text(&root)];
+    ran(&mut mount.tierfs_with(&words)).refused(78, "tier5");
+    assert_eq!(get(&report), "of the last run");
+    ran(&mut mount.tierfs_with(&["migrate", "--older-than", "1y", "--report", text(&report), text(&root)])).ended(0);
+    assert_eq!(get(&report).lines().count(), 3);
+    assert!(crate::common::fs::names(mount.home()).iter().all(|name| !name.to_string_lossy().ends_with(".part")));
+}
+
 /// A run that takes long: one big file at a mebibyte a second.
 fn long_run(mount: &TestMount) -> Child {
     let root = mount.root();
