@@ -40,7 +40,8 @@ Examples:
   tierfs report --json | jq '.would_free[] | select(.older_than == \"1y\").allocated'
 
 Exit codes:
-  0 done   1 error   2 wrong usage   3 not everything could be read   78 wrong configuration")]
+  0 done   1 error   2 wrong usage   3 not everything could be read
+  78 wrong configuration, or a tier whose disk is not mounted")]
 pub struct Report {
     /// A mount or a path in one, a configuration file, or PRIMARY:SECONDARY[:...]; without it the
     /// only tierfs that is mounted
@@ -158,6 +159,7 @@ impl Report {
     /// Where a tier cannot be opened, or the page not be written.
     pub fn run(self) -> Outcome {
         let named = tiers::named(self.union.as_deref())?;
+        named.all_there()?;
         let now = now();
         // A deep tree holds a directory open at every level.
         limits::raise_descriptors();

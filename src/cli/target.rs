@@ -180,14 +180,16 @@ fn by_config(draft: Draft) -> Result<Target, Failure> {
     Ok(Target { reach, within: None })
 }
 
+/// What is at the root of a tier.
+pub fn look(path: &Path) -> Found {
+    let root = durable::open_root(path);
+    Found::look(path, root.as_ref().map(AsFd::as_fd).map_err(|errno| *errno))
+}
+
 /// Refuses tiers that are not those of one union, all of them and in its order. One of them is enough
 /// to find a running mount, which would then work on tiers that nobody has named.
 fn whole(config: &MountConfig) -> Result<(), Failure> {
-    let look = |tier: &TierConfig| {
-        let root = durable::open_root(&tier.path);
-        Found::look(&tier.path, root.as_ref().map(AsFd::as_fd).map_err(|errno| *errno))
-    };
-    let found: Vec<Found> = config.tiers.iter().map(look).collect();
+    let found: Vec<Found> = config.tiers.iter().map(|tier| look(&tier.path)).collect();
     let expected = config.tiers.iter().map(|tier| tier.id.as_deref().and_then(marker::Id::parse));
     match verify(&found, &expected.collect::<Vec<_>>()) {
         Verdict::Good | Verdict::Fresh => Ok(()),
