@@ -166,6 +166,22 @@ fn the_effective_configuration_can_be_checked_again() {
     assert_eq!(tierfs(&["config", "check", "-q", &place.at("b.yaml")]).out, "");
 }
 
+/// What was broken into lines already was broken again, one word a line.
+#[test]
+fn help_is_broken_into_lines_once() {
+    for (columns, full) in [("80", 60), ("100", 80)] {
+        for command in ["check", "migrate", "report"] {
+            let mut help = Command::new(env!("CARGO_BIN_EXE_tierfs"));
+            let ran = Ran::of(&help.args([command, "--help"]).env("COLUMNS", columns).output().unwrap());
+            let (text, _) = ran.out.split_once("Examples:").unwrap();
+            let (_, prose) = text.rsplit_once("Print help\n").unwrap();
+            for pair in prose.lines().collect::<Vec<_>>().windows(2).filter(|pair| pair.iter().all(|l| !l.is_empty())) {
+                assert!(pair[0].len() > full, "{command} at {columns}: {pair:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn spec_and_file_must_name_the_same_tiers() {
     let place = Place::new();

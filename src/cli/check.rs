@@ -33,22 +33,22 @@ use crate::types::units;
 /// times where it may do so. A mount stays in use meanwhile.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-UNION is a mount point or a path in one (then only what is below it is checked), a configuration file
-(*.yaml), or PRIMARY:SECONDARY; without it the only mount there is. With PATHs only these are checked:
-each is absolute inside the mount point, or relative to the current directory if that leads into the
+UNION is a mount point or a path in one (then only what is below it is checked), a configuration file \
+(*.yaml), or PRIMARY:SECONDARY; without it the only mount there is. With PATHs only these are checked: \
+each is absolute inside the mount point, or relative to the current directory if that leads into the \
 mount, else to UNION if that is a directory in the mount, else to the mount point.
 
---repair lists everything first, and then mends only what can be mended without a risk: a hidden copy
-equal in contents and metadata to the visible one goes, slower copies of a directory get owner, mode
+--repair lists everything first, and then mends only what can be mended without a risk: a hidden copy \
+equal in contents and metadata to the visible one goes, slower copies of a directory get owner, mode \
 and attributes of the fastest, what no record speaks of goes from .tierfs. Copies that differ stay.
 
 Examples:
   tierfs check /srv/docs
-  tierfs check --read-data /srv/docs     reads every file: disk errors, and bit rot of what was moved
+  tierfs check --read-data /srv/docs     reads every file: bad disks, bit rot
   tierfs check --repair /srv/docs
   tierfs check --json /srv/docs | jq -r 'select(.kind == \"shadowed\") | .path'
 In cron:
-  0 4 1 * *  root  tierfs check -q --read-data /srv/docs
+  0 4 1 * *  root  /usr/local/bin/tierfs check -q --read-data /srv/docs
 
 Exit codes:
   0 nothing found, or all mended   1 could not check   2 wrong usage   3 problems found, or left

@@ -25,7 +25,8 @@ Examples:
   tierfs recall --run 20261121T091500-ab12 /srv/docs  the same; see `tierfs history`
 
 Exit codes:
-  0 done   1 error   2 wrong usage   3 some files failed   75 another run is at work   130 interrupted")]
+  0 done   1 error   2 wrong usage   3 some files failed   75 another run is at work
+  130 interrupted")]
 pub struct Recall {
     /// Files, or with -r directories, in a mounted tierfs; with --run the union and paths as in migrate
     #[arg(value_name = "PATH", required_unless_present = "undo")]

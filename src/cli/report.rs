@@ -29,8 +29,8 @@ use crate::types::units;
 /// union may be mounted, in use, or neither.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Sizes of tiers and of what would be free are the space that files take there. A file with several
-hard links counts once. Pinned files stay, so they are not counted as freed. Run it as root to see
+Sizes of tiers and of what would be free are the space that files take there. A file with several \
+hard links counts once. Pinned files stay, so they are not counted as freed. Run it as root to see \
 all directories: those of other owners that you can only read get a new access time, as with ls.
 
 Examples:
