@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -21,7 +21,6 @@ use crate::daemon::{self, repairs};
 use crate::log;
 use crate::migrate::scan::Progress;
 use crate::sys::{durable, limits, process};
-use crate::tier::marker;
 use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
@@ -52,7 +51,8 @@ In cron:
 
 Exit codes:
   0 nothing found, or all mended   1 could not check   2 wrong usage   3 problems found, or left
-  75 --repair while a run is at work   78 wrong configuration   130 interrupted")]
+  75 --repair while a run is at work   78 wrong configuration, or a tier is missing
+  130 interrupted")]
 pub struct Check {
     /// A mount point, a path in a mount, a configuration file, or PRIMARY:SECONDARY
     #[arg(value_name = "UNION")]
@@ -105,6 +105,7 @@ impl Check {
             some => some,
         };
         let roots = target.roots()?;
+        all_there(&target, &roots)?;
         let checked = match self.check(&target, &roots, &starts) {
             Ok(checked) => checked,
             Err(Errno::EINTR) => return Ok(Exit::Interrupted),
@@ -137,7 +138,7 @@ impl Check {
     fn check(&self, target: &Target, roots: &[(Rank, PathBuf)], starts: &[UnionPath]) -> Result<check::Outcome, Errno> {
         let progress = Progress::default();
         let cpus = std::thread::available_parallelism().map_or(THREADS_MIN, usize::from);
-        let at_work = || is_at_work(target, roots);
+        let at_work = || run::is_at_work(target, roots);
         let mounted = matches!(target.reach, Reach::Mounted { .. });
         let options = Options {
             depth: if self.read_data { Depth::Data } else { Depth::Metadata },
@@ -254,21 +255,26 @@ impl Check {
     }
 }
 
-/// Whether a run is at work in the mount, or another command or mount has the tiers.
-fn is_at_work(target: &Target, roots: &[(Rank, PathBuf)]) -> bool {
-    match &target.reach {
-        Reach::Mounted { socket, .. } => run::info(socket).is_ok_and(|info| info.running),
-        Reach::Alone(_) => roots.iter().any(|(_, root)| is_locked(root)),
+/// Refuses what can only mislead: a mount that serves without one of its tiers has no right answer to
+/// what is between them, and whoever may not read `.tierfs` would be told of damage.
+fn all_there(target: &Target, roots: &[(Rank, PathBuf)]) -> Result<(), Failure> {
+    if let Reach::Mounted { socket, config: None, .. } = &target.reach {
+        let tiers = run::info(socket)?.tiers;
+        let missing = (0..tiers).map(Rank).filter(|rank| roots.iter().all(|(there, _)| there != rank));
+        let missing: Vec<String> = missing.map(|rank| rank.to_string()).collect();
+        if !missing.is_empty() {
+            let line = format!(
+                "this mount serves without its {}: bring the disk back, unmount and mount again, and check then",
+                missing.join(" and ")
+            );
+            return Err(Failure::new(Exit::Config, line));
+        }
     }
-}
-
-fn is_locked(root: &Path) -> bool {
-    use std::os::fd::AsFd;
-    let dir = durable::open_root(root).and_then(|root| durable::open_dir(root.as_fd(), marker::DIR));
-    match dir {
-        // The lock is let go of at once.
-        Ok(Some(dir)) => matches!(durable::lock(dir, Duration::ZERO), Ok(None)),
-        Ok(None) | Err(_) => false,
+    let closed =
+        roots.iter().find(|(_, root)| durable::open_root(root).and_then(run::own_dir).err() == Some(Errno::EACCES));
+    match closed {
+        Some((_, root)) => Err(Failure::error(format!("{}/.tierfs: {}", root.display(), target::NOT_ROOT))),
+        None => Ok(()),
     }
 }
 

@@ -133,14 +133,19 @@ impl Explain {
             }
             _ => Failure { line: problem.line, code: problem.code },
         })?;
+        policy.check_tiers(info.tiers).map_err(|line| {
+            let problem = runs::misfit(&what, configured.as_deref(), &line);
+            Failure { line: problem.line, code: problem.code }
+        })?;
         Ok(By { policy, origin, from_file: self.older_than.is_none(), tiers: info.tiers })
     }
 }
 
 fn look(path: &Path, spot: &Spot, inside: UnionPath) -> Result<Seen, Failure> {
     let fail = |why: &dyn std::fmt::Display| Failure::error(format!("{}: {why}", path.display()));
-    let held = by_path::hold(path).map_err(|errno| fail(&errno))?;
-    let found = stat::statx(held.as_fd(), None).map_err(|errno| fail(&errno))?;
+    let failed = |errno| fail(&target::why(errno));
+    let held = by_path::hold(path).map_err(failed)?;
+    let found = stat::statx(held.as_fd(), None).map_err(failed)?;
     let kind = Kind::of_mode(found.mode);
     if kind == Kind::Dir {
         return Err(fail(&"is a directory, and only files move: name a file below it"));
@@ -154,7 +159,7 @@ fn look(path: &Path, spot: &Spot, inside: UnionPath) -> Result<Seen, Failure> {
     let real = path.canonicalize().map_err(|error| fail(&error))?;
     let mut pin = None;
     for above in real.ancestors().take_while(|above| above.starts_with(&spot.point)) {
-        if let Some(rank) = pin::get(above).map_err(|errno| fail(&errno))? {
+        if let Some(rank) = pin::get(above).map_err(failed)? {
             pin = Some((rank, above.to_path_buf()));
             break;
         }

@@ -76,7 +76,7 @@ pub(super) fn set(path: &Path, word: Option<&str>) -> Result<(), Failure> {
     // Outside of a mount this would only write an attribute that nobody reads.
     target::spot_of(path)?;
     let fail = |why: String| Failure::error(format!("{}: {why}", path.display()));
-    let kind = path.symlink_metadata().map_err(|error| fail(error.to_string()))?;
+    let kind = path.symlink_metadata().map_err(|error| fail(target::why(Errno::of(&error))))?;
     if !kind.is_file() && !kind.is_dir() {
         return Err(fail("only files and directories can be pinned: pin the directory it is in".into()));
     }
@@ -89,6 +89,6 @@ pub(super) fn set(path: &Path, word: Option<&str>) -> Result<(), Failure> {
         (Errno::EINVAL, Some(word)) => fail(format!("the mount has no tier `{word}`")),
         (Errno::ENODATA, None) => fail("has no pin of its own; `tierfs explain` tells of one above it".into()),
         (Errno::EOPNOTSUPP, _) => fail("its tier cannot hold extended attributes, which pins are".into()),
-        (other, _) => fail(other.to_string()),
+        (other, _) => fail(target::why(other)),
     })
 }

@@ -9,8 +9,8 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::target::{self, Reach};
-use crate::cli::{complain, named, pin, print_json, print_line};
+use crate::cli::{complain, named, pin, print_json, print_line, target};
+use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 
 /// Lists what is pinned, and to which tier. Looks at every file below PATH.
@@ -43,10 +43,7 @@ impl Pins {
                 target::spot_of(&path)?;
                 path
             }
-            None => match target::find(None)?.reach {
-                Reach::Mounted { at: Some(spot), .. } => spot.point,
-                Reach::Mounted { .. } | Reach::Alone(_) => return Err(Failure::error("which mount? Name it")),
-            },
+            None => target::only_mount("mount it first: pins are in a mount, on its files and directories")?,
         };
         let dev = fs::symlink_metadata(&top).map(|found| found.dev());
         let dev = dev.map_err(|error| Failure::error(format!("{}: {error}", top.display())))?;
@@ -77,15 +74,16 @@ impl Pins {
 
 /// The pin of a path. What is below it is added to `left`, so that names come in their order.
 fn look(path: &Path, dev: u64, left: &mut Vec<PathBuf>) -> Result<Option<Rank>, String> {
-    let found = fs::symlink_metadata(path).map_err(|error| error.to_string())?;
+    let why = |error: std::io::Error| target::why(Errno::of(&error));
+    let found = fs::symlink_metadata(path).map_err(why)?;
     if found.dev() != dev || !(found.is_dir() || found.is_file()) {
         return Ok(None);
     }
-    let pin = pin::get(path).map_err(|errno| errno.to_string())?;
+    let pin = pin::get(path).map_err(target::why)?;
     if found.is_dir() {
         let mut below = Vec::new();
-        for entry in fs::read_dir(path).map_err(|error| error.to_string())? {
-            below.push(entry.map_err(|error| error.to_string())?.path());
+        for entry in fs::read_dir(path).map_err(why)? {
+            below.push(entry.map_err(why)?.path());
         }
         below.sort_by(|a, b| b.cmp(a));
         left.extend(below);

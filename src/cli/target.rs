@@ -14,8 +14,8 @@ use crate::control::client::{self, Refused};
 use crate::control::place;
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::{by_path, durable, xattr};
-use crate::tier::marker;
 use crate::tier::marker::verify::{Found, Verdict, verify};
+use crate::tier::marker::{self, Broken};
 use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
@@ -63,7 +63,7 @@ pub struct Spot {
 /// One line that says how to name it.
 pub fn find(named: Option<&OsStr>) -> Result<Target, Failure> {
     let Some(named) = named else {
-        return mounted(&only_mount()?);
+        return mounted(&only_mount("name a configuration file, or the tiers as PRIMARY:SECONDARY")?);
     };
     let path = Path::new(named);
     let is_config = path.extension().is_some_and(|word| word == "yaml" || word == "yml");
@@ -88,13 +88,24 @@ fn draft_of(named: &OsStr) -> Result<Draft, Failure> {
     Ok(Draft { tiers, ..Draft::default() })
 }
 
-fn only_mount() -> Result<PathBuf, Failure> {
-    let usage = |line: String| Failure::new(Exit::Usage, line);
+/// For whoever may not look at what tierfs keeps on a tier.
+pub const NOT_ROOT: &str = "only root and the owner of the tier may read it: run this as root";
+
+/// The only mount there is; `otherwise` says what to do where there is none.
+///
+/// # Errors
+/// Where there is none, or more than one.
+pub fn only_mount(otherwise: &str) -> Result<PathBuf, Failure> {
     let mounts = mountinfo::read().map_err(|errno| Failure::error(format!("/proc/self/mountinfo: {errno}")))?;
-    let points: Vec<PathBuf> = mounts.into_iter().filter(Mount::is_tierfs).map(|mount| mount.point).collect();
-    match points.as_slice() {
+    let points = mounts.into_iter().filter(Mount::is_tierfs).map(|mount| mount.point);
+    only(&points.collect::<Vec<_>>(), otherwise)
+}
+
+fn only(points: &[PathBuf], otherwise: &str) -> Result<PathBuf, Failure> {
+    let usage = |line: String| Failure::new(Exit::Usage, line);
+    match points {
         [one] => Ok(one.clone()),
-        [] => Err(usage("no tierfs is mounted: name a configuration file, or the tiers as PRIMARY:SECONDARY".into())),
+        [] => Err(usage(format!("no tierfs is mounted: {otherwise}"))),
         many => {
             let many: Vec<_> = many.iter().map(|point| point.display().to_string()).collect();
             Err(usage(format!("which mount? Name one of {}", many.join(", "))))
@@ -114,7 +125,16 @@ fn socket_of(point: &Path) -> Result<PathBuf, Failure> {
     match by_path::hold(point).and_then(|held| xattr::get(held.as_fd(), None, CONTROL)) {
         Ok(bytes) => Ok(PathBuf::from(OsStr::from_bytes(&bytes))),
         Err(Errno::ENODATA) => Err(fail(&"this mount takes no commands; its log says why, at its start")),
-        Err(errno) => Err(fail(&errno)),
+        Err(errno) => Err(fail(&why(errno))),
+    }
+}
+
+/// An error about something in a mount, with the cure where the mount is dead: a dead mount answers
+/// some questions from the kernel's memory, so it may be noticed at any.
+pub fn why(errno: Errno) -> String {
+    match errno {
+        Errno::ENOTCONN => "the mount is dead: run `tierfs umount` on it, then mount again".into(),
+        other => other.to_string(),
     }
 }
 
@@ -124,22 +144,13 @@ fn socket_of(point: &Path) -> Result<PathBuf, Failure> {
 /// One line where it is in none.
 pub fn spot_of(path: &Path) -> Result<(Spot, UnionPath), Failure> {
     let fail = |why: &dyn std::fmt::Display| Failure::error(format!("{}: {why}", path.display()));
-    let real = real_path(path).map_err(|errno| match errno {
-        Errno::ENOTCONN => fail(&"the mount is dead: run `tierfs umount` on it, then mount again"),
-        other => fail(&other),
-    })?;
+    let real = real_path(path).map_err(|errno| fail(&why(errno)))?;
     let mounts = mountinfo::read().map_err(|errno| fail(&errno))?;
     // Of two at one point the later hides the earlier, and `max_by_key` takes the later.
     let above = mounts.iter().filter(|mount| real.starts_with(&mount.point));
     let mount = above.max_by_key(|mount| mount.point.as_os_str().len());
     let Some(mount) = mount.filter(|mount| mount.is_tierfs()) else {
-        let tier = real.join(".tierfs/marker").exists();
-        let hint = if tier {
-            "is a tier, not a mount: name the mount point, the configuration, or all tiers as PRIMARY:SECONDARY"
-        } else {
-            "is not in a mounted tierfs"
-        };
-        return Err(fail(&hint));
+        return Err(fail(&elsewhere(&real)));
     };
     let root = UnionPath::new(mount.root.as_os_str().as_bytes()).map_err(|errno| fail(&errno))?;
     let rest = real.strip_prefix(&mount.point).unwrap_or(Path::new(""));
@@ -148,6 +159,18 @@ pub fn spot_of(path: &Path) -> Result<(Spot, UnionPath), Failure> {
         inside = inside.join(name.as_bytes());
     }
     Ok((Spot { point: mount.point.clone(), root }, inside))
+}
+
+/// What to do with a path that is in no mount.
+fn elsewhere(real: &Path) -> &'static str {
+    let is_tier = |path: &Path| path.join(".tierfs/marker").exists();
+    if is_tier(real) {
+        "is a tier, not a mount: name the mount point, the configuration, or all tiers as PRIMARY:SECONDARY"
+    } else if real.ancestors().any(is_tier) {
+        "is on a tier, and is not in a mounted tierfs: name it by its path in the mount"
+    } else {
+        "is not in a mounted tierfs: mount it first, and name the path in the mount"
+    }
 }
 
 /// Without links in what is above it, and the last name as it is: a link itself can be meant.
@@ -224,6 +247,7 @@ fn union_id(config: &MountConfig) -> Result<marker::Id, Failure> {
         match marker::read(root.as_fd()) {
             Ok(Some(marker)) => return Ok(marker.union),
             Ok(None) => {}
+            Err(Broken::Os(Errno::EACCES)) => return Err(Failure::error(format!("{path}/.tierfs: {NOT_ROOT}"))),
             Err(broken) => return Err(wrong(format!("{path}/.tierfs/marker {broken}"))),
         }
     }
@@ -351,5 +375,31 @@ impl Target {
     pub fn primary(&self) -> Result<PathBuf, Failure> {
         let first = self.roots()?.into_iter().next();
         first.map(|(_, root)| root).ok_or_else(|| Failure::error("the mount has no tiers"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_mount_a_command_says_what_it_takes() {
+        let told = |points: &[&str]| {
+            let points: Vec<PathBuf> = points.iter().map(PathBuf::from).collect();
+            only(&points, "mount it first").map_err(|failure| (failure.code, failure.line))
+        };
+        assert_eq!(told(&[]), Err((2, "no tierfs is mounted: mount it first".into())));
+        assert_eq!(told(&["/a"]), Ok("/a".into()));
+        assert_eq!(told(&["/a", "/b"]), Err((2, "which mount? Name one of /a, /b".into())));
+    }
+
+    #[test]
+    fn a_path_on_a_tier_is_told_from_one_elsewhere() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(home.path().join("fast/.tierfs")).unwrap();
+        std::fs::write(home.path().join("fast/.tierfs/marker"), "").unwrap();
+        assert!(elsewhere(&home.path().join("fast")).starts_with("is a tier, not a mount"));
+        assert!(elsewhere(&home.path().join("fast/a/b")).starts_with("is on a tier"));
+        assert!(elsewhere(&home.path().join("slow")).contains("mount it first"));
     }
 }

@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::{absolute, complain, named, print_json, print_line};
+use crate::cli::{absolute, complain, named, print_json, print_line, target};
 use crate::sys::{by_path, xattr};
 use crate::types::errno::Errno;
 use crate::types::ids::Rank;
@@ -89,10 +89,9 @@ pub fn copies(path: &Path) -> Result<Vec<FileCopy>, Failure> {
     match found {
         Ok(copies) if !copies.is_empty() => Ok(copies),
         Ok(_) | Err(Errno::ENODATA | Errno::EOPNOTSUPP | Errno::EPERM) => {
-            Err(fail("is not in a mounted tierfs".into()))
+            Err(fail("is not in a mounted tierfs: mount it first, and name the path in the mount".into()))
         }
-        Err(Errno::ENOTCONN) => Err(fail("the mount is dead: run `tierfs umount` on it, then mount again".into())),
-        Err(errno) => Err(fail(errno.to_string())),
+        Err(errno) => Err(fail(target::why(errno))),
     }
 }
 
@@ -198,10 +197,10 @@ mod tests {
     fn a_file_elsewhere_is_told_so() {
         let dir = tempfile::tempdir().unwrap();
         let told = copies(dir.path()).unwrap_err().line;
-        assert!(told.ends_with("is not in a mounted tierfs"), "{told}");
+        assert!(told.contains("is not in a mounted tierfs: mount it first"), "{told}");
         std::os::unix::fs::symlink("nowhere", dir.path().join("link")).unwrap();
         let told = copies(&dir.path().join("link")).unwrap_err().line;
-        assert!(told.ends_with("is not in a mounted tierfs"), "{told}");
+        assert!(told.contains("is not in a mounted tierfs: mount it first"), "{told}");
         let told = copies(&dir.path().join("absent")).unwrap_err().line;
         assert!(told.ends_with("No such file or directory"), "{told}");
     }
