@@ -182,6 +182,27 @@ fn help_is_broken_into_lines_once() {
     }
 }
 
+/// A policy was told to be a configuration with fields that are not known.
+#[test]
+fn a_policy_can_be_checked_alone() {
+    let place = Place::new();
+    for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/policies")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let ran = tierfs(&["config", "check", path.to_str().unwrap()]);
+            assert_eq!(ran.code, Some(0), "{}: {}", path.display(), ran.err);
+            assert!(ran.out.contains(": a policy of "), "{}", ran.out);
+        }
+    }
+    let rule = "{older_than: 1y, action: demote}";
+    let one = place.write("one.yaml", format!("version: 1\nrules: [{rule}]\n"));
+    assert_eq!(tierfs(&["config", "check", &one]).out, format!("{one}: a policy of 1 rule and 0 watermarks\n"));
+    assert_eq!(tierfs(&["config", "check", "-q", &one]).out, "");
+    let wrong = place.write("wrong.yaml", "version: 1\nrules:\n  - {older_then: 1y, action: demote}\n");
+    tierfs(&["config", "check", &wrong]).refused(78, "wrong.yaml:3:");
+    tierfs(&["config", "check", &wrong]).refused(78, "older_than");
+}
+
 #[test]
 fn spec_and_file_must_name_the_same_tiers() {
     let place = Place::new();
