@@ -1,5 +1,6 @@
 //! YAML to values and back. The one file that names the YAML package.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -30,6 +31,12 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
         }
         Problem { at, message }
     })
+}
+
+/// The keys at the top of a document; none where it cannot be read.
+pub fn keys(text: &str) -> Vec<String> {
+    let top: Result<BTreeMap<String, IgnoredAny>, _> = serde_yaml::from_str(text);
+    top.map(|top| top.into_keys().collect()).unwrap_or_default()
 }
 
 /// One step from a value to one within it.

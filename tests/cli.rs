@@ -166,6 +166,43 @@ fn the_effective_configuration_can_be_checked_again() {
     assert_eq!(tierfs(&["config", "check", "-q", &place.at("b.yaml")]).out, "");
 }
 
+/// What was broken into lines already was broken again, one word a line.
+#[test]
+fn help_is_broken_into_lines_once() {
+    for (columns, full) in [("80", 60), ("100", 80)] {
+        for command in ["check", "migrate", "report"] {
+            let mut help = Command::new(env!("CARGO_BIN_EXE_tierfs"));
+            let ran = Ran::of(&help.args([command, "--help"]).env("COLUMNS", columns).output().unwrap());
+            let (text, _) = ran.out.split_once("Examples:").unwrap();
+            let (_, prose) = text.rsplit_once("Print help\n").unwrap();
+            for pair in prose.lines().collect::<Vec<_>>().windows(2).filter(|pair| pair.iter().all(|l| !l.is_empty())) {
+                assert!(pair[0].len() > full, "{command} at {columns}: {pair:?}");
+            }
+        }
+    }
+}
+
+/// A policy was told to be a configuration with fields that are not known.
+#[test]
+fn a_policy_can_be_checked_alone() {
+    let place = Place::new();
+    for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/policies")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let ran = tierfs(&["config", "check", path.to_str().unwrap()]);
+            assert_eq!(ran.code, Some(0), "{}: {}", path.display(), ran.err);
+            assert!(ran.out.contains(": a policy of "), "{}", ran.out);
+        }
+    }
+    let rule = "{older_than: 1y, action: demote}";
+    let one = place.write("one.yaml", format!("version: 1\nrules: [{rule}]\n"));
+    assert_eq!(tierfs(&["config", "check", &one]).out, format!("{one}: a policy of 1 rule and 0 watermarks\n"));
+    assert_eq!(tierfs(&["config", "check", "-q", &one]).out, "");
+    let wrong = place.write("wrong.yaml", "version: 1\nrules:\n  - {older_then: 1y, action: demote}\n");
+    tierfs(&["config", "check", &wrong]).refused(78, "wrong.yaml:3:");
+    tierfs(&["config", "check", &wrong]).refused(78, "older_than");
+}
+
 #[test]
 fn spec_and_file_must_name_the_same_tiers() {
     let place = Place::new();
@@ -204,6 +241,20 @@ fn what_is_not_mounted_is_told() {
     let file = place.write("fast/file", "");
     tierfs(&["where", &file]).refused(1, "is not in a mounted tierfs");
     tierfs(&["where", &place.at("absent")]).refused(1, "No such file or directory");
+}
+
+/// They used to be dropped without a word, and more moved than was wanted.
+#[test]
+fn what_belongs_to_older_than_is_not_dropped_beside_a_policy() {
+    let place = Place::new();
+    let policy = place.write("policy.yaml", "version: 1\nrules: [{name: all, older_than: 1d, action: demote}]\n");
+    let spec = place.spec(&["fast", "slow"]);
+    for (option, value) in [("--exclude", "*.pdf"), ("--min-size", "1M"), ("--to", "secondary"), ("--age-by", "mtime")]
+    {
+        let says = format!("{option} belongs to --older-than");
+        tierfs(&["migrate", "--policy", &policy, option, value, &spec]).refused(2, &says);
+        tierfs(&["migrate", option, value, &spec]).refused(2, &says);
+    }
 }
 
 #[test]

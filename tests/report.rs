@@ -171,6 +171,32 @@ fn a_configuration_file_names_tiers_and_mistakes_are_told() {
     assert!(words(&output).1.ends_with("gone: No such file or directory\n"), "{output:?}");
 }
 
+/// A disk that is not mounted was counted as an empty tier.
+#[test]
+fn a_tier_whose_disk_is_not_mounted_is_not_counted_as_empty() {
+    let (home, roots) = tiers();
+    fill(&roots);
+    let init = Command::new(program()).arg("init").arg(spec(&roots)).output().unwrap();
+    assert!(init.status.success(), "{init:?}");
+    let file = home.path().join("docs.yaml");
+    put(&file, &init.stdout);
+    let given = home.path().join("plain.yaml");
+    let path = |rank: usize| roots[rank].display();
+    put(&given, format!("version: 1\ntiers:\n  - path: {}\n  - path: {}\n", path(0), path(1)));
+    assert_eq!(json(file.as_os_str(), &[])["total"]["files"], 5);
+    std::fs::rename(&roots[1], home.path().join("disk")).unwrap();
+    std::fs::create_dir(&roots[1]).unwrap();
+    for union in [file.as_os_str(), given.as_os_str(), &spec(&roots)] {
+        let output = report(&[union]);
+        let (out, err) = words(&output);
+        assert_eq!((output.status.code(), out.as_str()), (Some(78), ""), "{err}");
+        assert_eq!(err, format!("tierfs: {} has no .tierfs/marker: is its disk mounted?\n", path(1)));
+    }
+    std::fs::remove_dir(&roots[1]).unwrap();
+    let output = report(&[file.as_os_str()]);
+    assert_eq!((output.status.code(), words(&output).1.contains("cannot be opened")), (Some(78), true), "{output:?}");
+}
+
 #[test]
 fn what_a_user_may_not_read_is_told() {
     let Some([user, _]) = User::two() else { return };

@@ -1,11 +1,13 @@
 //! The words for what is found, and for what can be done about it.
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::{Compared, Contents, Finding, Newer, What};
 use crate::types::ids::{Rank, Ranks};
 use crate::types::path::UnionPath;
+use crate::types::shown;
 
 /// A finding in one line, without its path: what it is, and what a repair does.
 #[derive(Debug)]
@@ -50,7 +52,7 @@ impl Words<'_> {
         self.real(rank, &UnionPath::root()).join(".tierfs").join(own).join(name)
     }
 
-    /// What it is.
+    /// What it is, in one line that no name in it can end.
     pub fn matter(&self) -> String {
         match &self.finding.what {
             What::Shadowed { visible, hidden, compared } => shadowed(visible.0, hidden.0, compared),
@@ -61,8 +63,7 @@ impl Words<'_> {
                 format!("a file on {visible} hides a directory on {hidden} with everything below it")
             }
             What::CaseFold(names) => {
-                let each =
-                    names.iter().map(|(name, ranks)| format!("{} ({})", String::from_utf8_lossy(name), list(*ranks)));
+                let each = names.iter().map(|(name, ranks)| format!("{} ({})", shown::escape(name), list(*ranks)));
                 format!(
                     "names that differ only in case, one to Windows programs: {}",
                     each.collect::<Vec<_>>().join(", ")
@@ -75,18 +76,20 @@ impl Words<'_> {
                 )
             }
             What::Leftover { rank, own: own @ ("moves" | "renames"), name } => {
-                format!("work that was cut short, on record in {}", self.own(*rank, own, name).display())
+                format!("work that was cut short, on record in {}", told(&self.own(*rank, own, name)))
             }
-            What::Leftover { rank, own, name } => format!("left over: {}", self.own(*rank, own, name).display()),
+            What::Leftover { rank, own, name } => format!("left over: {}", told(&self.own(*rank, own, name))),
             What::Lost { rank, name } => {
-                format!("contents whose name went while they moved: {}", self.own(*rank, "lost", name).display())
+                format!("contents whose name went while they moved: {}", told(&self.own(*rank, "lost", name)))
             }
-            What::Marker(line) => line.clone(),
+            What::Marker(line) => shown::escape(line.as_bytes()),
             What::ForeignStamp(rank) => format!("on {rank}, with the inode number of another file, which is not shown"),
             What::UntoldStamp(rank) => {
                 format!("on {rank}, with an inode number of its own that the marker there does not announce")
             }
-            What::SameNumber(ino, other) => format!("shows the same inode number, {}, as {other}", ino.0),
+            What::SameNumber(ino, other) => {
+                format!("shows the same inode number, {}, as {}", ino.0, shown::escape(other.as_bytes()))
+            }
             What::Pin(rank, Some(to)) => {
                 format!("on {rank}, pinned to {to}, which this union does not have: it stays where it is")
             }
@@ -172,5 +175,10 @@ fn list(ranks: Ranks) -> String {
 
 /// A path as a shell reads it.
 fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+    shown::shell_word(path.as_os_str().as_bytes())
+}
+
+/// A path in a sentence.
+fn told(path: &Path) -> String {
+    shown::escape(path.as_os_str().as_bytes())
 }

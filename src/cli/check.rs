@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -15,15 +15,12 @@ use crate::check::{self, Depth, Finding, Mend, Options, Words};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::output::thousands;
 use crate::cli::target::{Reach, Target};
-use crate::cli::{print_bytes, run, target};
+use crate::cli::{complain, named, print_json, print_line, run, target};
 use crate::config::MountConfig;
-use crate::control::convert;
-use crate::control::wire::Text;
 use crate::daemon::{self, repairs};
 use crate::log;
 use crate::migrate::scan::Progress;
 use crate::sys::{durable, limits, process};
-use crate::tier::marker;
 use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
@@ -35,25 +32,27 @@ use crate::types::units;
 /// times where it may do so. A mount stays in use meanwhile.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-UNION is a mount point or a path in one (then only what is below it is checked), a configuration file
-(*.yaml), or PRIMARY:SECONDARY; without it the only mount there is. Further PATHs restrict the check:
-relative to the mount point, or absolute inside it.
+UNION is a mount point or a path in one (then only what is below it is checked), a configuration file \
+(*.yaml), or PRIMARY:SECONDARY; without it the only mount there is. With PATHs only these are checked: \
+each is absolute inside the mount point, or relative to the current directory if that leads into the \
+mount, else to UNION if that is a directory in the mount, else to the mount point.
 
---repair lists everything first, and then mends only what can be mended without a risk: a hidden copy
-equal in contents and metadata to the visible one goes, slower copies of a directory get owner, mode
+--repair lists everything first, and then mends only what can be mended without a risk: a hidden copy \
+equal in contents and metadata to the visible one goes, slower copies of a directory get owner, mode \
 and attributes of the fastest, what no record speaks of goes from .tierfs. Copies that differ stay.
 
 Examples:
   tierfs check /srv/docs
-  tierfs check --read-data /srv/docs     reads every file: disk errors, and bit rot of what was moved
+  tierfs check --read-data /srv/docs     reads every file: bad disks, bit rot
   tierfs check --repair /srv/docs
   tierfs check --json /srv/docs | jq -r 'select(.kind == \"shadowed\") | .path'
 In cron:
-  0 4 1 * *  root  tierfs check -q --read-data /srv/docs
+  0 4 1 * *  root  /usr/local/bin/tierfs check -q --read-data /srv/docs
 
 Exit codes:
   0 nothing found, or all mended   1 could not check   2 wrong usage   3 problems found, or left
-  75 --repair while a run is at work   78 wrong configuration   130 interrupted")]
+  75 --repair while a run is at work   78 wrong configuration, or a tier is missing
+  130 interrupted")]
 pub struct Check {
     /// A mount point, a path in a mount, a configuration file, or PRIMARY:SECONDARY
     #[arg(value_name = "UNION")]
@@ -106,16 +105,21 @@ impl Check {
             some => some,
         };
         let roots = target.roots()?;
+        all_there(&target, &roots)?;
         let checked = match self.check(&target, &roots, &starts) {
             Ok(checked) => checked,
             Err(Errno::EINTR) => return Ok(Exit::Interrupted),
             Err(errno) => return Err(Failure::error(format!("cannot check: {errno}"))),
         };
         for finding in &checked.findings {
-            print_bytes(&if self.json { object(finding, &roots) } else { line(finding, &roots) })?;
+            if self.json {
+                print_json(&object(finding, &roots))?;
+            } else {
+                print_line(&line(finding, &roots))?;
+            }
         }
         if checked.own_unjudged && !self.quiet {
-            eprintln!("tierfs: a run is at work, so what lies in .tierfs was not judged");
+            complain(b"a run is at work, so what lies in .tierfs was not judged");
         }
         let mut mends: Vec<Mend> = checked.findings.iter().filter_map(Finding::mend).collect();
         mends.sort_unstable();
@@ -134,7 +138,7 @@ impl Check {
     fn check(&self, target: &Target, roots: &[(Rank, PathBuf)], starts: &[UnionPath]) -> Result<check::Outcome, Errno> {
         let progress = Progress::default();
         let cpus = std::thread::available_parallelism().map_or(THREADS_MIN, usize::from);
-        let at_work = || is_at_work(target, roots);
+        let at_work = || run::is_at_work(target, roots);
         let mounted = matches!(target.reach, Reach::Mounted { .. });
         let options = Options {
             depth: if self.read_data { Depth::Data } else { Depth::Metadata },
@@ -215,17 +219,17 @@ impl Check {
             Mend::Leftovers => (b".tierfs".to_vec(), "what was left over".to_owned()),
         };
         if self.json {
-            let mut object = named("repair", &path);
+            let mut object = event("repair", &path);
             object["mended"] = json!(why.is_none());
             object["why"] = json!(why);
-            return print_bytes(format!("{object}\n").as_bytes());
+            return print_json(&object);
         }
         let rest = match (item, why) {
-            (_, Some(why)) => format!(": {what} stays as it was: {why}\n"),
-            (Mend::Directory(_), None) => format!(": {what} are as the fastest now\n"),
-            (_, None) => format!(": {what} was removed\n"),
+            (_, Some(why)) => format!(": {what} stays as it was: {why}"),
+            (Mend::Directory(_), None) => format!(": {what} are as the fastest now"),
+            (_, None) => format!(": {what} was removed"),
         };
-        print_bytes(&[path.as_slice(), rest.as_bytes()].concat())
+        print_line(&[path.as_slice(), rest.as_bytes()].concat())
     }
 
     fn summary(&self, checked: &check::Outcome, left: usize) -> Result<(), Failure> {
@@ -236,7 +240,7 @@ impl Check {
                 "event": "summary", "files": files, "bytes_read": checked.totals.bytes, "found": found,
                 "mended": found - left, "left": left, "own_unjudged": checked.own_unjudged,
             });
-            return print_bytes(format!("{object}\n").as_bytes());
+            return print_json(&object);
         }
         if self.quiet && found == 0 {
             return Ok(());
@@ -247,25 +251,30 @@ impl Check {
             many => format!("{} problems", thousands(many as u64)),
         };
         let left = if self.repair && found > 0 { format!(", {} left", count(left)) } else { String::new() };
-        print_bytes(format!("{} files checked, {} found{left}\n", thousands(files), count(found)).as_bytes())
+        print_line(format!("{} files checked, {} found{left}", thousands(files), count(found)).as_bytes())
     }
 }
 
-/// Whether a run is at work in the mount, or another command or mount has the tiers.
-fn is_at_work(target: &Target, roots: &[(Rank, PathBuf)]) -> bool {
-    match &target.reach {
-        Reach::Mounted { socket, .. } => run::info(socket).is_ok_and(|info| info.running),
-        Reach::Alone(_) => roots.iter().any(|(_, root)| is_locked(root)),
+/// Refuses what can only mislead: a mount that serves without one of its tiers has no right answer to
+/// what is between them, and whoever may not read `.tierfs` would be told of damage.
+fn all_there(target: &Target, roots: &[(Rank, PathBuf)]) -> Result<(), Failure> {
+    if let Reach::Mounted { socket, config: None, .. } = &target.reach {
+        let tiers = run::info(socket)?.tiers;
+        let missing = (0..tiers).map(Rank).filter(|rank| roots.iter().all(|(there, _)| there != rank));
+        let missing: Vec<String> = missing.map(|rank| rank.to_string()).collect();
+        if !missing.is_empty() {
+            let line = format!(
+                "this mount serves without its {}: bring the disk back, unmount and mount again, and check then",
+                missing.join(" and ")
+            );
+            return Err(Failure::new(Exit::Config, line));
+        }
     }
-}
-
-fn is_locked(root: &Path) -> bool {
-    use std::os::fd::AsFd;
-    let dir = durable::open_root(root).and_then(|root| durable::open_dir(root.as_fd(), marker::DIR));
-    match dir {
-        // The lock is let go of at once.
-        Ok(Some(dir)) => matches!(durable::lock(dir, Duration::ZERO), Ok(None)),
-        Ok(None) | Err(_) => false,
+    let closed =
+        roots.iter().find(|(_, root)| durable::open_root(root).and_then(run::own_dir).err() == Some(Errno::EACCES));
+    match closed {
+        Some((_, root)) => Err(Failure::error(format!("{}/.tierfs: {}", root.display(), target::NOT_ROOT))),
+        None => Ok(()),
     }
 }
 
@@ -276,24 +285,22 @@ fn shown(path: &UnionPath) -> Vec<u8> {
 fn line(finding: &Finding, roots: &[(Rank, PathBuf)]) -> Vec<u8> {
     let mut line = shown(&finding.path);
     // Writing to memory cannot fail.
-    let _never = writeln!(line, ": {}", Words { finding, roots });
+    let _never = write!(line, ": {}", Words { finding, roots });
     line
 }
 
-fn object(finding: &Finding, roots: &[(Rank, PathBuf)]) -> Vec<u8> {
+fn object(finding: &Finding, roots: &[(Rank, PathBuf)]) -> Value {
     let words = Words { finding, roots };
-    let mut object = named("finding", finding.path.as_bytes());
+    let mut object = event("finding", finding.path.as_bytes());
     object["kind"] = json!(check::kind(&finding.what));
     object["text"] = json!(words.matter());
     object["advice"] = json!(words.advice());
     object["repairable"] = json!(finding.mend().is_some());
-    format!("{object}\n").into_bytes()
+    object
 }
 
-fn named(event: &str, path: &[u8]) -> Value {
-    let mut object = json!({ "event": event, "path": String::from_utf8_lossy(path) });
-    if let Text::Coded(coded) = convert::text(path) {
-        object["path_hex"] = json!(coded.hex);
-    }
+fn event(event: &str, path: &[u8]) -> Value {
+    let mut object = named("path", path);
+    object["event"] = json!(event);
     object
 }

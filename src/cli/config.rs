@@ -1,13 +1,14 @@
 //! `tierfs config`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::print;
+use crate::cli::{print, print_line, run};
 use crate::config::{check, load};
-use crate::daemon;
+use crate::daemon::{self, runs};
+use crate::{policy, yaml};
 
 /// Works on configuration files.
 #[derive(Debug, Args)]
@@ -18,18 +19,19 @@ pub struct Config {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a file and the policy it names, and print the configuration that results
+    /// Check a configuration with the policy it names, and print what results; or a policy alone
     #[command(after_help = "\
 A mistake is told with its line and column, as FILE:LINE:COLUMN: what is wrong.
 
 Examples:
   tierfs config check /etc/tierfs/docs.yaml
+  tierfs config check policy.yaml                 a policy alone
   tierfs config check --quiet /etc/tierfs/docs.yaml && systemctl restart tierfs@docs
 
 Exit codes:
   0 the file is right   2 wrong usage   78 the file is wrong")]
     Check {
-        /// The configuration file
+        /// The configuration file, or a policy file
         #[arg(value_name = "FILE")]
         file: PathBuf,
         /// Print nothing if the file is right
@@ -45,6 +47,10 @@ impl Config {
     /// What is wrong with the file.
     pub fn run(self) -> Outcome {
         let Command::Check { file, quiet } = self.command;
+        let text = load::read(&file);
+        if text.is_ok_and(|text| policy::load::is_policy(&yaml::keys(&text))) {
+            return check_policy(&file, quiet);
+        }
         let config = check::finish(load::load(&file)?)?;
         daemon::check_policy(&config).map_err(|line| Failure::new(Exit::Config, line))?;
         if !quiet {
@@ -52,4 +58,16 @@ impl Config {
         }
         Ok(Exit::Ok)
     }
+}
+
+fn check_policy(file: &Path, quiet: bool) -> Outcome {
+    let policy = runs::policy(&run::policy_file(file)?, None);
+    let policy = policy.map_err(|problem| Failure { line: problem.line, code: problem.code })?;
+    if !quiet {
+        let (rules, marks) = (policy.rules.len(), policy.watermarks.len());
+        let many = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+        let line = format!("{}: a policy of {} and {}", file.display(), many(rules, "rule"), many(marks, "watermark"));
+        print_line(line.as_bytes())?;
+    }
+    Ok(Exit::Ok)
 }

@@ -10,9 +10,9 @@ use crate::cli::criteria::CriteriaArgs;
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::explained::{By, Explained, Seen, describe};
 use crate::cli::target::{self, Reach, Spot};
-use crate::cli::{output, pin, print_bytes, run, where_is};
+use crate::cli::{complain, output, pin, print_line, run, where_is};
 use crate::control::convert;
-use crate::control::wire::{Problem, What};
+use crate::control::wire::What;
 use crate::daemon::{hours, runs};
 use crate::sys::{by_path, clock, creds, stat, users_of};
 use crate::types::attr::{Body, Kind, Stat};
@@ -50,10 +50,10 @@ impl Explain {
         let mut failures = 0;
         for path in &self.paths {
             match self.explain(path) {
-                Ok(text) => print_bytes(&text)?,
+                Ok(lines) => lines.iter().try_for_each(|line| print_line(line))?,
                 Err(failure) if failure.code == Exit::Error as u8 => {
                     failures += 1;
-                    eprintln!("tierfs: {}", failure.line);
+                    complain(failure.line.as_bytes());
                 }
                 Err(failure) => return Err(failure),
             }
@@ -65,7 +65,7 @@ impl Explain {
         }
     }
 
-    fn explain(&self, path: &Path) -> Result<Vec<u8>, Failure> {
+    fn explain(&self, path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
         let (spot, inside) = target::spot_of(path)?;
         let Reach::Mounted { socket, .. } = target::find(Some(spot.point.as_os_str()))?.reach else {
             return Err(Failure::error(format!("{}: is not mounted", spot.point.display())));
@@ -76,10 +76,10 @@ impl Explain {
         let judged = by.judge(&seen.facts, now);
         let probed = run::probe(&socket, &seen.facts.path, judged.to())?;
         let closed = by.policy.window.as_ref().zip(hours::now()).and_then(|(window, now)| window.closed(now));
-        let head = [path.as_os_str().as_bytes(), b"\n"].concat();
+        let head = path.as_os_str().as_bytes().to_vec();
         let lines = describe(&Explained { seen, by, judged, probed, closed, now });
-        let lines = lines.iter().map(|(what, text)| format!("  {what:<9} {text}\n"));
-        Ok([head, lines.collect::<String>().into_bytes()].concat())
+        let lines = lines.iter().map(|(what, text)| format!("  {what:<9} {text}").into_bytes());
+        Ok([head].into_iter().chain(lines).collect())
     }
 
     fn by(&self, socket: &Path) -> Result<By, Failure> {
@@ -98,9 +98,8 @@ impl Explain {
         };
         let from_file = !matches!(what, What::Criteria(_));
         let policy = runs::policy(&what, configured.as_deref()).and_then(|policy| {
-            let place = if from_file { format!("{origin}: ") } else { String::new() };
-            let wrong = |line| Problem { code: Exit::Config as u8, line: format!("{place}{line}") };
-            policy.check_tiers(info.tiers).map_err(wrong).map(|()| policy)
+            let misfit = |line: String| runs::misfit(&what, configured.as_deref(), &line);
+            policy.check_tiers(info.tiers).map_err(misfit).map(|()| policy)
         });
         let policy = policy.map_err(|problem| match &info.refused {
             Some(_) if what == What::Configured => {
@@ -115,8 +114,9 @@ impl Explain {
 
 fn look(path: &Path, spot: &Spot, inside: UnionPath) -> Result<Seen, Failure> {
     let fail = |why: &dyn std::fmt::Display| Failure::error(format!("{}: {why}", path.display()));
-    let held = by_path::hold(path).map_err(|errno| fail(&errno))?;
-    let found = stat::statx(held.as_fd(), None).map_err(|errno| fail(&errno))?;
+    let failed = |errno| fail(&target::why(errno));
+    let held = by_path::hold(path).map_err(failed)?;
+    let found = stat::statx(held.as_fd(), None).map_err(failed)?;
     let kind = Kind::of_mode(found.mode);
     if kind == Kind::Dir {
         return Err(fail(&"is a directory, and only files move: name a file below it"));
@@ -130,7 +130,7 @@ fn look(path: &Path, spot: &Spot, inside: UnionPath) -> Result<Seen, Failure> {
     let real = path.canonicalize().map_err(|error| fail(&error))?;
     let mut pin = None;
     for above in real.ancestors().take_while(|above| above.starts_with(&spot.point)) {
-        if let Some(rank) = pin::get(above).map_err(|errno| fail(&errno))? {
+        if let Some(rank) = pin::get(above).map_err(failed)? {
             pin = Some((rank, above.to_path_buf()));
             break;
         }

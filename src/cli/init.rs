@@ -15,6 +15,7 @@ use crate::sys::{durable, overlap};
 use crate::tier::marker::verify::{self, Found, Verdict};
 use crate::tier::marker::{self, Id, Marker};
 use crate::types::errno::Errno;
+use crate::types::shown;
 
 /// Makes directories the tiers of a union. Files in them stay where and as they are: each tier only
 /// gets a directory .tierfs with a marker, by which a disk that is not mounted, or the wrong one, is
@@ -168,7 +169,7 @@ fn refuse(found: &[Found], expected: &[Option<Id>]) -> Result<(), Failure> {
 }
 
 fn report(paths: &[&Path]) {
-    match conflicts::find(paths, |line| eprintln!("{line}")) {
+    match conflicts::find(paths, |line| eprintln!("{}", shown::escape(line.as_bytes()))) {
         Err(errno) => eprintln!("The trees could not be compared: {errno}"),
         Ok(0) => eprintln!("No path is in conflict."),
         Ok(1) => eprintln!("1 conflict. Nothing was changed; the hidden copy stays on its tier."),

@@ -18,10 +18,11 @@ use crate::types::units;
 /// Files that are open, changing or pinned stay, and are counted.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-UNION is a mount point or a path in one (then only what is below it moves), a configuration file
-(*.yaml), or PRIMARY:SECONDARY; without it the only mount there is. Further PATHs restrict the run:
-relative to the mount point, or absolute inside it. Without --older-than and --policy the policy
-of the configuration decides.
+UNION is a mount point or a path in one (then only what is below it moves), a configuration file \
+(*.yaml), or PRIMARY:SECONDARY; without it the only mount there is. With PATHs only these move: each is \
+absolute inside the mount point, or relative to the current directory if that leads into the mount, \
+else to UNION if that is a directory in the mount, else to the mount point. Without --older-than and \
+--policy the policy of the configuration decides.
 
 A policy with a window moves files only within it: outside, nothing moves, and the exit code is 8;
 at its end the run stops as at --max-duration. --dry-run does not wait for the window. It asks of
@@ -31,11 +32,11 @@ is told. What only the copy shows, such as attributes that the tier cannot hold,
 Examples:
   tierfs migrate --older-than 1y --dry-run /srv/docs   what would move
   tierfs migrate --older-than 1y /srv/docs
-  tierfs migrate -q --older-than 90d --max-duration 4h --bwlimit 40M /etc/tierfs/docs.yaml
+  tierfs migrate -q --older-than 90d --max-duration 4h --bwlimit 40M docs.yaml
   tierfs migrate --older-than 30d --until-free 20% --order oldest /srv/docs
   tierfs migrate --json --policy docs.yaml /srv/docs projects/2019 | jq .path
 In cron:
-  0 3 * * *  root  tierfs migrate -q --older-than 1y /srv/docs
+  0 3 * * *  root  /usr/local/bin/tierfs migrate -q --older-than 1y /srv/docs
 
 Exit codes:
   0 done, also if nothing was to be done   1 error   2 wrong usage   3 some files failed
@@ -146,8 +147,13 @@ impl Migrate {
             dry_run: self.dry_run,
         };
         let mut output = Output::new(manner, self.report.as_deref())?;
-        let summary = run::run(&target, run, &mut |event| output.tell(&event))?;
-        output.finish(&summary)
+        match run::run(&target, run, &mut |event| output.tell(&event)) {
+            Ok(summary) => output.finish(&summary),
+            Err(failure) => {
+                output.give_up();
+                Err(failure)
+            }
+        }
     }
 }
 

@@ -1,13 +1,16 @@
 //! The command line: one file per command. Parses, calls, prints; decides nothing else.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::control::convert;
+use crate::control::wire::Text;
+use crate::types::shown;
 
 pub mod check;
 pub mod config;
@@ -33,6 +36,7 @@ pub mod tiers;
 pub mod umount;
 pub mod unpin;
 pub mod where_is;
+pub mod whole;
 
 /// One directory over an ordered list of tiers: the primary (small and fast) first, then the
 /// secondary (large and slow), then any more. Programs see one ordinary tree; new files go to the
@@ -101,8 +105,7 @@ pub fn run() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) => {
             if !failure.line.is_empty() {
-                // Nobody can be told that nobody can be told.
-                let _ = writeln!(std::io::stderr(), "tierfs: {}", failure.line);
+                complain(failure.line.as_bytes());
             }
             ExitCode::from(failure.code)
         }
@@ -162,6 +165,43 @@ fn not_a_command(error: &clap::Error, arguments: &[OsString]) -> Outcome {
 /// Prints to standard output. A reader that has gone away, as `head` does, is no failure.
 fn print(text: &str) -> Result<(), Failure> {
     print_bytes(text.as_bytes())
+}
+
+/// Prints one line, given without its end. A terminal gets the names in it escaped, and whatever else
+/// reads gets their bytes.
+fn print_line(line: &[u8]) -> Result<(), Failure> {
+    let shown = if std::io::stdout().is_terminal() { shown::escape(line).into_bytes() } else { line.to_vec() };
+    print_bytes(&[shown.as_slice(), b"\n"].concat())
+}
+
+/// Prints an object as one line. JSON lets control characters above 0x7e stand; written as escapes
+/// they are the same text, and no terminal obeys them.
+fn print_json(object: &serde_json::Value) -> Result<(), Failure> {
+    let mut text = String::new();
+    for letter in object.to_string().chars() {
+        if letter.is_control() {
+            text.push_str(&format!("\\u{:04x}", u32::from(letter)));
+        } else {
+            text.push(letter);
+        }
+    }
+    text.push('\n');
+    print(&text)
+}
+
+/// An object with a name under `key`, and in hexadecimal under `key_hex` where it is no text.
+fn named(key: &str, name: &[u8]) -> serde_json::Value {
+    let mut object = serde_json::json!({ key: String::from_utf8_lossy(name) });
+    if let Text::Coded(coded) = convert::text(name) {
+        object[format!("{key}_hex")] = coded.hex.into();
+    }
+    object
+}
+
+/// Tells on standard error what is wrong: always one line, whatever names are in it.
+fn complain(line: &[u8]) {
+    // Nobody can be told that nobody can be told.
+    let _ = writeln!(std::io::stderr(), "tierfs: {}", shown::escape(line));
 }
 
 fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {

@@ -1,8 +1,7 @@
 //! What a run prints: lines, JSON, a report, a progress bar, and the exit code.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +9,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::print_bytes;
+use crate::cli::whole::Whole;
+use crate::cli::{complain, print_json, print_line};
 use crate::control::convert;
 use crate::control::wire::{Closed, Event, Stop, Summary, Text};
 use crate::types::errno::Errno;
@@ -37,12 +37,21 @@ pub struct Manner {
 pub struct Output {
     manner: Manner,
     bar: Option<ProgressBar>,
-    report: Option<(PathBuf, csv::Writer<File>)>,
+    report: Option<Report>,
     ways: BTreeSet<(u8, u8)>,
     moved: u64,
     planned: u64,
     /// The first failure to write what was asked for.
     broken: Option<Failure>,
+}
+
+/// A CSV file that is being written.
+#[derive(Debug)]
+struct Report {
+    path: PathBuf,
+    writer: csv::Writer<Whole>,
+    /// Whether it tells of any file.
+    is_told: bool,
 }
 
 impl Output {
@@ -52,11 +61,13 @@ impl Output {
     /// Where the report cannot be made.
     pub fn new(manner: Manner, report: Option<&Path>) -> Result<Output, Failure> {
         let report = report.map(|path| {
-            let made = File::create(path).map(csv::Writer::from_writer);
-            let mut made = made.map_err(|error| Failure::error(format!("{}: {error}", path.display())))?;
-            let head = made.write_record(["path", "from", "to", "bytes", "age", "result", "reason"]);
-            head.map_err(|error| Failure::error(format!("{}: {error}", path.display())))?;
-            Ok::<_, Failure>((path.to_path_buf(), made))
+            let mut report = Report {
+                path: path.to_path_buf(),
+                writer: csv::Writer::from_writer(Whole::begin(path)?),
+                is_told: false,
+            };
+            report.add(["path", "from", "to", "bytes", "age", "result", "reason"])?;
+            Ok::<_, Failure>(report)
         });
         let wanted = !manner.json && !manner.quiet && std::io::stderr().is_terminal();
         Ok(Output {
@@ -81,14 +92,16 @@ impl Output {
             Event::Scanned { .. } | Event::Copied { .. } | Event::Skipped { .. } | Event::Failed { .. } => {}
         }
         self.advance(event);
-        if let Some((path, writer)) = &mut self.report
+        if let Some(report) = &mut self.report
             && let Some(row) = row(event, self.manner.dry_run)
-            && let Err(error) = writer.write_record(row)
         {
-            self.broken.get_or_insert(Failure::error(format!("{}: {error}", path.display())));
+            report.is_told = true;
+            if let Err(failure) = report.add(row) {
+                self.broken.get_or_insert(failure);
+            }
         }
         let printed = if self.manner.json {
-            as_json(event).map(|object| print_bytes(format!("{object}\n").as_bytes()))
+            as_json(event).map(|object| print_json(&object))
         } else {
             line(event).map(|(line, failure)| self.print(&line, failure))
         };
@@ -100,11 +113,10 @@ impl Output {
     fn print(&self, line: &[u8], failure: bool) -> Result<(), Failure> {
         let put = || match (failure, self.manner.each) {
             (true, _) => {
-                // Nobody can be told that nobody can be told.
-                let _ = std::io::stderr().write_all(&[b"tierfs: ", line].concat());
+                complain(line);
                 Ok(())
             }
-            (false, true) => print_bytes(line),
+            (false, true) => print_line(line),
             (false, false) => Ok(()),
         };
         match &self.bar {
@@ -131,6 +143,18 @@ impl Output {
         format!("{} of {} files", thousands(self.moved), thousands(self.planned))
     }
 
+    /// The end of a run that could not be made, or not to its end. A report of a run that never began
+    /// is none, and leaves an older one in place.
+    pub fn give_up(mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        if let Some(report) = self.report.take().filter(|report| report.is_told) {
+            // Why the run ended is told already.
+            let _ = report.done();
+        }
+    }
+
     /// The end.
     ///
     /// # Errors
@@ -139,19 +163,30 @@ impl Output {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        if let Some((path, writer)) = &mut self.report
-            && let Err(error) = writer.flush()
-        {
-            self.broken.get_or_insert(Failure::error(format!("{}: {error}", path.display())));
+        if let Some(Err(failure)) = self.report.take().map(Report::done) {
+            self.broken.get_or_insert(failure);
         }
         if self.manner.json {
-            print_bytes(format!("{}\n", summary_json(summary, self.manner.dry_run)).as_bytes())?;
+            print_json(&summary_json(summary, self.manner.dry_run))?;
         } else if !self.manner.quiet || summary.moved > 0 || summary.failed > 0 {
-            print_bytes(format!("{}\n", summary_line(summary, &self.ways, self.manner.dry_run)).as_bytes())?;
+            print_line(summary_line(summary, &self.ways, self.manner.dry_run).as_bytes())?;
         }
         match self.broken {
             Some(failure) => Err(failure),
             None => exit(summary, self.manner.error_on_no_move),
+        }
+    }
+}
+
+impl Report {
+    fn add<T: AsRef<[u8]>>(&mut self, row: [T; 7]) -> Result<(), Failure> {
+        self.writer.write_record(row).map_err(|error| Failure::error(format!("{}: {error}", self.path.display())))
+    }
+
+    fn done(self) -> Result<(), Failure> {
+        match self.writer.into_inner() {
+            Ok(whole) => whole.done(),
+            Err(error) => Err(Failure::error(format!("{}: {}", self.path.display(), error.error()))),
         }
     }
 }
@@ -219,7 +254,7 @@ fn path(text: &Text) -> Vec<u8> {
     convert::bytes(text).unwrap_or_default()
 }
 
-/// The line about a file, with its newline, and whether it is about a failure.
+/// The line about a file, without its end, and whether it is about a failure.
 fn line(event: &Event) -> Option<(Vec<u8>, bool)> {
     let (name, rest, failure) = match event {
         Event::Moved { path, from, to, bytes, age: old } => {
@@ -233,7 +268,7 @@ fn line(event: &Event) -> Option<(Vec<u8>, bool)> {
         }
         Event::Scanned { .. } | Event::Planned { .. } | Event::Copied { .. } => return None,
     };
-    Some(([path(name).as_slice(), b": ", rest.as_bytes(), b"\n"].concat(), failure))
+    Some(([path(name).as_slice(), b": ", rest.as_bytes()].concat(), failure))
 }
 
 fn named(event: &str, text: &Text) -> Value {
@@ -456,11 +491,25 @@ mod tests {
         let path = convert::text(b"a\xff");
         let moved = Event::Moved { path, from: 0, to: 1, bytes: 1536, age: Duration::from_secs(86400 * 400) };
         let (text, failure) = line(&moved).unwrap();
-        assert_eq!((text.as_slice(), failure), (&b"a\xff: primary -> secondary (1.5KiB, 400d old)\n"[..], false));
+        assert_eq!((text.as_slice(), failure), (&b"a\xff: primary -> secondary (1.5KiB, 400d old)"[..], false));
         let object = as_json(&moved).unwrap();
         assert_eq!((&object["path_hex"], &object["age_secs"]), (&json!("61ff"), &json!(34_560_000)));
         assert_eq!(thousands(1_000_000), "1,000,000");
         assert_eq!(thousands(999), "999");
+    }
+
+    #[test]
+    fn a_report_of_no_run_leaves_the_one_before() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("r.csv");
+        std::fs::write(&file, "before").unwrap();
+        let manner = Manner { quiet: true, ..Manner::default() };
+        Output::new(manner, Some(&file)).unwrap().give_up();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "before");
+        let mut output = Output::new(manner, Some(&file)).unwrap();
+        output.tell(&Event::Skipped { path: convert::text(b"a"), why: "in use".into() });
+        output.give_up();
+        assert!(std::fs::read_to_string(&file).unwrap().ends_with("\na,,,,,skipped,in use\n"));
     }
 
     #[test]

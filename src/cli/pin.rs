@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::cli::criteria::rank;
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::target;
+use crate::cli::{complain, target};
 use crate::sys::{by_path, xattr};
 use crate::types::errno::{Errno, Result as OsResult};
 use crate::types::ids::Rank;
@@ -51,7 +51,7 @@ impl Pin {
 /// Does something to each path and tells what went wrong.
 pub(super) fn for_each(paths: &[PathBuf], act: impl Fn(&Path) -> Result<(), Failure>) -> Outcome {
     let failures = paths.iter().filter_map(|path| act(path).err()).inspect(|failure| {
-        eprintln!("tierfs: {}", failure.line);
+        complain(failure.line.as_bytes());
     });
     match failures.count() {
         0 => Ok(Exit::Ok),
@@ -76,7 +76,7 @@ pub(super) fn set(path: &Path, word: Option<&str>) -> Result<(), Failure> {
     // Outside of a mount this would only write an attribute that nobody reads.
     target::spot_of(path)?;
     let fail = |why: String| Failure::error(format!("{}: {why}", path.display()));
-    let kind = path.symlink_metadata().map_err(|error| fail(error.to_string()))?;
+    let kind = path.symlink_metadata().map_err(|error| fail(target::why(Errno::of(&error))))?;
     if !kind.is_file() && !kind.is_dir() {
         return Err(fail("only files and directories can be pinned: pin the directory it is in".into()));
     }
@@ -89,6 +89,6 @@ pub(super) fn set(path: &Path, word: Option<&str>) -> Result<(), Failure> {
         (Errno::EINVAL, Some(word)) => fail(format!("the mount has no tier `{word}`")),
         (Errno::ENODATA, None) => fail("has no pin of its own; `tierfs explain` tells of one above it".into()),
         (Errno::EOPNOTSUPP, _) => fail("its tier cannot hold extended attributes, which pins are".into()),
-        (other, _) => fail(other.to_string()),
+        (other, _) => fail(target::why(other)),
     })
 }

@@ -1,6 +1,5 @@
 //! `tierfs pins`.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -10,8 +9,8 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::target::{self, Reach};
-use crate::cli::{pin, print_bytes};
+use crate::cli::{complain, named, pin, print_json, print_line, target};
+use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 
 /// Lists what is pinned, and to which tier. Looks at every file below PATH.
@@ -28,7 +27,7 @@ pub struct Pins {
     /// A file or directory in a mounted tierfs
     #[arg(value_name = "PATH")]
     path: Option<PathBuf>,
-    /// One JSON object a line: path and tier
+    /// One JSON object a line: path and tier; path_hex where the path is no UTF-8
     #[arg(long)]
     json: bool,
 }
@@ -44,10 +43,7 @@ impl Pins {
                 target::spot_of(&path)?;
                 path
             }
-            None => match target::find(None)?.reach {
-                Reach::Mounted { at: Some(spot), .. } => spot.point,
-                Reach::Mounted { .. } | Reach::Alone(_) => return Err(Failure::error("which mount? Name it")),
-            },
+            None => target::only_mount("mount it first: pins are in a mount, on its files and directories")?,
         };
         let dev = fs::symlink_metadata(&top).map(|found| found.dev());
         let dev = dev.map_err(|error| Failure::error(format!("{}: {error}", top.display())))?;
@@ -55,11 +51,20 @@ impl Pins {
         let mut left = vec![top];
         while let Some(path) = left.pop() {
             match look(&path, dev, &mut left) {
-                Ok(Some(rank)) => print_bytes(&shown(&path, rank, self.json))?,
+                Ok(Some(rank)) if self.json => {
+                    let mut object = named("path", path.as_os_str().as_bytes());
+                    object["tier"] = json!(rank.to_string());
+                    print_json(&object)?;
+                }
+                Ok(Some(rank)) => {
+                    let word = format!("{:<10} ", rank.to_string());
+                    print_line(&[word.as_bytes(), path.as_os_str().as_bytes()].concat())?;
+                }
                 Ok(None) => {}
                 Err(why) => {
                     failures += 1;
-                    eprintln!("tierfs: {}: {why}", path.display());
+                    let path = path.as_os_str().as_bytes();
+                    complain(&[path, b": ", why.as_bytes()].concat());
                 }
             }
         }
@@ -69,27 +74,19 @@ impl Pins {
 
 /// The pin of a path. What is below it is added to `left`, so that names come in their order.
 fn look(path: &Path, dev: u64, left: &mut Vec<PathBuf>) -> Result<Option<Rank>, String> {
-    let found = fs::symlink_metadata(path).map_err(|error| error.to_string())?;
+    let why = |error: std::io::Error| target::why(Errno::of(&error));
+    let found = fs::symlink_metadata(path).map_err(why)?;
     if found.dev() != dev || !(found.is_dir() || found.is_file()) {
         return Ok(None);
     }
-    let pin = pin::get(path).map_err(|errno| errno.to_string())?;
+    let pin = pin::get(path).map_err(target::why)?;
     if found.is_dir() {
         let mut below = Vec::new();
-        for entry in fs::read_dir(path).map_err(|error| error.to_string())? {
-            below.push(entry.map_err(|error| error.to_string())?.path());
+        for entry in fs::read_dir(path).map_err(why)? {
+            below.push(entry.map_err(why)?.path());
         }
         below.sort_by(|a, b| b.cmp(a));
         left.extend(below);
     }
     Ok(pin)
-}
-
-fn shown(path: &Path, rank: Rank, json: bool) -> Vec<u8> {
-    if json {
-        let object = json!({ "path": path.to_string_lossy(), "tier": rank.to_string() });
-        return format!("{object}\n").into_bytes();
-    }
-    let word = format!("{:<10} ", rank.to_string());
-    [OsStr::new(&word).as_bytes(), path.as_os_str().as_bytes(), b"\n"].concat()
 }

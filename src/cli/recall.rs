@@ -25,9 +25,10 @@ Examples:
   tierfs recall --run 20261121T091500-ab12 /srv/docs  the same; see `tierfs history`
 
 Exit codes:
-  0 done   1 error   2 wrong usage   3 some files failed   75 another run is at work   130 interrupted")]
+  0 done   1 error   2 wrong usage   3 some files failed   75 another run is at work
+  130 interrupted")]
 pub struct Recall {
-    /// Files, or with -r directories, in a mounted tierfs; with --run the union as in migrate
+    /// Files, or with -r directories, in a mounted tierfs; with --run the union and paths as in migrate
     #[arg(value_name = "PATH", required_unless_present = "undo")]
     paths: Vec<PathBuf>,
     /// Everything below directories
@@ -71,8 +72,13 @@ impl Recall {
         let manner = Manner { json: self.json, quiet: self.quiet, each, dry_run: self.dry_run, ..Manner::default() };
         let mut output = Output::new(manner, None)?;
         let run = run::plain(what, &paths, self.dry_run);
-        let summary = run::run(&target, run, &mut |event| output.tell(&event))?;
-        output.finish(&summary)
+        match run::run(&target, run, &mut |event| output.tell(&event)) {
+            Ok(summary) => output.finish(&summary),
+            Err(failure) => {
+                output.give_up();
+                Err(failure)
+            }
+        }
     }
 
     /// The one mount that all paths are in, and where they are there.

@@ -1,16 +1,17 @@
 //! `tierfs report`.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::print;
 use crate::cli::tiers::{self, Named};
+use crate::cli::whole::Whole;
+use crate::cli::{complain, print, print_line};
 use crate::migrate::Go;
 use crate::migrate::scan::{self, Options, Progress, Scanned, Take};
 use crate::policy;
@@ -28,8 +29,8 @@ use crate::types::units;
 /// union may be mounted, in use, or neither.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Sizes of tiers and of what would be free are the space that files take there. A file with several
-hard links counts once. Pinned files stay, so they are not counted as freed. Run it as root to see
+Sizes of tiers and of what would be free are the space that files take there. A file with several \
+hard links counts once. Pinned files stay, so they are not counted as freed. Run it as root to see \
 all directories: those of other owners that you can only read get a new access time, as with ls.
 
 Examples:
@@ -39,7 +40,8 @@ Examples:
   tierfs report --json | jq '.would_free[] | select(.older_than == \"1y\").allocated'
 
 Exit codes:
-  0 done   1 error   2 wrong usage   3 not everything could be read   78 wrong configuration")]
+  0 done   1 error   2 wrong usage   3 not everything could be read
+  78 wrong configuration, or a tier whose disk is not mounted")]
 pub struct Report {
     /// A mount or a path in one, a configuration file, or PRIMARY:SECONDARY[:...]; without it the
     /// only tierfs that is mounted
@@ -157,6 +159,7 @@ impl Report {
     /// Where a tier cannot be opened, or the page not be written.
     pub fn run(self) -> Outcome {
         let named = tiers::named(self.union.as_deref())?;
+        named.all_there()?;
         let now = now();
         // A deep tree holds a directory open at every level.
         limits::raise_descriptors();
@@ -166,7 +169,8 @@ impl Report {
         self.show(&report, &labels)?;
         let Some(first) = unread.first else { return Ok(Exit::Ok) };
         let (count, s) = (unread.count, if unread.count == 1 { "" } else { "s" });
-        eprintln!("tierfs: {count} path{s} could not be read, so the numbers are too small; the first is {first}");
+        let line = format!("{count} path{s} could not be read, so the numbers are too small; the first is {first}");
+        complain(line.as_bytes());
         Ok(Exit::Partial)
     }
 
@@ -250,7 +254,7 @@ impl Report {
         }
         match &self.html {
             Some(file) if file.as_os_str() == "-" => Ok(()),
-            Some(file) => print(&format!("The page is in {}\n", file.display())),
+            Some(file) => print_line(&[b"The page is in ", file.as_os_str().as_bytes()].concat()),
             None => print(&text::render(report, labels, by, style())),
         }
     }
@@ -303,7 +307,10 @@ fn write_page(file: &Path, page: &str) -> Result<(), Failure> {
     if file.as_os_str() == "-" {
         return print(page);
     }
-    fs::write(file, page).map_err(|error| Failure::error(format!("{}: {}", file.display(), Errno::of(&error))))
+    let mut whole = Whole::begin(file)?;
+    let written = whole.write_all(page.as_bytes());
+    written.map_err(|error| Failure::error(format!("{}: {}", file.display(), Errno::of(&error))))?;
+    whole.done()
 }
 
 fn now() -> Time {
@@ -313,6 +320,8 @@ fn now() -> Time {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,14 +1,18 @@
 //! A run of the migrator, in the mount or in this process.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::target::{Reach, Target, not_connected};
 use crate::control::wire::{Command, Event, Info, Limits, Mend, Probe, Probed, Repair, Response, Run, Summary, What};
 use crate::control::{client, convert};
 use crate::daemon::{self, runs};
-use crate::sys::process;
+use crate::sys::{durable, process};
+use crate::tier::marker;
+use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
 use crate::{config, log, migrate};
@@ -102,4 +106,28 @@ pub fn policy_file(path: &Path) -> Result<What, Failure> {
     let fail = |line: String| Failure::new(Exit::Config, format!("{}: {line}", path.display()));
     let text = config::load::read(path).map_err(fail)?;
     Ok(What::Policy { origin: convert::text(path.as_os_str().as_bytes()), text })
+}
+
+/// Whether a run is at work in the mount, or another command or mount has the tiers.
+pub fn is_at_work(target: &Target, roots: &[(Rank, PathBuf)]) -> bool {
+    match &target.reach {
+        Reach::Mounted { socket, .. } => info(socket).is_ok_and(|info| info.running),
+        Reach::Alone(_) => roots.iter().any(|(_, root)| is_locked(root)),
+    }
+}
+
+fn is_locked(root: &Path) -> bool {
+    match durable::open_root(root).and_then(own_dir) {
+        // The lock is let go of at once.
+        Ok(Some(dir)) => matches!(durable::lock(dir, Duration::ZERO), Ok(None)),
+        Ok(None) | Err(_) => false,
+    }
+}
+
+/// The directory on a tier that is tierfs's own.
+///
+/// # Errors
+/// What `openat(2)` says.
+pub fn own_dir(root: OwnedFd) -> Result<Option<OwnedFd>, Errno> {
+    durable::open_dir(root.as_fd(), marker::DIR)
 }

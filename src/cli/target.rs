@@ -1,9 +1,10 @@
 //! The union a command means: by a path in a mount, a configuration file, or PRIMARY:SECONDARY.
 
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::cli::absolute;
 use crate::cli::exit::{Exit, Failure};
@@ -13,7 +14,8 @@ use crate::control::client::{self, Refused};
 use crate::control::place;
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::{by_path, durable, xattr};
-use crate::tier::marker;
+use crate::tier::marker::verify::{Found, Verdict, verify};
+use crate::tier::marker::{self, Broken};
 use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
@@ -61,13 +63,13 @@ pub struct Spot {
 /// One line that says how to name it.
 pub fn find(named: Option<&OsStr>) -> Result<Target, Failure> {
     let Some(named) = named else {
-        return mounted(&only_mount()?);
+        return mounted(&only_mount("name a configuration file, or the tiers as PRIMARY:SECONDARY")?);
     };
     let path = Path::new(named);
     let is_config = path.extension().is_some_and(|word| word == "yaml" || word == "yml");
     match path.metadata() {
         Ok(found) if found.is_file() && is_config && spot_of(path).is_err() => by_config(load::load(path)?),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
             if is_config {
                 return by_config(load::load(path)?);
             }
@@ -86,13 +88,24 @@ fn draft_of(named: &OsStr) -> Result<Draft, Failure> {
     Ok(Draft { tiers, ..Draft::default() })
 }
 
-fn only_mount() -> Result<PathBuf, Failure> {
-    let usage = |line: String| Failure::new(Exit::Usage, line);
+/// For whoever may not look at what tierfs keeps on a tier.
+pub const NOT_ROOT: &str = "only root and the owner of the tier may read it: run this as root";
+
+/// The only mount there is; `otherwise` says what to do where there is none.
+///
+/// # Errors
+/// Where there is none, or more than one.
+pub fn only_mount(otherwise: &str) -> Result<PathBuf, Failure> {
     let mounts = mountinfo::read().map_err(|errno| Failure::error(format!("/proc/self/mountinfo: {errno}")))?;
-    let points: Vec<PathBuf> = mounts.into_iter().filter(Mount::is_tierfs).map(|mount| mount.point).collect();
-    match points.as_slice() {
+    let points = mounts.into_iter().filter(Mount::is_tierfs).map(|mount| mount.point);
+    only(&points.collect::<Vec<_>>(), otherwise)
+}
+
+fn only(points: &[PathBuf], otherwise: &str) -> Result<PathBuf, Failure> {
+    let usage = |line: String| Failure::new(Exit::Usage, line);
+    match points {
         [one] => Ok(one.clone()),
-        [] => Err(usage("no tierfs is mounted: name a configuration file, or the tiers as PRIMARY:SECONDARY".into())),
+        [] => Err(usage(format!("no tierfs is mounted: {otherwise}"))),
         many => {
             let many: Vec<_> = many.iter().map(|point| point.display().to_string()).collect();
             Err(usage(format!("which mount? Name one of {}", many.join(", "))))
@@ -116,7 +129,16 @@ pub fn socket_of(point: &Path) -> Result<PathBuf, Failure> {
     match by_path::hold(point).and_then(|held| xattr::get(held.as_fd(), None, CONTROL)) {
         Ok(bytes) => Ok(PathBuf::from(OsStr::from_bytes(&bytes))),
         Err(Errno::ENODATA) => Err(fail(&"this mount takes no commands; its log says why, at its start")),
-        Err(errno) => Err(fail(&errno)),
+        Err(errno) => Err(fail(&why(errno))),
+    }
+}
+
+/// An error about something in a mount, with the cure where the mount is dead: a dead mount answers
+/// some questions from the kernel's memory, so it may be noticed at any.
+pub fn why(errno: Errno) -> String {
+    match errno {
+        Errno::ENOTCONN => "the mount is dead: run `tierfs umount` on it, then mount again".into(),
+        other => other.to_string(),
     }
 }
 
@@ -126,22 +148,13 @@ pub fn socket_of(point: &Path) -> Result<PathBuf, Failure> {
 /// One line where it is in none.
 pub fn spot_of(path: &Path) -> Result<(Spot, UnionPath), Failure> {
     let fail = |why: &dyn std::fmt::Display| Failure::error(format!("{}: {why}", path.display()));
-    let real = real_path(path).map_err(|errno| match errno {
-        Errno::ENOTCONN => fail(&"the mount is dead: run `tierfs umount` on it, then mount again"),
-        other => fail(&other),
-    })?;
+    let real = real_path(path).map_err(|errno| fail(&why(errno)))?;
     let mounts = mountinfo::read().map_err(|errno| fail(&errno))?;
     // Of two at one point the later hides the earlier, and `max_by_key` takes the later.
     let above = mounts.iter().filter(|mount| real.starts_with(&mount.point));
     let mount = above.max_by_key(|mount| mount.point.as_os_str().len());
     let Some(mount) = mount.filter(|mount| mount.is_tierfs()) else {
-        let tier = real.join(".tierfs/marker").exists();
-        let hint = if tier {
-            "is a tier, not a mount: name the mount point, the configuration, or all tiers as PRIMARY:SECONDARY"
-        } else {
-            "is not in a mounted tierfs"
-        };
-        return Err(fail(&hint));
+        return Err(fail(&elsewhere(&real)));
     };
     let root = UnionPath::new(mount.root.as_os_str().as_bytes()).map_err(|errno| fail(&errno))?;
     let rest = real.strip_prefix(&mount.point).unwrap_or(Path::new(""));
@@ -150,6 +163,18 @@ pub fn spot_of(path: &Path) -> Result<(Spot, UnionPath), Failure> {
         inside = inside.join(name.as_bytes());
     }
     Ok((Spot { point: mount.point.clone(), root }, inside))
+}
+
+/// What to do with a path that is in no mount.
+fn elsewhere(real: &Path) -> &'static str {
+    let is_tier = |path: &Path| path.join(".tierfs/marker").exists();
+    if is_tier(real) {
+        "is a tier, not a mount: name the mount point, the configuration, or all tiers as PRIMARY:SECONDARY"
+    } else if real.ancestors().any(is_tier) {
+        "is on a tier, and is not in a mounted tierfs: name it by its path in the mount"
+    } else {
+        "is not in a mounted tierfs: mount it first, and name the path in the mount"
+    }
 }
 
 /// Without links in what is above it, and the last name as it is: a link itself can be meant.
@@ -171,6 +196,7 @@ fn by_config(draft: Draft) -> Result<Target, Failure> {
     let socket = place::socket(&place::directory(), &id.to_string());
     let reach = match client::connect(&socket) {
         Ok(_) => {
+            whole(&config)?;
             let at = spot_of(&config.mountpoint).ok().map(|(spot, _)| spot);
             Reach::Mounted { socket, at, config: Some(config) }
         }
@@ -178,6 +204,27 @@ fn by_config(draft: Draft) -> Result<Target, Failure> {
         Err(refused) => return Err(not_connected(&socket, refused)),
     };
     Ok(Target { reach, within: None })
+}
+
+/// What is at the root of a tier.
+pub fn look(path: &Path) -> Found {
+    let root = durable::open_root(path);
+    Found::look(path, root.as_ref().map(AsFd::as_fd).map_err(|errno| *errno))
+}
+
+/// Refuses tiers that are not those of one union, all of them and in its order. One of them is enough
+/// to find a running mount, which would then work on tiers that nobody has named.
+fn whole(config: &MountConfig) -> Result<(), Failure> {
+    let found: Vec<Found> = config.tiers.iter().map(|tier| look(&tier.path)).collect();
+    let expected = config.tiers.iter().map(|tier| tier.id.as_deref().and_then(marker::Id::parse));
+    match verify(&found, &expected.collect::<Vec<_>>()) {
+        Verdict::Good | Verdict::Fresh => Ok(()),
+        Verdict::Foreign(reason) => Err(Failure::new(Exit::Config, reason)),
+        Verdict::Missing(ranks) => {
+            let absent = ranks.iter().filter_map(|rank| found.get(rank.index())).map(Found::absence);
+            Err(Failure::new(Exit::Config, absent.collect::<Vec<_>>().join("; ")))
+        }
+    }
 }
 
 /// Why a mount cannot be spoken to, with what to do.
@@ -190,6 +237,10 @@ pub fn not_connected(socket: &Path, refused: Refused) -> Failure {
     })
 }
 
+fn usage(path: &Path, why: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Exit::Usage, format!("{}: {why}", path.display()))
+}
+
 fn union_id(config: &MountConfig) -> Result<marker::Id, Failure> {
     let wrong = |line: String| Failure::new(Exit::Config, line);
     for tier in &config.tiers {
@@ -199,6 +250,7 @@ fn union_id(config: &MountConfig) -> Result<marker::Id, Failure> {
         match marker::read(root.as_fd()) {
             Ok(Some(marker)) => return Ok(marker.union),
             Ok(None) => {}
+            Err(Broken::Os(Errno::EACCES)) => return Err(Failure::error(format!("{path}/.tierfs: {NOT_ROOT}"))),
             Err(broken) => return Err(wrong(format!("{path}/.tierfs/marker {broken}"))),
         }
     }
@@ -207,40 +259,95 @@ fn union_id(config: &MountConfig) -> Result<marker::Id, Failure> {
 }
 
 impl Target {
-    /// Paths from the root of the union: what was named with the union, and `given`, which are
-    /// relative to the mount or absolute inside it.
+    /// Paths from the root of the union: `given`, or without any what was named with the union.
     ///
     /// # Errors
-    /// One line that names the first that is neither.
+    /// One line that names the first that leads nowhere.
     pub fn paths(&self, given: &[PathBuf]) -> Result<Vec<UnionPath>, Failure> {
-        let mut all: Vec<UnionPath> = self.within.iter().cloned().collect();
-        for path in given {
-            all.push(self.inside(path)?);
+        if given.is_empty() {
+            return Ok(self.within.iter().cloned().collect());
         }
-        Ok(all)
+        given.iter().map(|path| self.inside(path)).collect()
     }
 
+    /// An absolute path is one in the mount point. A relative one is what a shell completes where it
+    /// leads into the mount; else it begins at the directory that was named with the union, or at the
+    /// top.
     fn inside(&self, path: &Path) -> Result<UnionPath, Failure> {
-        let fail = |why: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {why}", path.display()));
-        let (point, root) = match &self.reach {
-            Reach::Mounted { at: Some(spot), .. } if path.is_absolute() => {
+        if path.is_absolute() {
+            return self.below_mountpoint(path);
+        }
+        if let Some(inside) = self.seen_from_here(path) {
+            return Ok(inside);
+        }
+        let names: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
+        let names = UnionPath::new(names.as_os_str().as_bytes())
+            .map_err(|_| usage(path, &"must be a path below the mount point, without .."))?;
+        let named = self.within.clone().filter(|within| self.real(within).is_some_and(|real| real.is_dir()));
+        let joined = |base: UnionPath| names.names().fold(base, |path, name| path.join(name.as_bytes()));
+        let tried = named.into_iter().chain([self.top()]).map(joined);
+        match tried.into_iter().find(|path| self.has(path)) {
+            Some(found) => Ok(found),
+            None => {
+                if let Reach::Alone(config) = &self.reach {
+                    // It may be on a tier that is missing.
+                    whole(config)?;
+                }
+                Err(Failure::error(format!("{}: there is no such file or directory in the union", path.display())))
+            }
+        }
+    }
+
+    fn below_mountpoint(&self, path: &Path) -> Result<UnionPath, Failure> {
+        let point = match &self.reach {
+            Reach::Mounted { at: Some(spot), .. } => {
                 let (found, inside) = spot_of(path)?;
-                return if found == *spot { Ok(inside) } else { Err(fail(&"is not in that mount")) };
+                return if found == *spot { Ok(inside) } else { Err(usage(path, &"is not in that mount")) };
             }
-            Reach::Mounted { at: Some(spot), .. } => (&spot.point, spot.root.clone()),
-            Reach::Alone(config) | Reach::Mounted { config: Some(config), .. } => {
-                (&config.mountpoint, UnionPath::root())
-            }
-            Reach::Mounted { .. } => return Err(fail(&"name paths relative to the mount point")),
+            Reach::Alone(config) | Reach::Mounted { config: Some(config), .. } => &config.mountpoint,
+            Reach::Mounted { .. } => return Err(usage(path, &"name it relative to the mount point")),
         };
-        let relative = match path.strip_prefix(point) {
-            Ok(below) if path.is_absolute() && !point.as_os_str().is_empty() => below,
-            _ if path.is_absolute() => return Err(fail(&"is not in the mount: name it relative to the mount point")),
-            _ => path,
+        match path.strip_prefix(point) {
+            Ok(below) if !point.as_os_str().is_empty() => UnionPath::new(below.as_os_str().as_bytes())
+                .map_err(|_| usage(path, &"must be a path below the mount point, without . and ..")),
+            _ => Err(usage(path, &"is not in the mount: name it relative to the mount point")),
+        }
+    }
+
+    /// Where a path relative to the current directory leads, if that is in this mount.
+    fn seen_from_here(&self, path: &Path) -> Option<UnionPath> {
+        let Reach::Mounted { at: Some(spot), .. } = &self.reach else { return None };
+        spot_of(path).ok().filter(|(found, _)| found == spot).map(|(_, inside)| inside)
+    }
+
+    /// What is at the mount point.
+    fn top(&self) -> UnionPath {
+        match &self.reach {
+            Reach::Mounted { at: Some(spot), .. } => spot.root.clone(),
+            Reach::Mounted { .. } | Reach::Alone(_) => UnionPath::root(),
+        }
+    }
+
+    /// Where a path is in the mount, if it is known where that is.
+    fn real(&self, path: &UnionPath) -> Option<PathBuf> {
+        let Reach::Mounted { at: Some(spot), .. } = &self.reach else { return None };
+        let mut real = spot.point.clone();
+        for name in path.names().skip(spot.root.names().count()) {
+            real.push(OsStr::from_bytes(name.as_bytes()));
+        }
+        Some(real)
+    }
+
+    /// Whether the path is there. What cannot be looked at may be.
+    fn has(&self, path: &UnionPath) -> bool {
+        let there = |real: &Path| match real.symlink_metadata() {
+            Ok(_) => true,
+            Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
         };
-        let relative = UnionPath::new(relative.as_os_str().as_bytes())
-            .map_err(|_| fail(&"must be a path below the mount point, without . and .."))?;
-        Ok(relative.names().fold(root, |path, name| path.join(name.as_bytes())))
+        match self.real(path) {
+            Some(real) => there(&real),
+            None => self.roots().unwrap_or_default().iter().any(|(_, root)| there(&root.join(path.as_os_str()))),
+        }
     }
 
     /// Rank and root of every tier that is there, fastest first.
@@ -271,5 +378,31 @@ impl Target {
     pub fn primary(&self) -> Result<PathBuf, Failure> {
         let first = self.roots()?.into_iter().next();
         first.map(|(_, root)| root).ok_or_else(|| Failure::error("the mount has no tiers"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_mount_a_command_says_what_it_takes() {
+        let told = |points: &[&str]| {
+            let points: Vec<PathBuf> = points.iter().map(PathBuf::from).collect();
+            only(&points, "mount it first").map_err(|failure| (failure.code, failure.line))
+        };
+        assert_eq!(told(&[]), Err((2, "no tierfs is mounted: mount it first".into())));
+        assert_eq!(told(&["/a"]), Ok("/a".into()));
+        assert_eq!(told(&["/a", "/b"]), Err((2, "which mount? Name one of /a, /b".into())));
+    }
+
+    #[test]
+    fn a_path_on_a_tier_is_told_from_one_elsewhere() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(home.path().join("fast/.tierfs")).unwrap();
+        std::fs::write(home.path().join("fast/.tierfs/marker"), "").unwrap();
+        assert!(elsewhere(&home.path().join("fast")).starts_with("is a tier, not a mount"));
+        assert!(elsewhere(&home.path().join("fast/a/b")).starts_with("is on a tier"));
+        assert!(elsewhere(&home.path().join("slow")).contains("mount it first"));
     }
 }

@@ -5,9 +5,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::{absolute, where_is};
+use crate::cli::{absolute, target, where_is};
 use crate::config::{load, spec};
 use crate::sys::mountinfo::{self, Mount};
+use crate::tier::marker::State;
+use crate::tier::marker::verify::{Found, What};
+use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
 
@@ -20,6 +23,8 @@ pub struct Named {
     pub roots: Vec<(Rank, PathBuf)>,
     /// What is meant of the union: the root, unless a path inside a mount was given.
     pub path: UnionPath,
+    /// Whether the configuration knows the tiers by their ids, so that they were there once.
+    pub known: bool,
     /// Where they are mounted, if they were named by a mount.
     pub mountpoint: Option<PathBuf>,
 }
@@ -39,7 +44,9 @@ pub fn named(argument: Option<&OsStr>) -> Result<Named, Failure> {
         }
         if real.is_file() {
             let draft = load::load(path)?;
-            return Ok(of_roots(path.display().to_string(), draft.tiers.into_iter().map(|tier| tier.path)));
+            let known = draft.tiers.iter().any(|tier| tier.id.is_some());
+            let roots = draft.tiers.into_iter().map(|tier| tier.path);
+            return Ok(Named { known, ..of_roots(path.display().to_string(), roots) });
         }
     }
     if argument.as_bytes().contains(&b':') {
@@ -52,18 +59,52 @@ pub fn named(argument: Option<&OsStr>) -> Result<Named, Failure> {
             "{shown} is not in a mounted tierfs: name a mount, a configuration file or PRIMARY:SECONDARY"
         ))),
         // A dead mount answers nothing, not even what it is.
-        Err(error) if error.raw_os_error() == Some(crate::types::errno::Errno::ENOTCONN.0) => {
+        Err(error) if error.raw_os_error() == Some(Errno::ENOTCONN.0) => {
             Err(Failure::error(format!("{shown}: the mount is dead: name its tiers as PRIMARY:SECONDARY instead")))
         }
         Err(error) => {
-            let errno = crate::types::errno::Errno::of(&error);
+            let errno = Errno::of(&error);
             Err(Failure::error(format!("{shown}: {errno}")))
         }
     }
 }
 
+impl Named {
+    /// Refuses a tier that was there once and is not now: its empty directory would be taken for it.
+    ///
+    /// # Errors
+    /// One line that names each, with the code for a disk that is not mounted.
+    pub fn all_there(&self) -> Result<(), Failure> {
+        if self.mountpoint.is_some() {
+            // A mount has looked itself, and tells only of those that are there.
+            return Ok(());
+        }
+        let found: Vec<Found> = self.roots.iter().map(|(_, root)| target::look(root)).collect();
+        match absent(&found, self.known) {
+            lines if lines.is_empty() => Ok(()),
+            lines => Err(Failure::new(Exit::Config, lines.join("; "))),
+        }
+    }
+}
+
+/// Why tiers count as missing: what anything says was made one, and has no marker. A marker that this
+/// user may not read says so as well.
+fn absent(found: &[Found], known: bool) -> Vec<String> {
+    let is_tier = |tier: &Found| match &tier.what {
+        What::Marker(marker) => marker.state == State::Member,
+        What::Broken(_) => true,
+        What::NoMarker | What::NoRoot(_) => false,
+    };
+    if !known && !found.iter().any(is_tier) {
+        return Vec::new();
+    }
+    let missing = found.iter().filter(|tier| matches!(tier.what, What::NoMarker | What::NoRoot(Errno::ENOENT)));
+    missing.map(Found::absence).collect()
+}
+
 fn of_roots(subject: String, roots: impl Iterator<Item = PathBuf>) -> Named {
-    Named { subject, roots: (0..).map(Rank).zip(roots).collect(), path: UnionPath::root(), mountpoint: None }
+    let roots = (0..).map(Rank).zip(roots).collect();
+    Named { subject, roots, path: UnionPath::root(), known: false, mountpoint: None }
 }
 
 fn only_mount(mounts: &[Mount]) -> Result<Named, Failure> {
@@ -91,7 +132,8 @@ fn of_mount(point: &Path, path: &Path) -> Result<Named, Failure> {
     let copies = where_is::copies(point)?;
     let roots = copies.into_iter().filter_map(|copy| Some((Rank::parse(&copy.tier)?, copy.path)));
     let subject = path.display().to_string();
-    Ok(Named { subject, roots: roots.collect(), path: below, mountpoint: Some(point.to_path_buf()) })
+    let mountpoint = Some(point.to_path_buf());
+    Ok(Named { subject, roots: roots.collect(), path: below, known: false, mountpoint })
 }
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
 //! `tierfs where`.
 
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{CStr, OsString};
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::{absolute, print_bytes};
+use crate::cli::{absolute, complain, named, print_json, print_line, target};
 use crate::sys::{by_path, xattr};
 use crate::types::errno::Errno;
 use crate::types::ids::Rank;
@@ -34,7 +34,8 @@ pub struct Where {
     /// Files or directories in a mounted tierfs
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
-    /// One JSON object a line: path, tier, realpath, shadowed (a list of tier and realpath)
+    /// One JSON object a line: path, tier, realpath, shadowed (a list of tier and realpath); what is no
+    /// UTF-8 also in hexadecimal, as path_hex or realpath_hex
     #[arg(long)]
     json: bool,
 }
@@ -57,11 +58,11 @@ impl Where {
         let mut failures = 0;
         for path in &self.paths {
             match copies(path) {
-                Ok(copies) if self.json => print_bytes(&as_json(path, &copies))?,
-                Ok(copies) => print_bytes(&as_text(path, &copies))?,
+                Ok(copies) if self.json => print_json(&as_json(path, &copies))?,
+                Ok(copies) => as_lines(path, &copies).iter().try_for_each(|line| print_line(line))?,
                 Err(failure) => {
                     failures += 1;
-                    eprintln!("tierfs: {}", failure.line);
+                    complain(failure.line.as_bytes());
                 }
             }
         }
@@ -88,10 +89,9 @@ pub fn copies(path: &Path) -> Result<Vec<FileCopy>, Failure> {
     match found {
         Ok(copies) if !copies.is_empty() => Ok(copies),
         Ok(_) | Err(Errno::ENODATA | Errno::EOPNOTSUPP | Errno::EPERM) => {
-            Err(fail("is not in a mounted tierfs".into()))
+            Err(fail("is not in a mounted tierfs: mount it first, and name the path in the mount".into()))
         }
-        Err(Errno::ENOTCONN) => Err(fail("the mount is dead: run `tierfs umount` on it, then mount again".into())),
-        Err(errno) => Err(fail(errno.to_string())),
+        Err(errno) => Err(fail(target::why(errno))),
     }
 }
 
@@ -126,36 +126,35 @@ fn parse(bytes: &[u8]) -> Vec<FileCopy> {
     copies.collect()
 }
 
-/// The bytes of the paths as they are, so that a terminal or a pipe gets the true names.
-fn as_text(path: &Path, copies: &[FileCopy]) -> Vec<u8> {
-    let mut text = Vec::new();
-    let mut line = |words: &[&OsStr]| {
-        words.iter().for_each(|word| text.extend_from_slice(word.as_bytes()));
-        text.push(b'\n');
-    };
+/// The bytes of the paths as they are, so that a pipe gets the true names.
+fn as_lines(path: &Path, copies: &[FileCopy]) -> Vec<Vec<u8>> {
     let is_dir = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
-    for (index, copy) in copies.iter().enumerate() {
-        let (tier, real) = (OsStr::new(&copy.tier), copy.path.as_os_str());
-        if index == 0 {
-            line(&[path.as_os_str(), OsStr::new(": "), tier, OsStr::new(" "), real]);
-        } else {
-            let also = OsStr::new(if is_dir { "  also on " } else { "  shadowed on " });
-            line(&[also, tier, OsStr::new(" "), real]);
-        }
-    }
-    text
+    let also: &[u8] = if is_dir { b"  also on " } else { b"  shadowed on " };
+    let first = [path.as_os_str().as_bytes(), b": "].concat();
+    let before = std::iter::once(first.as_slice()).chain(std::iter::repeat(also));
+    let line = |(before, copy): (&[u8], &FileCopy)| {
+        [before, copy.tier.as_bytes(), b" ", copy.path.as_os_str().as_bytes()].concat()
+    };
+    before.zip(copies).map(line).collect()
 }
 
-fn as_json(path: &Path, copies: &[FileCopy]) -> Vec<u8> {
-    let one = |copy: &FileCopy| json!({"tier": copy.tier, "realpath": copy.path.to_string_lossy()});
+fn as_json(path: &Path, copies: &[FileCopy]) -> Value {
+    let real = |copy: &FileCopy| {
+        let mut object = named("realpath", copy.path.as_os_str().as_bytes());
+        object["tier"] = json!(copy.tier);
+        object
+    };
     let path = absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let value = json!({
-        "path": path.to_string_lossy(),
-        "tier": copies.first().map(|copy| &copy.tier),
-        "realpath": copies.first().map(|copy| copy.path.to_string_lossy()),
-        "shadowed": copies.iter().skip(1).map(one).collect::<Vec<_>>(),
-    });
-    format!("{value}\n").into_bytes()
+    let mut object = named("path", path.as_os_str().as_bytes());
+    let first = copies.first().map(real).unwrap_or_default();
+    // What is no text has a member of its own, with its bytes.
+    for key in ["tier", "realpath", "realpath_hex"] {
+        if let Some(value) = first.get(key) {
+            object[key] = value.clone();
+        }
+    }
+    object["shadowed"] = copies.iter().skip(1).map(real).collect();
+    object
 }
 
 #[cfg(test)]
@@ -177,21 +176,31 @@ mod tests {
     #[test]
     fn copies_are_told_visible_one_first() {
         let copies = [copy("primary", "/f/a"), copy("secondary", "/s/a")];
-        let text = as_text(Path::new("/m/a"), &copies);
-        assert_eq!(text, b"/m/a: primary /f/a\n  shadowed on secondary /s/a\n");
-        let value: serde_json::Value = serde_json::from_slice(&as_json(Path::new("/m/a"), &copies)).unwrap();
+        let lines = as_lines(Path::new("/m/a"), &copies);
+        assert_eq!(lines, [&b"/m/a: primary /f/a"[..], b"  shadowed on secondary /s/a"]);
+        let value = as_json(Path::new("/m/a"), &copies);
         assert_eq!(value["tier"], "primary");
         assert_eq!(value["shadowed"][0]["realpath"], "/s/a");
+        assert!(value.get("path_hex").is_none(), "{value}");
+    }
+
+    #[test]
+    fn what_is_no_text_is_told_byte_by_byte_as_well() {
+        let odd = |above: &str| PathBuf::from(OsString::from_vec([above.as_bytes(), b"/\xff"].concat()));
+        let copies = ["/f", "/s"].map(|root| FileCopy { tier: "primary".into(), path: odd(root) });
+        let value = as_json(&odd("/m"), &copies);
+        assert_eq!((&value["path_hex"], &value["realpath_hex"]), (&json!("2f6d2fff"), &json!("2f662fff")));
+        assert_eq!(value["shadowed"][0]["realpath_hex"], "2f732fff");
     }
 
     #[test]
     fn a_file_elsewhere_is_told_so() {
         let dir = tempfile::tempdir().unwrap();
         let told = copies(dir.path()).unwrap_err().line;
-        assert!(told.ends_with("is not in a mounted tierfs"), "{told}");
+        assert!(told.contains("is not in a mounted tierfs: mount it first"), "{told}");
         std::os::unix::fs::symlink("nowhere", dir.path().join("link")).unwrap();
         let told = copies(&dir.path().join("link")).unwrap_err().line;
-        assert!(told.ends_with("is not in a mounted tierfs"), "{told}");
+        assert!(told.contains("is not in a mounted tierfs: mount it first"), "{told}");
         let told = copies(&dir.path().join("absent")).unwrap_err().line;
         assert!(told.ends_with("No such file or directory"), "{told}");
     }

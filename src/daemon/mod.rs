@@ -75,7 +75,7 @@ pub fn serve(config: &MountConfig, ready: impl FnOnce()) -> Result<(), Error> {
     let root = creds::is_root();
     let options = &config.options;
     let standing = Arc::new(Standing::load(config)?);
-    let opened = tiers::open(config)?;
+    let opened = tiers::open(config, tiers::Purpose::Serve)?;
     let union = Arc::new(build(config, &opened, limits::raise_descriptors(), root)?);
     let forgetter = Arc::new(Forgetter::new(Arc::clone(&union)));
     let teller = Arc::downgrade(&forgetter);
@@ -114,7 +114,7 @@ pub struct Alone {
 pub fn open_union(config: &MountConfig) -> Result<Alone, Error> {
     creds::prepare();
     signal::ignore_stray();
-    let opened = tiers::open(config)?;
+    let opened = tiers::open(config, tiers::Purpose::Work)?;
     let union = build(config, &opened, limits::raise_descriptors(), creds::is_root())?;
     Ok(Alone { union, _opened: opened })
 }

@@ -1,5 +1,6 @@
 //! A run as a command words it: from its words to the engine and back, in a mount and without one.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::{BUSY, CONFIG, FAILED, hours};
@@ -79,7 +80,7 @@ fn request(run: &wire::Run, configured: Option<&Path>, tiers: usize) -> Result<(
         wire::What::Undo(name) => (What::Undo(name.clone()), Policy::default()),
         by_policy => {
             let policy = policy(by_policy, configured)?;
-            policy.check_tiers(tiers).map_err(|line| problem(CONFIG, line))?;
+            policy.check_tiers(tiers).map_err(|line| misfit(by_policy, configured, &line))?;
             (What::Policy(Box::new(policy.clone())), policy)
         }
     };
@@ -94,6 +95,17 @@ fn request(run: &wire::Run, configured: Option<&Path>, tiers: usize) -> Result<(
         dry_run: run.dry_run,
     };
     Ok((request, defaults.window))
+}
+
+/// What a policy asks of tiers that are not there, with the file it is from.
+pub fn misfit(what: &wire::What, configured: Option<&Path>, line: &str) -> wire::Problem {
+    let file = match what {
+        wire::What::Policy { origin, .. } => convert::bytes(origin),
+        wire::What::Configured => configured.map(|path| path.as_os_str().as_bytes().to_vec()),
+        wire::What::Criteria(_) | wire::What::To(_) | wire::What::Undo(_) => None,
+    };
+    let file = file.map(|file| format!("{}: ", String::from_utf8_lossy(&file))).unwrap_or_default();
+    problem(CONFIG, format!("{file}{line}"))
 }
 
 fn known(rank: u8, tiers: u8) -> Result<Rank, Problem> {

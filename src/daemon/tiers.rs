@@ -41,8 +41,17 @@ impl Opened {
     }
 }
 
+/// What tiers are opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A mount, which can serve without one of them.
+    Serve,
+    /// A command without a mount, which cannot.
+    Work,
+}
+
 /// Opens all tiers; `None` for those missing in degraded operation.
-pub(super) fn open(config: &MountConfig) -> Result<Vec<Option<Opened>>, Error> {
+pub(super) fn open(config: &MountConfig, purpose: Purpose) -> Result<Vec<Option<Opened>>, Error> {
     let roots: Vec<Result<OwnedFd, Errno>> = config.tiers.iter().map(|tier| durable::open_root(&tier.path)).collect();
     let paths: Vec<_> = config.tiers.iter().map(|tier| tier.path.as_path()).collect();
     overlap::check(&paths, &config.mountpoint).map_err(|error| Error::new(CONFIG, error.to_string()))?;
@@ -52,7 +61,7 @@ pub(super) fn open(config: &MountConfig) -> Result<Vec<Option<Opened>>, Error> {
         .zip(&roots)
         .map(|(tier, root)| Found::look(&tier.path, root.as_ref().map(AsFd::as_fd).map_err(|errno| *errno)))
         .collect();
-    let markers = markers(config, &found, &roots)?;
+    let markers = markers(config, &found, &roots, purpose)?;
     roots
         .into_iter()
         .zip(&config.tiers)
@@ -68,13 +77,14 @@ fn markers(
     config: &MountConfig,
     found: &[Found],
     roots: &[Result<OwnedFd, Errno>],
+    purpose: Purpose,
 ) -> Result<Vec<Option<Marker>>, Error> {
     let expected: Vec<_> = config.tiers.iter().map(|tier| tier.id.as_deref().and_then(Id::parse)).collect();
     let known: Vec<Option<Marker>> = found.iter().map(Found::marker).collect();
     match verify(found, &expected) {
         Verdict::Good => Ok(known),
         Verdict::Foreign(reason) => Err(Error::new(CONFIG, reason)),
-        Verdict::Missing(ranks) => missing(config, found, ranks).map(|()| {
+        Verdict::Missing(ranks) => missing(config, found, ranks, purpose).map(|()| {
             let at = |(rank, marker): (u8, Option<Marker>)| marker.filter(|_| !ranks.has(Rank(rank)));
             (0u8..).zip(known).map(at).collect()
         }),
@@ -94,7 +104,7 @@ fn markers(
     }
 }
 
-fn missing(config: &MountConfig, found: &[Found], ranks: Ranks) -> Result<(), Error> {
+fn missing(config: &MountConfig, found: &[Found], ranks: Ranks, purpose: Purpose) -> Result<(), Error> {
     let reasons: Vec<_> = ranks.iter().filter_map(|rank| found.get(rank.index())).map(Found::absence).collect();
     let reasons = reasons.join("; ");
     match config.options.on_missing {
@@ -103,7 +113,11 @@ fn missing(config: &MountConfig, found: &[Found], ranks: Ranks) -> Result<(), Er
             Ok(())
         }
         OnMissing::Fail => {
-            Err(Error::new(CONFIG, format!("{reasons} (to serve what is there: -o on_missing=degraded)")))
+            let hint = match purpose {
+                Purpose::Serve => " (to serve what is there: -o on_missing=degraded)",
+                Purpose::Work => "",
+            };
+            Err(Error::new(CONFIG, format!("{reasons}{hint}")))
         }
     }
 }
@@ -145,6 +159,7 @@ fn lock(tier: &TierConfig, root: BorrowedFd<'_>) -> Result<durable::Lock, Error>
         .and_then(|dir| durable::lock(dir, PATIENCE))
         .map_err(|errno| Error::new(FAILED, format!("{path}/.tierfs cannot be locked: {errno}")))?;
     taken.ok_or_else(|| {
-        Error::new(BUSY, format!("{path} is a tier of another mount that is running: unmount that first"))
+        let line = "another tierfs is at work on it, a mount or a run without one: wait for the run, or unmount";
+        Error::new(BUSY, format!("{path}: {line}"))
     })
 }

@@ -173,12 +173,14 @@ impl Manifest {
     }
 }
 
-/// Sorts by time, can be typed, and is not repeated: `20261121T091500-3fa2`.
+/// Sorts by time, can be typed, and is not repeated: `20261121T091500-3fa2`. What follows the dash is
+/// the part of the second, in steps of 15 microseconds.
 fn run_name(since: Duration) -> String {
     let started = Time { sec: i64::try_from(since.as_secs()).unwrap_or(0), nsec: 0 };
     let compact: String =
         show_time(started).replace(' ', "T").chars().filter(char::is_ascii_alphanumeric).take(15).collect();
-    format!("{compact}-{:04x}", (since.subsec_nanos() / 16) & 0xffff)
+    let part = (u64::from(since.subsec_nanos()) << 16) / 1_000_000_000;
+    format!("{compact}-{part:04x}")
 }
 
 fn manifest_name(run: &str) -> Result<Name> {
@@ -254,4 +256,16 @@ pub fn read_each(primary: &dyn Dir, run: &str, each: &mut dyn FnMut(Option<Line>
 /// The files among the lines of a run.
 pub fn entries(lines: &[Line]) -> Vec<Entry> {
     lines.iter().filter_map(Entry::of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_one_second_are_named_in_their_order() {
+        let names = [0, 20_000, 1_000_000, 500_000_000, 999_999_999].map(|nanos| run_name(Duration::new(9, nanos)));
+        assert_eq!((names[0].as_str(), names[4].as_str()), ("19700101T000009-0000", "19700101T000009-ffff"));
+        assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "{names:?}");
+    }
 }

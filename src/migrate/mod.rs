@@ -108,7 +108,11 @@ pub struct Relieve {
 impl std::fmt::Display for What {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            What::Policy(_) => f.write_str("migrate"),
+            What::Policy(policy) => match policy.only_target() {
+                // As nearly every run does.
+                None | Some(Rank(1)) => f.write_str("migrate"),
+                Some(rank) => write!(f, "migrate to {rank}"),
+            },
             What::To(rank) => write!(f, "recall to {rank}"),
             What::Undo(run) => write!(f, "undo {run}"),
             What::Relieve(relieve) => write!(f, "make room on {}", relieve.tier),

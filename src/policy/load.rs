@@ -37,6 +37,12 @@ pub fn parse(text: &str, resolve: Resolve<'_>) -> Result<Policy, Problem> {
     })
 }
 
+/// Whether a file with these keys at its top was written as a policy, and not as a configuration.
+pub fn is_policy(keys: &[String]) -> bool {
+    let has = |words: &[&str]| keys.iter().any(|key| words.contains(&key.as_str()));
+    has(&["rules", "watermarks", "promote"]) && !has(&["tiers", "primary", "secondary"])
+}
+
 /// What can be seen to be wrong only when the file is read.
 struct Wrong {
     at: Vec<Step>,

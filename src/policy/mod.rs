@@ -335,6 +335,16 @@ impl Policy {
         }
     }
 
+    /// The one tier that all rules move files to, if they name one and the same.
+    pub fn only_target(&self) -> Option<Rank> {
+        let target = |rule: &Rule| match rule.action {
+            Action::Demote(to) | Action::Promote(to) => to,
+            Action::Keep | Action::Pin(_) => None,
+        };
+        let first = self.rules.first().and_then(target)?;
+        self.rules.iter().all(|rule| target(rule) == Some(first)).then_some(first)
+    }
+
     /// Excludes more, such as what the command line names beside a policy file.
     ///
     /// # Errors

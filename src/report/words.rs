@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::types::shown;
 use crate::types::units::{show_duration, show_size};
 
 const DAY: u64 = 86_400;
@@ -80,12 +81,12 @@ pub(super) fn kind(ending: &str) -> String {
 
 /// A directory as a path from the root of the union.
 pub(super) fn dir(path: &crate::types::path::UnionPath) -> String {
-    plain(&format!("/{path}"))
+    format!("/{}", shown::escape(path.as_bytes()))
 }
 
-/// With what a terminal would obey replaced.
+/// A text that a stranger may have chosen.
 pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+    shown::escape(text.as_bytes())
 }
 
 /// Part of a text that fits `width` letters; what is cut off is at the front.

@@ -46,8 +46,16 @@ pub(super) fn unmount(mountpoint: &Path, lazy: bool) -> Result<(), MountError> {
     match finish(child)? {
         None => Ok(()),
         Some(said) if said.contains("busy") => Err(MountError::Busy(mountpoint.to_path_buf())),
+        Some(said) if is_foreign(&said) => Err(MountError::NotYours(mountpoint.to_path_buf())),
         Some(said) => Err(MountError::Refused(said)),
     }
+}
+
+/// Whether the helper says that the mount is not this user's: its words differ by release, and by
+/// whether there is an `/etc/mtab` of its own.
+fn is_foreign(said: &str) -> bool {
+    let words = ["not found in", "not permitted", "ermission denied", "not an owner"];
+    words.iter().any(|word| said.contains(word))
 }
 
 /// Waits for the helper; its first line of complaint if it failed.

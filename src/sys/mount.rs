@@ -72,6 +72,8 @@ pub enum MountError {
     AlreadyMounted(PathBuf),
     /// No tierfs is mounted there.
     NotMounted(PathBuf),
+    /// Another user has mounted it.
+    NotYours(PathBuf),
     /// Files or directories are in use.
     Busy(PathBuf),
     /// The kernel offers no FUSE.
@@ -122,6 +124,10 @@ impl fmt::Display for MountError {
             }
             MountError::NotMounted(path) => {
                 write!(f, "no tierfs is mounted on {}", path.display())
+            }
+            MountError::NotYours(path) => {
+                let path = path.display();
+                write!(f, "{path} was mounted by another user: run this as that user, or as root")
             }
             MountError::Busy(path) => {
                 let path = path.display();

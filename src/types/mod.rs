@@ -8,4 +8,5 @@ pub mod ids;
 pub mod lease;
 pub mod name;
 pub mod path;
+pub mod shown;
 pub mod units;

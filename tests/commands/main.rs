@@ -4,6 +4,7 @@
 mod common;
 
 mod explain;
+mod names;
 mod pins;
 mod refused;
 mod runs;

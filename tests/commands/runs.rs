@@ -92,6 +92,55 @@ fn what_was_moved_is_told_and_taken_back() {
     let limited =
         ran(&mut mount.tierfs_with(&["migrate", "--older-than", "1y", "--limit", "1", text(&root), "a", "b"]));
     assert!(limited.ended(8)[0].ends_with("stopped at a limit"), "{}", limited.out);
+    ran(&mut mount.tierfs_with(&["migrate", "--older-than", "1y", "--to", "primary", text(&root)])).ended(0);
+    let history = ran(&mut mount.tierfs_with(&["history", text(&root)]));
+    let lines = history.ended(0);
+    let ends: Vec<&str> = lines.iter().filter_map(|line| Some(line.rsplit_once("  ")?.1)).collect();
+    let undo = format!("undo {run}");
+    assert_eq!(ends, ["migrate", &undo, "migrate; stopped before its end", "migrate to primary"], "{lines:?}");
+}
+
+/// A path is what a shell completes, or begins at what was named with the union, or at the top.
+#[test]
+fn paths_are_found_from_where_the_user_is() {
+    let setup = Setup::new().seed(|tiers| {
+        for name in ["a/b/f", "a/old2/f", "c/f", "d"] {
+            old(tiers[0].join(name), "x");
+        }
+    });
+    let Some(mount) = setup.mount() else { return };
+    let (root, home) = (mount.root(), mount.home().to_path_buf());
+    let spec = crate::common::mount::spec(mount.roots());
+    let spec = spec.to_str().expect("UTF-8");
+    for (from, union, paths, moved) in [
+        (&home, "mnt/a", &["a/b"][..], &["a/b/f"][..]),
+        (&home, "mnt/a", &["b"], &["a/b/f"]),
+        (&home, "mnt/a", &["./b", "c"], &["a/b/f", "c/f"]),
+        (&home, "mnt/a", &["mnt/c"], &["c/f"]),
+        (&home, "mnt/a", &[text(&mount.path("d"))], &["d"]),
+        (&home, "mnt/a", &[], &["a/b/f", "a/old2/f"]),
+        (&mount.path("a"), ".", &["old2"], &["a/old2/f"]),
+        (&mount.path("a"), text(&root), &["../c"], &["c/f"]),
+        (&mount.path("a"), "b", &["c"], &["c/f"]),
+        (&home, spec, &["a/b"], &["a/b/f"]),
+    ] {
+        let mut command = mount.tierfs_with(&["migrate", "-n", "--older-than", "1y", union]);
+        let dry = ran(command.args(paths).current_dir(from));
+        let lines = dry.ended(0);
+        let mut names: Vec<&str> = lines.iter().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+        names.sort_unstable();
+        assert_eq!(names, moved, "{union} {paths:?}: {lines:?}");
+    }
+    for words in [&["check"][..], &["migrate", "--older-than", "1y"]] {
+        for union in [text(&root), spec] {
+            let mut command = mount.tierfs_with(words);
+            ran(command.args([union, "nosuch"])).refused(1, "nosuch: there is no such file");
+        }
+    }
+    let setup = mount.unmount();
+    let mut alone = std::process::Command::new(crate::common::mount::program());
+    alone.args(["check", spec, "nosuch"]).env("TIERFS_RUNTIME_DIR", setup.runtime_dir());
+    ran(&mut alone).refused(1, "nosuch: there is no such file");
 }
 
 /// A file that a program has open stays and is counted; the policy of the configuration decides
@@ -134,7 +183,7 @@ fn a_command_alone_moves_and_gives_way_to_a_mount() {
     assert!(found.ended(0)[0].starts_with("moved 1 file"), "{}", found.out);
     let elsewhere = mount.home().join("elsewhere");
     let mut lost = mount.tierfs_with(&["migrate", "--older-than", "1y", &spec]);
-    ran(lost.env("TIERFS_RUNTIME_DIR", elsewhere)).refused(75, "is a tier of another mount");
+    ran(lost.env("TIERFS_RUNTIME_DIR", elsewhere)).refused(75, "another tierfs is at work on it");
     assert!(exists(mount.tier(0, "a")), "moved beside the mount");
     let setup = mount.unmount();
     assert_eq!(crate::common::fs::names(setup.runtime_dir()).len(), 0, "the socket is gone");
@@ -143,6 +192,21 @@ fn a_command_alone_moves_and_gives_way_to_a_mount() {
     let alone = ran(&mut alone);
     assert!(alone.ended(0)[0].starts_with("moved 1 file, 2B, from primary to secondary"), "{}", alone.out);
     assert_eq!(get(slow.join("a")), "aa");
+}
+
+/// The report of the last run stays where a run is refused.
+#[test]
+fn a_refused_run_leaves_the_report_of_the_last() {
+    let Some(mount) = aged().mount() else { return };
+    let report = mount.home().join("report.csv");
+    put(&report, "of the last run");
+    let root = mount.root();
+    let words = ["migrate", "--older-than", "1y", "--to", "tier5", "--report", text(&report), text(&root)];
+    ran(&mut mount.tierfs_with(&words)).refused(78, "tier5");
+    assert_eq!(get(&report), "of the last run");
+    ran(&mut mount.tierfs_with(&["migrate", "--older-than", "1y", "--report", text(&report), text(&root)])).ended(0);
+    assert_eq!(get(&report).lines().count(), 3);
+    assert!(crate::common::fs::names(mount.home()).iter().all(|name| !name.to_string_lossy().ends_with(".part")));
 }
 
 /// A run that takes long: one big file at a mebibyte a second.
@@ -161,6 +225,31 @@ fn big() -> Setup {
     Setup::new().seed(|tiers| old(tiers[0].join("big"), &"x".repeat(256 << 20)))
 }
 
+/// Of two runs without a mount the second is told of the first, and not of a mount.
+#[test]
+fn a_second_run_without_a_mount_is_told_who_is_at_work() {
+    let Some(mount) = big().mount() else { return };
+    let setup = mount.unmount();
+    let spec = crate::common::mount::spec(&[setup.tier(0).to_path_buf(), setup.tier(1).to_path_buf()]);
+    let alone = || {
+        let mut command = setup.tierfs();
+        command.args(["migrate", "--older-than", "1y", "--bwlimit", "1MiB"]).arg(&spec);
+        command
+    };
+    let mut first = alone().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("spawn");
+    let staging = setup.tier(1).join(".tierfs/staging");
+    let copying = || std::fs::read_dir(&staging).is_ok_and(|mut names| names.next().is_some());
+    wait::until("the run is at work", || copying().then_some(()));
+    let second = ran(&mut alone());
+    let history = ran(setup.tierfs().arg("history").arg(&spec));
+    first.kill().expect("kill");
+    first.wait().expect("wait");
+    second.refused(75, "another tierfs is at work on it, a mount or a run");
+    assert!(history.ended(0)[0].ends_with("; at work"), "{}", history.out);
+    let history = ran(setup.tierfs().arg("history").arg(&spec));
+    assert!(history.ended(0)[0].ends_with("; cut short"), "{}", history.out);
+}
+
 /// Ctrl-C ends a run with a summary and a code of its own; meanwhile another run is refused, and
 /// questions are answered.
 #[test]
@@ -170,6 +259,8 @@ fn a_run_is_ended_by_ctrl_c() {
     let root = mount.root();
     ran(&mut mount.tierfs_with(&["migrate", "--older-than", "1y", text(&root)])).refused(75, "another run is at work");
     ran(&mut mount.tierfs_with(&["explain", "--older-than", "1y", text(&mount.path("big"))])).ended(0);
+    let history = ran(&mut mount.tierfs_with(&["history", text(&root)]));
+    assert!(history.ended(0)[0].ends_with("  migrate; at work"), "{}", history.out);
     let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("kill");
     let ended = Ran::of(&child.wait_with_output().expect("wait"));
