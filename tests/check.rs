@@ -255,8 +255,11 @@ fn a_copy_with_other_names_or_under_a_record_stays() {
 fn what_is_moving_now_is_not_told() {
     let Some(mount) = planted() else { return };
     // As between the third and the fourth step of a move of `docs/equal`.
-    let record = "tierfs-move 1\nmove 0 1\nfile 1-1-1 0000000000000001 0000000000000002 8 100644 0 0 1 1\n\
-                  name 646f6373/657175616c\nend\n";
+    let record = format!(
+        "tierfs-move 1\nmove 0 1\nfile 1-1-1 0000000000000001 0000000000000002 8 100644 0 0 1 1 b3:{}\n\
+         name 646f6373/657175616c\nend\n",
+        "5a".repeat(32)
+    );
     put(mount.tier(0, ".tierfs/moves/1-1-1"), record);
     let (found, ..) = check(mount.root().as_os_str(), &["docs"]);
     assert!(!found.iter().any(|(_, path)| path == "docs/equal"), "{found:?}");
