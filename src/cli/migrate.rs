@@ -24,9 +24,9 @@ absolute inside the mount point, or relative to the current directory if that le
 else to UNION if that is a directory in the mount, else to the mount point. Without --older-than and \
 --policy the policy of the configuration decides.
 
-A policy with a window moves files only within it: outside, nothing moves, and the exit code is 8;
-at its end the run stops as at --max-duration. --dry-run does not wait for the window. It asks of
-each file what a run asks before it copies: what is in use, immutable, in the way or without room
+A policy with a window moves files only within it: outside, nothing moves, and the exit code is 8; \
+at its end the run stops as at --max-duration. --dry-run does not wait for the window. It asks of \
+each file what a run asks before it copies: what is in use, immutable, in the way or without room \
 is told. What only the copy shows, such as attributes that the tier cannot hold, is not.
 
 Examples:
