@@ -39,7 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Imports that pass over the table: file, layer, and why.
 const PASSES: &[(&str, &str, &str)] =
-    &[("src/fuse/ops.rs", "tier", "the type `Rename` alone, which the union takes as it is")];
+    &[("src/fuse/convert.rs", "tier", "the type `Rename` alone, which the union takes as it is")];
 
 /// Each package with one home, and that home.
 const HOMES: &[(&str, &str)] = &[
