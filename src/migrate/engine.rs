@@ -84,7 +84,8 @@ fn work(union: &Union, request: &Request, teller: &Teller<'_>) -> std::result::R
     let plan = gather(union, request, teller, &mut summary)?;
     let (files, bytes) = plan.totals();
     teller.tell(Event::Planned { files, bytes });
-    for (path, why) in &plan.skips {
+    // There may be as many as there are files, and nobody left to be told.
+    for (path, why) in plan.skips.iter().take_while(|_| !teller.pace.is_stopped()) {
         *summary.skipped.entry(*why).or_default() += 1;
         teller.tell(Event::Skipped { path: path.clone(), why: *why });
     }

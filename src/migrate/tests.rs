@@ -305,3 +305,21 @@ fn used_files_go_up_unless_something_holds_them() {
     assert_eq!((summary.moved, summary.failed), (1, 0), "{events:?}");
     assert!(tree.on(0, "a/used").exists() && tree.on(1, "a/other").exists() && !tree.on(0, "a/other").exists());
 }
+
+#[test]
+fn regression_one_that_is_gone_is_told_no_more_of_what_stays() {
+    let tree = Tree::new();
+    std::fs::create_dir(tree.on(0, "b")).unwrap();
+    for n in 0..20 {
+        tree.write(0, &format!("a/{n}"), "x");
+        std::fs::hard_link(tree.on(0, &format!("a/{n}")), tree.on(0, &format!("b/{n}"))).unwrap();
+    }
+    let mut skipped = 0;
+    let mut tell = |event| {
+        skipped += usize::from(matches!(event, Event::Skipped { .. }));
+        if skipped > 0 { Go::Stop } else { Go::On }
+    };
+    let only_a = Request { paths: vec![path("a")], ..everything_down() };
+    let summary = run(&tree.union(), &only_a, &mut tell).unwrap();
+    assert_eq!((skipped, summary.stopped), (1, Some(Stop::Interrupted)));
+}
