@@ -267,6 +267,13 @@ pub(super) fn failed(error: migrate::Error) -> Problem {
             problem(FAILED, "nothing can be moved: the mount is read-only, or one of its tiers is missing")
         }
         migrate::Error::NotFound(line) => problem(FAILED, line),
+        migrate::Error::NoRoom => problem(
+            FAILED,
+            format!(
+                "the primary is so full that no move can be written down: free {} MiB on it, then run this again",
+                migrate::WANTED_MIB
+            ),
+        ),
         migrate::Error::Path(path, errno) => problem(FAILED, format!("{path}: {errno}")),
         migrate::Error::Tier(rank, errno) => problem(FAILED, format!("the {rank} failed: {errno}: look at its disk")),
     }

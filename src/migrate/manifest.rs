@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 use crate::tier::{Dir, File, Open};
-use crate::types::attr::Time;
+use crate::types::attr::{SetAttr, Time};
 use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::Rank;
@@ -145,11 +145,15 @@ impl Manifest {
         let dir = union.own_dir(Rank::PRIMARY, DIRECTORY)?;
         let since = UNIX_EPOCH.elapsed().unwrap_or_default();
         let run = run_name(since);
-        let file = dir.create(&manifest_name(&run)?, 0o600, Open::ReadWrite, &Caller::DAEMON)?;
+        let name = manifest_name(&run)?;
+        let file = dir.create(&name, 0o600, Open::ReadWrite, &Caller::DAEMON)?;
         let manifest = Manifest { run, file, dir };
         let (run, command) = (manifest.run.clone(), command.to_owned());
-        manifest.add(&[Line::Begin { version: 1, run, started: since.as_secs(), command }])?;
-        Ok(manifest)
+        let begun = manifest.add(&[Line::Begin { version: 1, run, started: since.as_secs(), command }]);
+        if begun.is_err() {
+            manifest.dir.unlink(&name)?;
+        }
+        begun.map(|()| manifest)
     }
 
     fn add(&self, lines: &[Line]) -> Result<()> {
@@ -158,7 +162,13 @@ impl Manifest {
             text += &serde_json::to_string(line).map_err(|_| Errno::EINVAL)?;
             text.push('\n');
         }
-        if self.file.append(text.as_bytes())? < text.len() { Err(Errno::ENOSPC) } else { Ok(()) }
+        let size = self.file.stat()?.size;
+        if self.file.append(text.as_bytes())? == text.len() {
+            return Ok(());
+        }
+        // A part of a line would spoil the next one.
+        self.file.set_attr(&SetAttr { size: Some(size), ..SetAttr::default() })?;
+        Err(Errno::ENOSPC)
     }
 
     pub(super) fn files(&self, entries: &[Entry]) -> Result<()> {
@@ -166,8 +176,8 @@ impl Manifest {
         self.add(&lines)
     }
 
-    pub(super) fn end(self, end: Line) -> Result<()> {
-        self.add(&[end])?;
+    pub(super) fn end(&self, end: &Line) -> Result<()> {
+        self.add(std::slice::from_ref(end))?;
         self.file.fsync(false)?;
         self.dir.fsync()
     }

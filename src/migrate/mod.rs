@@ -55,6 +55,7 @@ pub use engine::run;
 pub use probe::probe;
 pub use record::{OWN_DIRS, moving};
 pub use recover::{clear_leftovers, recover};
+pub use reserve::{WANTED_MIB, keep as keep_room};
 
 /// What to move.
 #[derive(Debug, Clone, PartialEq)]
@@ -287,4 +288,6 @@ pub enum Error {
     Path(UnionPath, Errno),
     /// A tier failed.
     Tier(Rank, Errno),
+    /// The primary is so full that no move can be put on record.
+    NoRoom,
 }

@@ -11,6 +11,7 @@ use super::contents::CHUNK;
 use super::engine::{Run, moved_event};
 use super::manifest::Entry;
 use super::preflight::Refusal;
+use super::reserve;
 use super::stage::{self, discard};
 use super::swap::{Broken, Outcome, Ready, paths, swap, tell_kernel};
 use super::trash::Leftovers;
@@ -169,7 +170,8 @@ impl<'r> Run<'r> {
                 }
             }
         }
-        if let Err(errno) = self.manifest.files(&entries) {
+        let written = self.manifest.as_ref().map(|manifest| reserve::with(self.union, || manifest.files(&entries)));
+        if let Some(Err(errno)) = written {
             tracing::warn!("the manifest of this run is not whole, it can be undone only in part: {errno}");
         }
     }
