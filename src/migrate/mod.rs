@@ -265,6 +265,9 @@ pub struct Summary {
     pub moved: u64,
     /// Bytes of these.
     pub bytes: u64,
+    /// Bytes that those which have moved took on the tiers they left: fewer where they have holes, or the
+    /// tier compresses.
+    pub taken: u64,
     /// Files skipped, by reason.
     pub skipped: BTreeMap<Skip, u64>,
     /// Files failed.

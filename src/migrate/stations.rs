@@ -161,6 +161,7 @@ impl<'r> Run<'r> {
                         let mut summary = summary.lock();
                         summary.moved += 1;
                         summary.bytes += item.size;
+                        summary.taken += item.taken;
                     }
                     self.teller.tell(moved_event(item));
                 }

@@ -222,6 +222,8 @@ fn holes_stay_holes() {
     let union = tree.union();
     let (summary, events) = go(&union, &everything_down());
     assert_eq!((summary.moved, summary.failed), (1, 0), "{events:?}");
+    assert_eq!(summary.bytes, 64 << 20);
+    assert!((1..1 << 20).contains(&summary.taken), "{}", summary.taken);
     let below = std::fs::metadata(tree.on(1, "f")).unwrap();
     assert_eq!(below.len(), 64 << 20);
     assert!(below.blocks() * 512 < 1 << 20, "{} blocks", below.blocks());

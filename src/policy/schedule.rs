@@ -53,7 +53,7 @@ pub enum Look {
 /// How a run has ended that was to make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// So many bytes have moved, or none but others are to be tried.
+    /// Files have moved that took so many bytes on the tier, or none but others are to be tried.
     On(u64),
     /// Nothing moved, and the next run would find the same.
     InVain,

@@ -132,7 +132,7 @@ impl Room {
             Some(Stop::Limit) => Ended::Limit,
             Some(Stop::Full(_) | Stop::Errors | Stop::Failed(_)) => self.give_up(),
             None if hopeless => self.give_up(),
-            None => Ended::On(summary.bytes),
+            None => Ended::On(summary.taken),
         }
     }
 
@@ -152,4 +152,15 @@ fn usable(union: &Union, tier: Rank) -> Result<Option<Space>> {
     // Not every filesystem has an id of its own; one that is in use changes between two looks.
     let alike = below.blocks == space.blocks && below.bfree.abs_diff(space.bfree) <= space.blocks / 100;
     Ok((below.filesystem != space.filesystem || !alike).then_some(space))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_what_sparse_files_free_is_what_they_took() {
+        let summary = Summary { moved: 1, bytes: 1 << 40, taken: 4096, ..Summary::default() };
+        assert_eq!(Room::default().ended(&summary, false), Ended::On(4096));
+    }
 }
