@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::engine::Teller;
-use super::manifest;
+use super::manifest::{self, Entry};
 use super::plan::{Draft, Plan, plain_age};
 use super::scan::{Options, Progress, Scanned, Take, scan};
 use super::stage::now;
@@ -16,7 +16,7 @@ use crate::types::attr::{Body, Time};
 use crate::types::errno::Errno;
 use crate::types::facts::{Facts, Seen};
 use crate::types::ids::{Rank, Ranks};
-use crate::types::path::UnionPath;
+use crate::types::path::{Trees, UnionPath};
 use crate::union::Union;
 
 /// Threads that read directories.
@@ -213,27 +213,39 @@ impl Scanning<'_> {
     fn undo(&mut self, run: &str, order: Order) -> Planned {
         let primary = |errno| Error::Tier(Rank::PRIMARY, errno);
         let root = self.union.tier_of(Rank::PRIMARY).map_err(primary)?.root();
-        let lines = manifest::read(root.as_ref(), run).map_err(primary)?;
-        let lines = lines.ok_or_else(|| Error::NotFound(format!("there is no run {run}: see `tierfs history`")))?;
-        let mut draft = Draft::default();
-        for entry in manifest::entries(&lines) {
-            self.summary.scanned += 1;
-            let Some((dir, name)) = entry.path.split() else { continue };
-            let found = self.union.walk(&dir).and_then(|dir| self.union.subject(&dir, &name));
-            match found {
-                Ok(Some(subject)) if subject.rank == entry.to && subject.stat.mtime == entry.mtime => {
+        let wanted: Trees = self.starts.iter().cloned().collect();
+        let (mut draft, mut bodies) = (Draft::default(), HashSet::new());
+        let found = manifest::read_each(root.as_ref(), run, &mut |line| {
+            let entry = line.as_ref().and_then(Entry::of).filter(|entry| wanted.have(&entry.path));
+            if let Some(entry) = entry.filter(|_| !self.teller.pace.is_stopped()) {
+                self.take_back(entry, &mut draft, &mut bodies);
+            }
+        });
+        if !found.map_err(primary)? {
+            return Err(Error::NotFound(format!("there is no run {run}: see `tierfs history`")));
+        }
+        Ok(draft.finish(order))
+    }
+
+    /// One file of a run. `bodies` are those that were there before: a file can have moved twice.
+    fn take_back(&mut self, entry: Entry, draft: &mut Draft, bodies: &mut HashSet<Body>) {
+        self.summary.scanned += 1;
+        let Some((dir, name)) = entry.path.split() else { return };
+        let found = self.union.walk(&dir).and_then(|dir| self.union.subject(&dir, &name));
+        match found {
+            Ok(Some(subject)) if subject.rank == entry.to && subject.stat.mtime == entry.mtime => {
+                if bodies.insert(subject.stat.body) || subject.stat.nlink > 1 {
                     let facts = Facts { path: entry.path, rank: entry.to, stat: subject.stat, pin: None };
                     draft.add(&facts, entry.from, plain_age(&facts, self.now));
                 }
-                // Moved on, changed or removed since: there is nothing to take back.
-                Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE) => {}
-                Err(errno) => {
-                    self.summary.failed += 1;
-                    self.teller.tell(Event::Failed { path: entry.path, errno, during: "looking at the file" });
-                }
+            }
+            // Moved on, changed or removed since: there is nothing to take back.
+            Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE) => {}
+            Err(errno) => {
+                self.summary.failed += 1;
+                self.teller.tell(Event::Failed { path: entry.path, errno, during: "looking at the file" });
             }
         }
-        Ok(draft.finish(order))
     }
 }
 

@@ -263,11 +263,6 @@ pub fn read_each(primary: &dyn Dir, run: &str, each: &mut dyn FnMut(Option<Line>
     }
 }
 
-/// The files among the lines of a run.
-pub fn entries(lines: &[Line]) -> Vec<Entry> {
-    lines.iter().filter_map(Entry::of).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

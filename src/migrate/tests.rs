@@ -325,3 +325,20 @@ fn regression_one_that_is_gone_is_told_no_more_of_what_stays() {
     let summary = run(&tree.union(), &only_a, &mut tell).unwrap();
     assert_eq!((skipped, summary.stopped), (1, Some(Stop::Interrupted)));
 }
+
+#[test]
+fn regression_a_run_is_taken_back_only_at_the_paths_that_are_named() {
+    let tree = Tree::new();
+    for name in ["a/one", "a/two", "ab", "b/one"] {
+        tree.write(0, name, "x");
+    }
+    let union = tree.union();
+    let (down, _) = go(&union, &everything_down());
+    assert_eq!(down.moved, 4);
+    let back = Request { paths: vec![path("a"), path("b/one")], ..request(What::Undo(down.run.clone())) };
+    let (summary, events) = go(&union, &back);
+    assert_eq!(summary.moved, 3, "{events:?}");
+    assert!(tree.on(0, "a/two").exists() && tree.on(0, "b/one").exists() && tree.on(1, "ab").exists());
+    let (summary, _) = go(&union, &request(What::Undo(down.run)));
+    assert_eq!(summary.moved, 1);
+}
