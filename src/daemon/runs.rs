@@ -229,6 +229,7 @@ pub fn skip(why: Skip) -> &'static str {
         Skip::TooLarge => "too large for the other tier",
         Skip::NoSpace => "without room on the other tier",
         Skip::Quota => "without room in a quota of the other tier",
+        Skip::OverLimit => "larger than the limit of bytes for a run",
         Skip::Nested => "on another filesystem inside their tier",
         Skip::NoLease => "on a filesystem without leases",
         Skip::NoBirthTime => "on a filesystem without birth times",

@@ -155,6 +155,8 @@ pub enum Skip {
     NoSpace,
     /// A quota of the target has no room for it.
     Quota,
+    /// It is larger than all that a run may move.
+    OverLimit,
     /// It is on a filesystem mounted inside its tier, or the target directory is.
     Nested,
     /// Nobody can tell whether it is in use: its filesystem gives no leases.

@@ -129,6 +129,8 @@ impl Room {
         let hopeless = summary.moved == 0 && (!tries_others || self.fruitless >= FRUITLESS_MAX);
         match summary.stopped {
             Some(Stop::Interrupted) => Ended::GaveWay,
+            // All that was chosen is over the limit; smaller files may not be.
+            Some(Stop::Limit) if summary.moved == 0 && !hopeless => Ended::On(0),
             Some(Stop::Limit) => Ended::Limit,
             Some(Stop::Full(_) | Stop::Errors | Stop::Failed(_)) => self.give_up(),
             None if hopeless => self.give_up(),
@@ -162,5 +164,14 @@ mod tests {
     fn regression_what_sparse_files_free_is_what_they_took() {
         let summary = Summary { moved: 1, bytes: 1 << 40, taken: 4096, ..Summary::default() };
         assert_eq!(Room::default().ended(&summary, false), Ended::On(4096));
+    }
+
+    #[test]
+    fn what_is_over_the_limit_leaves_the_others_their_turn() {
+        let none = Summary { stopped: Some(Stop::Limit), ..Summary::default() };
+        let some = Summary { moved: 1, ..none.clone() };
+        let mut room = Room::default();
+        assert_eq!((room.ended(&none, true), room.ended(&some, true)), (Ended::On(0), Ended::Limit));
+        assert_eq!(room.ended(&none, false), Ended::Limit, "the same would be chosen again");
     }
 }
