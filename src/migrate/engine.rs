@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::book::Book;
 use super::claims::Claims;
 use super::gather::gather;
-use super::manifest::{Line, Manifest};
+use super::manifest::Line;
 use super::pace::Pace;
 use super::plan::{Item, Plan};
 use super::preflight::Refusal;
@@ -136,7 +137,7 @@ pub(super) struct Run<'r> {
     pub(super) threads: usize,
     pub(super) claims: Claims,
     /// None where there was no room for it: then the run cannot be undone.
-    pub(super) manifest: Option<Manifest>,
+    pub(super) book: Option<Book>,
     /// Whether a tier has failed.
     pub(super) failed: AtomicBool,
     /// The tier that had no room for some file.
@@ -150,7 +151,7 @@ impl<'r> Run<'r> {
         let primary = |errno| if errno == Errno::ENOSPC { Error::NoRoom } else { Error::Tier(Rank::PRIMARY, errno) };
         reserve::keep(union);
         reserve::ensure(union).map_err(primary)?;
-        let manifest = match reserve::with(union, || Manifest::begin(union, &request.what.to_string())) {
+        let book = match reserve::with(union, || Book::open(union, &request.what)) {
             Err(errno @ (Errno::ENOSPC | Errno::EDQUOT)) => {
                 tracing::warn!("what this run moves is not written down, so it cannot be undone: {errno}");
                 None
@@ -163,7 +164,7 @@ impl<'r> Run<'r> {
             teller,
             threads: (2 * cpus).min(THREADS_MAX),
             claims: Claims::default(),
-            manifest,
+            book,
             failed: AtomicBool::new(false),
             full: OnceLock::new(),
             begun: Instant::now(),
@@ -214,8 +215,11 @@ impl<'r> Run<'r> {
 
     /// The files have moved whether this is written or not.
     fn end(&self, summary: &mut Summary) {
-        let Some(manifest) = &self.manifest else { return };
-        summary.run = manifest.run.clone();
+        let Some(book) = &self.book else { return };
+        if summary.moved == 0 {
+            return book.drop_empty();
+        }
+        summary.run = book.run.clone();
         let end = Line::End {
             done: summary.stopped.is_none(),
             moved: summary.moved,
@@ -224,8 +228,8 @@ impl<'r> Run<'r> {
             failed: summary.failed,
             took_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
-        if let Err(errno) = reserve::with(self.union, || manifest.end(&end)) {
-            tracing::warn!(run = manifest.run, "`tierfs history` will say that this run was cut short: {errno}");
+        if let Err(errno) = reserve::with(self.union, || book.end(&end)) {
+            tracing::warn!(run = book.run, "`tierfs history` will say that this run was cut short: {errno}");
         }
     }
 

@@ -14,6 +14,7 @@ use crate::types::path::UnionPath;
 
 #[cfg(test)]
 mod beside_tests;
+mod book;
 mod claims;
 mod contents;
 mod copying;

@@ -342,3 +342,61 @@ fn regression_a_run_is_taken_back_only_at_the_paths_that_are_named() {
     let (summary, _) = go(&union, &request(What::Undo(down.run)));
     assert_eq!(summary.moved, 1);
 }
+
+#[test]
+fn regression_a_run_in_which_nothing_moves_leaves_no_manifest() {
+    let tree = Tree::new();
+    tree.write(0, "f", "x");
+    let _reader = std::fs::File::open(tree.on(0, "f")).unwrap();
+    let (summary, _) = go(&tree.union(), &everything_down());
+    assert_eq!((summary.moved, summary.run.as_str()), (0, ""));
+    assert_eq!(names_in(&tree.on(0, ".tierfs/runs")), [] as [&str; 0]);
+}
+
+#[test]
+fn regression_promotions_of_a_day_are_one_run_and_can_be_undone() {
+    use crate::policy::Promotion;
+    let tree = Tree::new();
+    tree.write(1, "a", "x");
+    tree.write(1, "b", "x");
+    let union = tree.union();
+    let promote = |file| {
+        let policy = Policy { promote: Promotion::Write, ..Policy::default() };
+        let what = What::Promote(Box::new(policy));
+        go(&union, &Request { paths: vec![path(file)], ..request(what) }).0
+    };
+    let first = promote("a");
+    // Up, down and up again: it is twice in the manifest.
+    go(&union, &Request { paths: vec![path("a")], ..everything_down() });
+    let again = promote("a");
+    let last = promote("b");
+    assert_eq!((first.moved, again.moved, last.moved), (1, 1, 1));
+    // The day may have ended in between.
+    let runs: std::collections::BTreeSet<_> = [&first, &again, &last].map(|summary| summary.run.clone()).into();
+    assert!(runs.len() < 3, "{runs:?}");
+    let primary = union.tier_of(Rank::PRIMARY).unwrap().root();
+    let lines = manifest::read(primary.as_ref(), &last.run).unwrap().unwrap();
+    assert_eq!(lines.iter().filter(|line| matches!(line, manifest::Line::Begin { .. })).count(), 1);
+    if runs.len() == 1 {
+        assert!(matches!(lines.last(), Some(manifest::Line::End { moved: 3, bytes: 3, .. })), "{lines:?}");
+    }
+    let back: u64 = runs.into_iter().map(|run| go(&union, &request(What::Undo(run))).0.moved).sum();
+    assert_eq!(back, 2);
+    private_is_empty(&tree);
+}
+
+#[test]
+fn regression_a_file_is_written_down_before_it_is_told() {
+    let tree = Tree::new();
+    tree.write(0, "f", "x");
+    let mut told = Vec::new();
+    let mut tell = |event| {
+        if let Event::Moved { .. } = event {
+            let runs = tree.on(0, ".tierfs/runs");
+            told.extend(names_in(&runs).iter().map(|run| std::fs::read_to_string(runs.join(run)).unwrap()));
+        }
+        Go::On
+    };
+    run(&tree.union(), &everything_down(), &mut tell).unwrap();
+    assert!(told.len() == 1 && told[0].contains(r#""path":"f""#), "{told:?}");
+}
