@@ -1,6 +1,6 @@
 //! From a request to a plan: which tiers are scanned, and which of their files move.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::engine::Teller;
@@ -11,7 +11,7 @@ use super::stage::now;
 use super::{Error, Event, Go, Order, Relieve, Request, Summary, What};
 use crate::policy::relief::Relief;
 use crate::policy::watermark::Usage;
-use crate::policy::{Action, Policy, Verdict};
+use crate::policy::{Action, Policy, Verdict, Watermarks};
 use crate::types::attr::{Body, Time};
 use crate::types::errno::Errno;
 use crate::types::facts::{Facts, Seen};
@@ -110,28 +110,12 @@ impl Scanning<'_> {
     }
 
     fn by_policy(&mut self, policy: &Policy, request: &Request) -> Planned {
-        let (now, tiers) = (self.now, self.tiers);
-        let target = |facts: &Facts| match policy.decide(facts, now, tiers) {
-            decision if matches!(decision.verdict, Verdict::Move(_)) => Some(decision),
-            _ => None,
-        };
+        let mut reliefs = self.reliefs(policy)?;
+        let tiers = self.tiers;
         let mut draft = Draft::default();
-        for rank in sources(policy, tiers).iter() {
-            // A pin of its own can only matter where the file would move, or stays for the pin of a
-            // directory above it: for all others it would cost a system call each.
-            let keep = |seen: &Seen<'_>| {
-                let may_move = seen.pin.is_some() || target(&seen.facts()).is_some();
-                if may_move { Take::KeepWithPin } else { Take::Count }
-            };
-            self.scan(rank, &keep, &mut |facts| {
-                if let Some(decision) = target(&facts)
-                    && let Verdict::Move(to) = decision.verdict
-                {
-                    draft.add(&facts, to, decision.age);
-                }
-            })?;
+        for rank in reliefs.keys().copied().fold(sources(policy, tiers), Ranks::with).iter() {
+            self.leave(rank, policy, reliefs.remove(&rank), &mut draft)?;
         }
-        self.below_watermarks(policy, &mut draft)?;
         let order = if request.until_free_percent.is_some() { Order::Oldest } else { request.order };
         let mut plan = draft.finish(order);
         if let Some(percent) = request.until_free_percent {
@@ -151,28 +135,54 @@ impl Scanning<'_> {
         Ok(u64::try_from(wanted.saturating_sub(free)).unwrap_or(u64::MAX))
     }
 
-    /// Adds what must go from tiers that are above their high watermark even after the moves that
-    /// are planned already.
-    fn below_watermarks(&mut self, policy: &Policy, draft: &mut Draft) -> std::result::Result<(), Error> {
-        let (now, tiers) = (self.now, self.tiers);
-        for marks in &policy.watermarks {
-            let rank = marks.tier;
+    /// For the tiers that are above their high watermark.
+    fn reliefs<'p>(&self, policy: &'p Policy) -> std::result::Result<BTreeMap<Rank, Relief<'p>>, Error> {
+        let mut reliefs = BTreeMap::new();
+        for rank in policy.watermarks.iter().map(|marks| marks.tier) {
             let space = self.union.tier_of(rank).and_then(|tier| tier.space());
             let usage = Usage::of(&space.map_err(|errno| Error::Tier(rank, errno))?);
-            let Some((_, bytes)) = policy.exceeded(rank, usage) else { continue };
-            let bytes = bytes.saturating_sub(draft.leaving(rank));
-            let planned: HashSet<Body> = draft.bodies(rank);
-            let mut files = Vec::new();
-            let keep =
-                |seen: &Seen<'_>| if planned.contains(&seen.stat.body) { Take::Count } else { Take::KeepWithPin };
-            if bytes > 0 {
-                self.scan(rank, &keep, &mut |facts| files.push(facts))?;
+            if let Some((marks, bytes)) = policy.exceeded(rank, usage) {
+                reliefs.insert(rank, Relief::new(policy, marks, bytes, self.now, self.tiers));
             }
-            for (at, to) in policy.watermark_plan(marks, bytes, &files, now, tiers) {
-                if let Some(facts) = files.get(at) {
-                    draft.add(facts, to, crate::policy::age(facts, marks.age_by, now));
-                }
+        }
+        Ok(reliefs)
+    }
+
+    /// Adds what leaves a tier: what a rule moves and, where that is too little, what makes room.
+    fn leave(
+        &mut self,
+        rank: Rank,
+        policy: &Policy,
+        mut relief: Option<Relief<'_>>,
+        draft: &mut Draft,
+    ) -> std::result::Result<(), Error> {
+        let (now, tiers) = (self.now, self.tiers);
+        let marks = relief.as_ref().map(Relief::marks);
+        let target = |facts: &Facts| match policy.decide(facts, now, tiers) {
+            decision if matches!(decision.verdict, Verdict::Move(_)) => Some(decision),
+            _ => None,
+        };
+        // A pin of its own can only matter where the file would move, or stays for the pin of a
+        // directory above it: for all others it would cost a system call each.
+        let keep = |seen: &Seen<'_>| {
+            let facts = seen.facts();
+            let relieves = marks.is_some_and(|marks| may_relieve(policy, marks, &facts, now, tiers));
+            let may_move = seen.pin.is_some() || target(&facts).is_some() || relieves;
+            if may_move { Take::KeepWithPin } else { Take::Count }
+        };
+        self.scan(rank, &keep, &mut |facts| {
+            let decision = target(&facts);
+            if let Some(Verdict::Move(to)) = decision.map(|decision| decision.verdict) {
+                draft.add(&facts, to, decision.map(|decision| decision.age).unwrap_or_default());
             }
+            if let Some(relief) = &mut relief {
+                relief.see(facts, decision.is_some());
+            }
+        })?;
+        let Some((mut relief, marks)) = relief.zip(marks) else { return Ok(()) };
+        relief.becomes_free(draft.leaving(rank));
+        for (facts, to) in relief.finish() {
+            draft.add(&facts, to, crate::policy::age(&facts, marks.age_by, now));
         }
         Ok(())
     }
@@ -183,10 +193,8 @@ impl Scanning<'_> {
         let marks = policy.watermarks.iter().find(|marks| marks.tier == relieve.tier);
         let marks = marks.ok_or_else(|| Error::NotFound(format!("the {} has no watermarks", relieve.tier)))?;
         let mut relief = Relief::new(policy, marks, relieve.bytes, now, tiers);
-        // One name that stays keeps the others of its file.
         let keep = |seen: &Seen<'_>| {
-            let goes = seen.stat.nlink > 1 || policy.relief_target(marks, &seen.facts(), now, tiers).is_some();
-            if goes { Take::KeepWithPin } else { Take::Count }
+            if may_relieve(policy, marks, &seen.facts(), now, tiers) { Take::KeepWithPin } else { Take::Count }
         };
         self.scan(relieve.tier, &keep, &mut |facts| {
             let stays = relieve.except.contains(&facts.path);
@@ -247,6 +255,11 @@ impl Scanning<'_> {
             }
         }
     }
+}
+
+/// Whether a file must be looked at to make room. One name that stays keeps the others of its file.
+fn may_relieve(policy: &Policy, marks: &Watermarks, facts: &Facts, now: Time, tiers: u8) -> bool {
+    facts.stat.nlink > 1 || policy.relief_target(marks, facts, now, tiers).is_some()
 }
 
 /// Tiers from which a rule could move something: scanning others may wake a disk for nothing.

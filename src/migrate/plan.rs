@@ -1,6 +1,6 @@
 //! What will move, as a value: made from facts and a policy, told by a dry run, done by a run.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,11 +103,6 @@ impl Draft {
             self.linked.insert(key, self.items.len());
         }
         self.items.push((Item::new(facts, to, place, age), facts.stat.nlink));
-    }
-
-    /// Bodies on `rank` that are planned already.
-    pub(super) fn bodies(&self, rank: Rank) -> HashSet<Body> {
-        self.items.iter().filter(|(item, _)| item.from == rank).map(|(item, _)| item.body).collect()
     }
 
     /// Bytes that leave `rank`.

@@ -400,3 +400,32 @@ fn regression_a_file_is_written_down_before_it_is_told() {
     run(&tree.union(), &everything_down(), &mut tell).unwrap();
     assert!(told.len() == 1 && told[0].contains(r#""path":"f""#), "{told:?}");
 }
+
+#[test]
+fn regression_rules_and_watermarks_are_served_by_one_scan() {
+    use crate::policy::glob::{Globs, Pattern};
+    use crate::policy::{Action, AgeBy, Rule, Watermarks};
+    let tree = Tree::new();
+    for name in ["ruled", "kept", "free", "linked"] {
+        tree.write(0, name, "x");
+    }
+    std::fs::hard_link(tree.on(0, "linked"), tree.on(0, "ruled too")).unwrap();
+    let of = |name: &str, action| Rule {
+        globs: Some(Globs::new(vec![Pattern::new(name).unwrap()]).unwrap()),
+        ..Rule::every(name, action)
+    };
+    let marks = Watermarks {
+        tier: Rank::PRIMARY,
+        high: 0,
+        low: 0,
+        never_younger_than: Duration::ZERO,
+        age_by: AgeBy::Newest,
+        order: Order::Oldest,
+    };
+    let rules = vec![of("ruled*", Action::Demote(None)), of("kept", Action::Keep)];
+    let policy = Policy { rules, watermarks: vec![marks], ..Policy::default() };
+    let (summary, events) = go(&tree.union(), &request(What::Policy(Box::new(policy))));
+    assert_eq!((summary.scanned, summary.moved), (5, 2), "{events:?}");
+    assert_eq!(summary.skipped.get(&Skip::LinksOutside), Some(&1), "a rule takes one of its names only");
+    assert!(tree.on(1, "ruled").exists() && tree.on(1, "free").exists() && tree.on(0, "kept").exists());
+}
