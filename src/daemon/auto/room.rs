@@ -117,6 +117,7 @@ impl Room {
         match ran {
             Ran::NotNow => Ended::GaveWay,
             Ran::Done(summary) => self.ended(&summary, tries_others),
+            Ran::Broken => self.give_up(),
             Ran::Not(error) => {
                 tracing::warn!(tier = %marks.tier, "no room can be made: {}", runs::failed(error).line);
                 Ended::InVain
@@ -164,6 +165,29 @@ mod tests {
     fn regression_what_sparse_files_free_is_what_they_took() {
         let summary = Summary { moved: 1, bytes: 1 << 40, taken: 4096, ..Summary::default() };
         assert_eq!(Room::default().ended(&summary, false), Ended::On(4096));
+    }
+
+    #[test]
+    fn regression_a_panic_costs_one_run_and_counts_as_in_vain() {
+        use std::sync::Arc;
+        let home = tempfile::tempdir().unwrap();
+        let background = Background {
+            union: crate::daemon::control::tests::union(home.path()),
+            turns: Arc::default(),
+            signal: Arc::default(),
+            engine: |_, _, _| panic!("a mistake in the engine"),
+        };
+        let marks = Watermarks {
+            tier: Rank::PRIMARY,
+            high: 80,
+            low: 60,
+            never_younger_than: Duration::ZERO,
+            age_by: crate::policy::AgeBy::Newest,
+            order: crate::policy::Order::Oldest,
+        };
+        let ended = Room::default().relieve(&background, &Policy::default(), &marks, (1, Limits::default()));
+        assert_eq!(ended, Ended::InVain);
+        assert!(background.turns.background().is_some(), "its turn is over");
     }
 
     #[test]
