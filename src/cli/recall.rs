@@ -23,6 +23,7 @@ Examples:
   tierfs recall -r /srv/docs/projects/old
   tierfs recall --run 20261121T091500-ab12            undo a run of the only mount
   tierfs recall --run 20261121T091500-ab12 /srv/docs  the same; see `tierfs history`
+  tierfs recall --run 20261121T091500-ab12 /srv/docs projects/2019   only what is there
 
 Exit codes:
   0 done   1 error   2 wrong usage   3 some files failed   75 another run is at work

@@ -1,11 +1,11 @@
 //! The daemon's end: a thread that accepts, and one for each connection.
 //!
-//! A command that does not read what it is told holds up whoever tells it, but only for
-//! [`CLIENT_PATIENCE`]: after that it counts as gone. So nothing may be told while a lock is held that
-//! requests of the mount wait for.
+//! A command that does not read what it is told holds up whoever tells it, but only once and only for
+//! [`CLIENT_PATIENCE`]: after that it counts as gone, and nothing more is written to it. So nothing may be
+//! told while a lock is held that requests of the mount wait for.
 
 use std::fs;
-use std::io::{BufReader, BufWriter, ErrorKind, Write};
+use std::io::{BufReader, ErrorKind, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -30,6 +30,15 @@ const COMMAND_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a command may leave what it is told unread, as when it is suspended.
 pub const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The same while the mount ends, and for the last line to one that has not read the others.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A write waits no longer at a time, so that the end of the mount is noticed in between.
+const WRITE_NAP: Duration = Duration::from_millis(200);
+
+/// What is told is gathered up to this length.
+const GATHER_LEN_MAX: usize = 8 << 10;
 
 /// What is told may wait so long for more to go with it: a run can tell of many files in a moment.
 const GATHER_MAX: Duration = Duration::from_millis(100);
@@ -60,8 +69,18 @@ struct Shared {
     listener: UnixListener,
     service: Arc<dyn Service>,
     stopping: Arc<AtomicBool>,
+    patience: Patience,
     connections: Mutex<Vec<Connection>>,
 }
+
+/// How long it is waited for a command that does not read.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    client: Duration,
+    last: Duration,
+}
+
+const PATIENCE: Patience = Patience { client: CLIENT_PATIENCE, last: LAST_PATIENCE };
 
 #[derive(Debug)]
 struct Connection {
@@ -76,6 +95,10 @@ impl Server {
     /// # Errors
     /// One line that says why not.
     pub fn start(path: &Path, service: Arc<dyn Service>) -> Result<Server, String> {
+        Server::start_with(path, service, PATIENCE)
+    }
+
+    fn start_with(path: &Path, service: Arc<dyn Service>, patience: Patience) -> Result<Server, String> {
         place::prepare(path.parent().unwrap_or(Path::new("/")))?;
         let told = |error: std::io::Error| format!("{}: {error}", path.display());
         let listener = bind(path)?;
@@ -85,6 +108,7 @@ impl Server {
             listener,
             service,
             stopping: Arc::new(AtomicBool::new(false)),
+            patience,
             connections: Mutex::new(Vec::new()),
         });
         let accepting = Arc::clone(&shared);
@@ -159,7 +183,7 @@ impl Shared {
     fn admit(self: &Arc<Shared>, stream: UnixStream) {
         let mut connections = self.connections.lock();
         connections.retain(|connection| !connection.thread.is_finished());
-        let mut peer = match Peer::new(&stream, Arc::clone(&self.stopping)) {
+        let mut peer = match Peer::new(&stream, Arc::clone(&self.stopping), self.patience) {
             Ok(peer) => peer,
             Err(error) => return tracing::debug!("a connection that is gone again: {error}"),
         };
@@ -216,24 +240,29 @@ fn problem(code: u8, line: &str) -> Response {
 #[derive(Debug)]
 pub struct Peer {
     stream: UnixStream,
-    out: BufWriter<UnixStream>,
+    /// What is told and not written yet. Not a `BufWriter`: that writes once more when it is dropped,
+    /// and waits for one that does not read.
+    out: Vec<u8>,
     stopping: Arc<AtomicBool>,
+    patience: Patience,
     flushed: Instant,
+    /// It has hung up or closed its way of writing: the work is not wanted any more.
     gone: bool,
+    /// It does not read: nothing more is written.
+    deaf: bool,
 }
 
 impl Peer {
-    fn new(stream: &UnixStream, stopping: Arc<AtomicBool>) -> std::io::Result<Peer> {
+    fn new(stream: &UnixStream, stopping: Arc<AtomicBool>, patience: Patience) -> std::io::Result<Peer> {
         let stream = stream.try_clone()?;
-        stream.set_write_timeout(Some(CLIENT_PATIENCE))?;
-        let out = BufWriter::new(stream.try_clone()?);
-        Ok(Peer { stream, out, stopping, flushed: Instant::now(), gone: false })
+        stream.set_write_timeout(Some(WRITE_NAP.min(patience.last)))?;
+        Ok(Peer { stream, out: Vec::new(), stopping, patience, flushed: Instant::now(), gone: false, deaf: false })
     }
 
     /// Tells an event, at once or with those that follow soon. Whether the work is still wanted.
     pub fn tell(&mut self, event: Event) -> bool {
         self.put(Response::Event(event));
-        if self.flushed.elapsed() >= GATHER_MAX {
+        if self.flushed.elapsed() >= GATHER_MAX || self.out.len() >= GATHER_LEN_MAX {
             self.flush();
             self.gone |= local::has_hung_up(&self.stream);
         }
@@ -248,23 +277,50 @@ impl Peer {
 
     /// Whether the work is still wanted.
     fn is_there(&self) -> bool {
-        !self.gone && !self.stopping.load(Ordering::Relaxed)
+        !self.gone && !self.deaf && !self.stopping.load(Ordering::Relaxed)
     }
 
     fn put(&mut self, response: Response) {
-        let written = self.out.write_all(&convert::response_line(response));
-        self.gone |= written.is_err();
+        if !self.deaf {
+            self.out.extend_from_slice(&convert::response_line(response));
+        }
     }
 
     fn flush(&mut self) {
-        self.gone |= self.out.flush().is_err();
         self.flushed = Instant::now();
+        self.deaf = self.deaf || !self.write(self.patience.client);
     }
 
+    /// Writes what there is; not all if the other end takes nothing for so long, or has gone. The rest
+    /// of a line is kept, so that what follows is not taken for a part of it.
+    fn write(&mut self, patience: Duration) -> bool {
+        let mut since = Instant::now();
+        while !self.out.is_empty() {
+            match (&self.stream).write(&self.out) {
+                Ok(0) => return false,
+                Ok(written) => {
+                    self.out.drain(..written);
+                    since = Instant::now();
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let ends = self.stopping.load(Ordering::Relaxed);
+                    if since.elapsed() >= if ends { patience.min(self.patience.last) } else { patience } {
+                        return false;
+                    }
+                }
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Tells the last line, also to one that has not read those before: it may be about to.
     fn finish(&mut self, last: Response) {
         // One that only has closed its way of writing still reads this.
-        self.put(last);
-        self.flush();
+        let patience = if self.deaf { self.patience.last } else { self.patience.client };
+        self.out.extend_from_slice(&convert::response_line(last));
+        let _told_or_gone = self.write(patience);
     }
 }
 

@@ -157,3 +157,72 @@ fn more_commands_than_can_be_are_told_to_wait() {
     assert_eq!(problem.code, BUSY);
     drop(silent);
 }
+
+/// What the tests wait for a command that does not read.
+const SHORT: Patience = Patience { client: Duration::from_millis(50), last: Duration::from_millis(10) };
+
+/// Tells much more than a socket holds, whether it is wanted or not, as a batch does that has moved.
+#[derive(Debug)]
+struct Chatty(Mutex<mpsc::Sender<&'static str>>);
+
+impl Service for Chatty {
+    fn answer(&self, _command: Command, peer: &mut Peer) -> Response {
+        let path = crate::control::wire::Text::Plain("x".repeat(4096));
+        for _ in 0..10_000 {
+            let _deaf = peer.tell(Event::Skipped { path: path.clone(), why: String::new() });
+        }
+        let _test_has_ended = self.0.lock().send("ended");
+        Response::Done(Summary::default())
+    }
+}
+
+fn start_chatty(dir: &tempfile::TempDir, patience: Patience) -> (Server, mpsc::Receiver<&'static str>) {
+    let (seen, told) = mpsc::channel();
+    (Server::start_with(&dir.path().join("d/s.sock"), Arc::new(Chatty(Mutex::new(seen))), patience).unwrap(), told)
+}
+
+#[test]
+fn regression_a_command_that_does_not_read_is_waited_for_once_and_not_for_each_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, told) = start_chatty(&dir, SHORT);
+    let mut stream = UnixStream::connect(server.path()).unwrap();
+    stream.write_all(&convert::command_line(run())).unwrap();
+    // Waited for with each of thousands of events, this would take minutes.
+    assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok("ended"));
+    drop(server);
+    drop(stream);
+}
+
+#[test]
+fn regression_the_end_of_the_mount_does_not_wait_for_a_command_that_does_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, told) = start_chatty(&dir, Patience { client: Duration::from_secs(3600), ..SHORT });
+    let mut stream = UnixStream::connect(server.path()).unwrap();
+    stream.write_all(&convert::command_line(run())).unwrap();
+    let (ended, end) = mpsc::channel();
+    let dropping = std::thread::spawn(move || {
+        drop(server);
+        let _test_has_ended = ended.send(());
+    });
+    assert_eq!(end.recv_timeout(Duration::from_secs(60)), Ok(()), "the end waits for a command");
+    assert_eq!(told.try_recv(), Ok("ended"));
+    dropping.join().unwrap();
+    drop(stream);
+}
+
+#[test]
+fn regression_one_that_reads_too_late_gets_whole_lines_and_the_last_one() {
+    let dir = tempfile::tempdir().unwrap();
+    // The last line waits until the test reads.
+    let (server, told) = start_chatty(&dir, Patience { last: Duration::from_secs(3600), ..SHORT });
+    let mut stream = UnixStream::connect(server.path()).unwrap();
+    stream.write_all(&convert::command_line(run())).unwrap();
+    assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok("ended"));
+    let mut read = BufReader::new(&stream);
+    loop {
+        let line = Line::default().read(&mut read, 1 << 20).unwrap().expect("the last line");
+        if let Response::Done(_) = convert::response(&line).unwrap() {
+            break;
+        }
+    }
+}

@@ -96,4 +96,4 @@ fn at_work() -> Response {
 
 #[cfg(test)]
 #[path = "control_tests.rs"]
-mod tests;
+pub(super) mod tests;

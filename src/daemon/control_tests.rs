@@ -13,7 +13,7 @@ use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
 use crate::union::{MinFree, Settings, Slot, SpaceOf};
 
-fn union(home: &std::path::Path) -> Arc<Union> {
+pub(in crate::daemon) fn union(home: &std::path::Path) -> Arc<Union> {
     let slots = (0..2u64).map(|rank| {
         let path = home.join(rank.to_string());
         std::fs::create_dir(&path).unwrap();

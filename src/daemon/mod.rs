@@ -137,6 +137,7 @@ fn run(
     signal::on_termination(move || take_down(&mountpoint))
         .map_err(|errno| Error::new(FAILED, format!("cannot wait for signals: {errno}")))?;
     tracing::info!(mountpoint = %config.mountpoint.display(), tiers = config.tiers.len(), "serving");
+    migrate::keep_room(union);
     let turns = Arc::new(Turns::default());
     let commands = opened.iter().flatten().next().and_then(|tier| control::start(tier.union, union, standing, &turns));
     let auto = Auto::start(standing, union, &turns, migrate::run);

@@ -60,6 +60,7 @@ fn stays(why: Skip, to: Rank) -> String {
         Skip::TooLarge => format!("{to} cannot hold files as large"),
         Skip::NoSpace => format!("{to} has no room for it"),
         Skip::Quota => format!("a quota of {to} has no room for it"),
+        Skip::OverLimit => "it is larger than the limit of bytes for a run".into(),
         Skip::Nested => "another filesystem is mounted there inside the tier".into(),
         Skip::NoLease => "its filesystem gives no leases, so nobody can tell whether it is in use".into(),
         Skip::NoBirthTime => "its filesystem tells no birth times, so its number could come back".into(),

@@ -229,6 +229,7 @@ pub fn skip(why: Skip) -> &'static str {
         Skip::TooLarge => "too large for the other tier",
         Skip::NoSpace => "without room on the other tier",
         Skip::Quota => "without room in a quota of the other tier",
+        Skip::OverLimit => "larger than the limit of bytes for a run",
         Skip::Nested => "on another filesystem inside their tier",
         Skip::NoLease => "on a filesystem without leases",
         Skip::NoBirthTime => "on a filesystem without birth times",
@@ -267,6 +268,13 @@ pub(super) fn failed(error: migrate::Error) -> Problem {
             problem(FAILED, "nothing can be moved: the mount is read-only, or one of its tiers is missing")
         }
         migrate::Error::NotFound(line) => problem(FAILED, line),
+        migrate::Error::NoRoom => problem(
+            FAILED,
+            format!(
+                "the primary is so full that no move can be written down: free {} MiB on it, then run this again",
+                migrate::WANTED_MIB
+            ),
+        ),
         migrate::Error::Path(path, errno) => problem(FAILED, format!("{path}: {errno}")),
         migrate::Error::Tier(rank, errno) => problem(FAILED, format!("the {rank} failed: {errno}: look at its disk")),
     }

@@ -276,3 +276,22 @@ fn a_source_that_is_opened_in_the_trash_is_kept() {
         assert_eq!(kept.len(), 1, "what is written to the source would be deleted");
     }
 }
+
+/// The files have moved: that the last line of the manifest cannot be written changes nothing about it.
+#[test]
+fn regression_a_manifest_that_cannot_be_ended_does_not_make_the_run_fail() {
+    let bench = Bench::new(&[(0, "f", "text")]);
+    let (spy, own) = (Arc::clone(&bench.spy), Arc::clone(&bench.spy));
+    // After the record of the batch has gone durably, what is made durable on the primary is the manifest.
+    spy.before("unlink", 0, "*", move || {
+        let next = Arc::clone(&own);
+        own.before("fsync", 0, "", move || {
+            next.before("fsync", 0, "", || Err(Errno::ENOSPC));
+            Ok(())
+        });
+        Ok(())
+    });
+    let summary = go(bench.union, &down());
+    assert_eq!((summary.moved, summary.failed, summary.stopped), (1, 0, None));
+    assert!(!summary.run.is_empty());
+}

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::book::Book;
 use super::claims::Claims;
 use super::gather::gather;
-use super::manifest::{Line, Manifest};
+use super::manifest::Line;
 use super::pace::Pace;
 use super::plan::{Item, Plan};
 use super::preflight::Refusal;
@@ -23,6 +24,7 @@ use super::swap::Broken;
 use super::trash::Leftovers;
 use super::{Error, Event, Go, Request, Stop, Summary};
 use crate::sys::limits;
+use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
 use crate::union::Union;
@@ -84,7 +86,8 @@ fn work(union: &Union, request: &Request, teller: &Teller<'_>) -> std::result::R
     let plan = gather(union, request, teller, &mut summary)?;
     let (files, bytes) = plan.totals();
     teller.tell(Event::Planned { files, bytes });
-    for (path, why) in &plan.skips {
+    // There may be as many as there are files, and nobody left to be told.
+    for (path, why) in plan.skips.iter().take_while(|_| !teller.pace.is_stopped()) {
         *summary.skipped.entry(*why).or_default() += 1;
         teller.tell(Event::Skipped { path: path.clone(), why: *why });
     }
@@ -94,7 +97,7 @@ fn work(union: &Union, request: &Request, teller: &Teller<'_>) -> std::result::R
     if request.dry_run {
         rehearse(union, request, teller, plan, &mut summary)?;
     } else if !plan.items.is_empty() {
-        Run::new(union, request, teller)?.run(plan, &mut summary)?;
+        Run::new(union, request, teller)?.run(plan, &mut summary);
     }
     if teller.pace.is_stopped() && summary.stopped.is_none() {
         summary.stopped = Some(Stop::Interrupted);
@@ -133,7 +136,8 @@ pub(super) struct Run<'r> {
     pub(super) teller: &'r Teller<'r>,
     pub(super) threads: usize,
     pub(super) claims: Claims,
-    pub(super) manifest: Manifest,
+    /// None where there was no room for it: then the run cannot be undone.
+    pub(super) book: Option<Book>,
     /// Whether a tier has failed.
     pub(super) failed: AtomicBool,
     /// The tier that had no room for some file.
@@ -144,25 +148,32 @@ pub(super) struct Run<'r> {
 impl<'r> Run<'r> {
     fn new(union: &'r Union, request: &'r Request, teller: &'r Teller<'r>) -> std::result::Result<Run<'r>, Error> {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let primary = |errno| if errno == Errno::ENOSPC { Error::NoRoom } else { Error::Tier(Rank::PRIMARY, errno) };
         reserve::keep(union);
-        let manifest = reserve::with(union, || Manifest::begin(union, &request.what.to_string()))
-            .map_err(|errno| Error::Tier(Rank::PRIMARY, errno))?;
+        reserve::ensure(union).map_err(primary)?;
+        let book = match reserve::with(union, || Book::open(union, &request.what)) {
+            Err(errno @ (Errno::ENOSPC | Errno::EDQUOT)) => {
+                tracing::warn!("what this run moves is not written down, so it cannot be undone: {errno}");
+                None
+            }
+            other => Some(other.map_err(primary)?),
+        };
         Ok(Run {
             union,
             request,
             teller,
             threads: (2 * cpus).min(THREADS_MAX),
             claims: Claims::default(),
-            manifest,
+            book,
             failed: AtomicBool::new(false),
             full: OnceLock::new(),
             begun: Instant::now(),
         })
     }
 
-    fn run(self, plan: Plan, summary: &mut Summary) -> std::result::Result<(), Error> {
+    fn run(&self, plan: Plan, summary: &mut Summary) {
         let shared = Mutex::new(std::mem::take(summary));
-        let this = &self;
+        let this = self;
         let (to_prove, copied) = sync_channel::<Batch<'r>>(1);
         let (to_swap, proved) = sync_channel::<Batch<'r>>(1);
         let (to_delete, swapped) = sync_channel::<Leftovers<'r>>(1);
@@ -185,10 +196,8 @@ impl<'r> Run<'r> {
         });
         *summary = std::mem::take(&mut shared.lock());
         summary.stopped = summary.stopped.or(self.full.get().map(|rank| Stop::Full(*rank)));
-        let union = self.union;
-        let ended = self.end(summary);
-        reserve::keep(union);
-        ended
+        self.end(summary);
+        reserve::keep(self.union);
     }
 
     fn stage_each(&self, plan: Plan, next: SyncSender<Batch<'r>>, summary: &Mutex<Summary>) {
@@ -204,8 +213,13 @@ impl<'r> Run<'r> {
         }
     }
 
-    fn end(self, summary: &mut Summary) -> std::result::Result<(), Error> {
-        summary.run = self.manifest.run.clone();
+    /// The files have moved whether this is written or not.
+    fn end(&self, summary: &mut Summary) {
+        let Some(book) = &self.book else { return };
+        if summary.moved == 0 {
+            return book.drop_empty();
+        }
+        summary.run = book.run.clone();
         let end = Line::End {
             done: summary.stopped.is_none(),
             moved: summary.moved,
@@ -214,7 +228,9 @@ impl<'r> Run<'r> {
             failed: summary.failed,
             took_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
-        self.manifest.end(end).map_err(|errno| Error::Tier(Rank::PRIMARY, errno))
+        if let Err(errno) = reserve::with(self.union, || book.end(&end)) {
+            tracing::warn!(run = book.run, "`tierfs history` will say that this run was cut short: {errno}");
+        }
     }
 
     fn must_stop(&self, summary: &Mutex<Summary>) -> bool {

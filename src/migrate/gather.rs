@@ -1,22 +1,22 @@
 //! From a request to a plan: which tiers are scanned, and which of their files move.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::engine::Teller;
-use super::manifest;
+use super::manifest::{self, Entry};
 use super::plan::{Draft, Plan, plain_age};
 use super::scan::{Options, Progress, Scanned, Take, scan};
 use super::stage::now;
 use super::{Error, Event, Go, Order, Relieve, Request, Summary, What};
 use crate::policy::relief::Relief;
 use crate::policy::watermark::Usage;
-use crate::policy::{Action, Policy, Verdict};
+use crate::policy::{Action, Policy, Verdict, Watermarks};
 use crate::types::attr::{Body, Time};
 use crate::types::errno::Errno;
 use crate::types::facts::{Facts, Seen};
 use crate::types::ids::{Rank, Ranks};
-use crate::types::path::UnionPath;
+use crate::types::path::{Trees, UnionPath};
 use crate::union::Union;
 
 /// Threads that read directories.
@@ -110,28 +110,12 @@ impl Scanning<'_> {
     }
 
     fn by_policy(&mut self, policy: &Policy, request: &Request) -> Planned {
-        let (now, tiers) = (self.now, self.tiers);
-        let target = |facts: &Facts| match policy.decide(facts, now, tiers) {
-            decision if matches!(decision.verdict, Verdict::Move(_)) => Some(decision),
-            _ => None,
-        };
+        let mut reliefs = self.reliefs(policy)?;
+        let tiers = self.tiers;
         let mut draft = Draft::default();
-        for rank in sources(policy, tiers).iter() {
-            // A pin of its own can only matter where the file would move, or stays for the pin of a
-            // directory above it: for all others it would cost a system call each.
-            let keep = |seen: &Seen<'_>| {
-                let may_move = seen.pin.is_some() || target(&seen.facts()).is_some();
-                if may_move { Take::KeepWithPin } else { Take::Count }
-            };
-            self.scan(rank, &keep, &mut |facts| {
-                if let Some(decision) = target(&facts)
-                    && let Verdict::Move(to) = decision.verdict
-                {
-                    draft.add(&facts, to, decision.age);
-                }
-            })?;
+        for rank in reliefs.keys().copied().fold(sources(policy, tiers), Ranks::with).iter() {
+            self.leave(rank, policy, reliefs.remove(&rank), &mut draft)?;
         }
-        self.below_watermarks(policy, &mut draft)?;
         let order = if request.until_free_percent.is_some() { Order::Oldest } else { request.order };
         let mut plan = draft.finish(order);
         if let Some(percent) = request.until_free_percent {
@@ -151,28 +135,54 @@ impl Scanning<'_> {
         Ok(u64::try_from(wanted.saturating_sub(free)).unwrap_or(u64::MAX))
     }
 
-    /// Adds what must go from tiers that are above their high watermark even after the moves that
-    /// are planned already.
-    fn below_watermarks(&mut self, policy: &Policy, draft: &mut Draft) -> std::result::Result<(), Error> {
-        let (now, tiers) = (self.now, self.tiers);
-        for marks in &policy.watermarks {
-            let rank = marks.tier;
+    /// For the tiers that are above their high watermark.
+    fn reliefs<'p>(&self, policy: &'p Policy) -> std::result::Result<BTreeMap<Rank, Relief<'p>>, Error> {
+        let mut reliefs = BTreeMap::new();
+        for rank in policy.watermarks.iter().map(|marks| marks.tier) {
             let space = self.union.tier_of(rank).and_then(|tier| tier.space());
             let usage = Usage::of(&space.map_err(|errno| Error::Tier(rank, errno))?);
-            let Some((_, bytes)) = policy.exceeded(rank, usage) else { continue };
-            let bytes = bytes.saturating_sub(draft.leaving(rank));
-            let planned: HashSet<Body> = draft.bodies(rank);
-            let mut files = Vec::new();
-            let keep =
-                |seen: &Seen<'_>| if planned.contains(&seen.stat.body) { Take::Count } else { Take::KeepWithPin };
-            if bytes > 0 {
-                self.scan(rank, &keep, &mut |facts| files.push(facts))?;
+            if let Some((marks, bytes)) = policy.exceeded(rank, usage) {
+                reliefs.insert(rank, Relief::new(policy, marks, bytes, self.now, self.tiers));
             }
-            for (at, to) in policy.watermark_plan(marks, bytes, &files, now, tiers) {
-                if let Some(facts) = files.get(at) {
-                    draft.add(facts, to, crate::policy::age(facts, marks.age_by, now));
-                }
+        }
+        Ok(reliefs)
+    }
+
+    /// Adds what leaves a tier: what a rule moves and, where that is too little, what makes room.
+    fn leave(
+        &mut self,
+        rank: Rank,
+        policy: &Policy,
+        mut relief: Option<Relief<'_>>,
+        draft: &mut Draft,
+    ) -> std::result::Result<(), Error> {
+        let (now, tiers) = (self.now, self.tiers);
+        let marks = relief.as_ref().map(Relief::marks);
+        let target = |facts: &Facts| match policy.decide(facts, now, tiers) {
+            decision if matches!(decision.verdict, Verdict::Move(_)) => Some(decision),
+            _ => None,
+        };
+        // A pin of its own can only matter where the file would move, or stays for the pin of a
+        // directory above it: for all others it would cost a system call each.
+        let keep = |seen: &Seen<'_>| {
+            let facts = seen.facts();
+            let relieves = marks.is_some_and(|marks| may_relieve(policy, marks, &facts, now, tiers));
+            let may_move = seen.pin.is_some() || target(&facts).is_some() || relieves;
+            if may_move { Take::KeepWithPin } else { Take::Count }
+        };
+        self.scan(rank, &keep, &mut |facts| {
+            let decision = target(&facts);
+            if let Some(Verdict::Move(to)) = decision.map(|decision| decision.verdict) {
+                draft.add(&facts, to, decision.map(|decision| decision.age).unwrap_or_default());
             }
+            if let Some(relief) = &mut relief {
+                relief.see(facts, decision.is_some());
+            }
+        })?;
+        let Some((mut relief, marks)) = relief.zip(marks) else { return Ok(()) };
+        relief.becomes_free(draft.leaving(rank));
+        for (facts, to) in relief.finish() {
+            draft.add(&facts, to, crate::policy::age(&facts, marks.age_by, now));
         }
         Ok(())
     }
@@ -183,10 +193,8 @@ impl Scanning<'_> {
         let marks = policy.watermarks.iter().find(|marks| marks.tier == relieve.tier);
         let marks = marks.ok_or_else(|| Error::NotFound(format!("the {} has no watermarks", relieve.tier)))?;
         let mut relief = Relief::new(policy, marks, relieve.bytes, now, tiers);
-        // One name that stays keeps the others of its file.
         let keep = |seen: &Seen<'_>| {
-            let goes = seen.stat.nlink > 1 || policy.relief_target(marks, &seen.facts(), now, tiers).is_some();
-            if goes { Take::KeepWithPin } else { Take::Count }
+            if may_relieve(policy, marks, &seen.facts(), now, tiers) { Take::KeepWithPin } else { Take::Count }
         };
         self.scan(relieve.tier, &keep, &mut |facts| {
             let stays = relieve.except.contains(&facts.path);
@@ -213,28 +221,45 @@ impl Scanning<'_> {
     fn undo(&mut self, run: &str, order: Order) -> Planned {
         let primary = |errno| Error::Tier(Rank::PRIMARY, errno);
         let root = self.union.tier_of(Rank::PRIMARY).map_err(primary)?.root();
-        let lines = manifest::read(root.as_ref(), run).map_err(primary)?;
-        let lines = lines.ok_or_else(|| Error::NotFound(format!("there is no run {run}: see `tierfs history`")))?;
-        let mut draft = Draft::default();
-        for entry in manifest::entries(&lines) {
-            self.summary.scanned += 1;
-            let Some((dir, name)) = entry.path.split() else { continue };
-            let found = self.union.walk(&dir).and_then(|dir| self.union.subject(&dir, &name));
-            match found {
-                Ok(Some(subject)) if subject.rank == entry.to && subject.stat.mtime == entry.mtime => {
-                    let facts = Facts { path: entry.path, rank: entry.to, stat: subject.stat, pin: None };
-                    draft.add(&facts, entry.from, plain_age(&facts, self.now));
-                }
-                // Moved on, changed or removed since: there is nothing to take back.
-                Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE) => {}
-                Err(errno) => {
-                    self.summary.failed += 1;
-                    self.teller.tell(Event::Failed { path: entry.path, errno, during: "looking at the file" });
-                }
+        let wanted: Trees = self.starts.iter().cloned().collect();
+        let (mut draft, mut bodies) = (Draft::default(), HashSet::new());
+        let found = manifest::read_each(root.as_ref(), run, &mut |line| {
+            let entry = line.as_ref().and_then(Entry::of).filter(|entry| wanted.have(&entry.path));
+            if let Some(entry) = entry.filter(|_| !self.teller.pace.is_stopped()) {
+                self.take_back(entry, &mut draft, &mut bodies);
             }
+        });
+        if !found.map_err(primary)? {
+            return Err(Error::NotFound(format!("there is no run {run}: see `tierfs history`")));
         }
         Ok(draft.finish(order))
     }
+
+    /// One file of a run. `bodies` are those that were there before: a file can have moved twice.
+    fn take_back(&mut self, entry: Entry, draft: &mut Draft, bodies: &mut HashSet<Body>) {
+        self.summary.scanned += 1;
+        let Some((dir, name)) = entry.path.split() else { return };
+        let found = self.union.walk(&dir).and_then(|dir| self.union.subject(&dir, &name));
+        match found {
+            Ok(Some(subject)) if subject.rank == entry.to && subject.stat.mtime == entry.mtime => {
+                if bodies.insert(subject.stat.body) || subject.stat.nlink > 1 {
+                    let facts = Facts { path: entry.path, rank: entry.to, stat: subject.stat, pin: None };
+                    draft.add(&facts, entry.from, plain_age(&facts, self.now));
+                }
+            }
+            // Moved on, changed or removed since: there is nothing to take back.
+            Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE) => {}
+            Err(errno) => {
+                self.summary.failed += 1;
+                self.teller.tell(Event::Failed { path: entry.path, errno, during: "looking at the file" });
+            }
+        }
+    }
+}
+
+/// Whether a file must be looked at to make room. One name that stays keeps the others of its file.
+fn may_relieve(policy: &Policy, marks: &Watermarks, facts: &Facts, now: Time, tiers: u8) -> bool {
+    facts.stat.nlink > 1 || policy.relief_target(marks, facts, now, tiers).is_some()
 }
 
 /// Tiers from which a rule could move something: scanning others may wake a disk for nothing.

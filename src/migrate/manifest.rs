@@ -2,23 +2,20 @@
 //!
 //! A line of JSON each: first what the run is, then each file, last what it came to. The last line
 //! is missing after a crash, and the line before it may be cut; what counts is where the files are.
+//! Files and last lines of further runs may follow; then the very last stands for all of them.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use crate::tier::{Dir, File, Open};
+use crate::tier::{Dir, Open};
 use crate::types::attr::Time;
-use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::Rank;
 use crate::types::name::Name;
 use crate::types::path::UnionPath;
-use crate::types::units::show_time;
-use crate::union::Union;
 
 /// Where manifests are, in `.tierfs` of the primary.
 pub const DIRECTORY: &str = "runs";
@@ -97,7 +94,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn line(&self) -> Line {
+    pub(super) fn line(&self) -> Line {
         let text = std::str::from_utf8(self.path.as_bytes());
         let hex = || self.path.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         Line::File {
@@ -132,58 +129,7 @@ impl Entry {
     }
 }
 
-/// A manifest that is being written.
-pub(super) struct Manifest {
-    pub run: String,
-    file: Box<dyn File>,
-    dir: Arc<dyn Dir>,
-}
-
-impl Manifest {
-    /// Begins one, under a name that tells the time and is no other's.
-    pub(super) fn begin(union: &Union, command: &str) -> Result<Manifest> {
-        let dir = union.own_dir(Rank::PRIMARY, DIRECTORY)?;
-        let since = UNIX_EPOCH.elapsed().unwrap_or_default();
-        let run = run_name(since);
-        let file = dir.create(&manifest_name(&run)?, 0o600, Open::ReadWrite, &Caller::DAEMON)?;
-        let manifest = Manifest { run, file, dir };
-        let (run, command) = (manifest.run.clone(), command.to_owned());
-        manifest.add(&[Line::Begin { version: 1, run, started: since.as_secs(), command }])?;
-        Ok(manifest)
-    }
-
-    fn add(&self, lines: &[Line]) -> Result<()> {
-        let mut text = String::new();
-        for line in lines {
-            text += &serde_json::to_string(line).map_err(|_| Errno::EINVAL)?;
-            text.push('\n');
-        }
-        if self.file.append(text.as_bytes())? < text.len() { Err(Errno::ENOSPC) } else { Ok(()) }
-    }
-
-    pub(super) fn files(&self, entries: &[Entry]) -> Result<()> {
-        let lines: Vec<Line> = entries.iter().map(Entry::line).collect();
-        self.add(&lines)
-    }
-
-    pub(super) fn end(self, end: Line) -> Result<()> {
-        self.add(&[end])?;
-        self.file.fsync(false)?;
-        self.dir.fsync()
-    }
-}
-
-/// Sorts by time, can be typed, and is not repeated: `20261121T091500-3fa2`. What follows the dash is
-/// the part of the second, in steps of 15 microseconds.
-fn run_name(since: Duration) -> String {
-    let started = Time { sec: i64::try_from(since.as_secs()).unwrap_or(0), nsec: 0 };
-    let compact: String =
-        show_time(started).replace(' ', "T").chars().filter(char::is_ascii_alphanumeric).take(15).collect();
-    let part = (u64::from(since.subsec_nanos()) << 16) / 1_000_000_000;
-    format!("{compact}-{part:04x}")
-}
-
-fn manifest_name(run: &str) -> Result<Name> {
+pub(super) fn manifest_name(run: &str) -> Result<Name> {
     Name::new(format!("{run}{SUFFIX}").as_bytes())
 }
 
@@ -192,7 +138,10 @@ fn manifest_name(run: &str) -> Result<Name> {
 /// # Errors
 /// What the primary says.
 pub fn runs(primary: &dyn Dir) -> Result<Vec<String>> {
-    let Some(dir) = open(primary)? else { return Ok(Vec::new()) };
+    open(primary)?.map_or(Ok(Vec::new()), |dir| runs_in(dir.as_ref()))
+}
+
+pub(super) fn runs_in(dir: &dyn Dir) -> Result<Vec<String>> {
     let mut runs = Vec::new();
     dir.survey(&mut |entry| {
         let name = std::str::from_utf8(entry.name).ok();
@@ -250,22 +199,5 @@ pub fn read_each(primary: &dyn Dir, run: &str, each: &mut dyn FnMut(Option<Line>
         if got < buffer.len() {
             return Ok(true);
         }
-    }
-}
-
-/// The files among the lines of a run.
-pub fn entries(lines: &[Line]) -> Vec<Entry> {
-    lines.iter().filter_map(Entry::of).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn runs_of_one_second_are_named_in_their_order() {
-        let names = [0, 20_000, 1_000_000, 500_000_000, 999_999_999].map(|nanos| run_name(Duration::new(9, nanos)));
-        assert_eq!((names[0].as_str(), names[4].as_str()), ("19700101T000009-0000", "19700101T000009-ffff"));
-        assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "{names:?}");
     }
 }

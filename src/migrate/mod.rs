@@ -14,6 +14,7 @@ use crate::types::path::UnionPath;
 
 #[cfg(test)]
 mod beside_tests;
+mod book;
 mod claims;
 mod contents;
 mod copying;
@@ -55,6 +56,7 @@ pub use engine::run;
 pub use probe::probe;
 pub use record::{OWN_DIRS, moving};
 pub use recover::{clear_leftovers, recover};
+pub use reserve::{WANTED_MIB, keep as keep_room};
 
 /// What to move.
 #[derive(Debug, Clone, PartialEq)]
@@ -154,6 +156,8 @@ pub enum Skip {
     NoSpace,
     /// A quota of the target has no room for it.
     Quota,
+    /// It is larger than all that a run may move.
+    OverLimit,
     /// It is on a filesystem mounted inside its tier, or the target directory is.
     Nested,
     /// Nobody can tell whether it is in use: its filesystem gives no leases.
@@ -264,6 +268,9 @@ pub struct Summary {
     pub moved: u64,
     /// Bytes of these.
     pub bytes: u64,
+    /// Bytes that those which have moved took on the tiers they left: fewer where they have holes, or the
+    /// tier compresses.
+    pub taken: u64,
     /// Files skipped, by reason.
     pub skipped: BTreeMap<Skip, u64>,
     /// Files failed.
@@ -287,4 +294,6 @@ pub enum Error {
     Path(UnionPath, Errno),
     /// A tier failed.
     Tier(Rank, Errno),
+    /// The primary is so full that no move can be put on record.
+    NoRoom,
 }

@@ -1,6 +1,6 @@
 //! What will move, as a value: made from facts and a policy, told by a dry run, done by a run.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,11 +105,6 @@ impl Draft {
         self.items.push((Item::new(facts, to, place, age), facts.stat.nlink));
     }
 
-    /// Bodies on `rank` that are planned already.
-    pub(super) fn bodies(&self, rank: Rank) -> HashSet<Body> {
-        self.items.iter().filter(|(item, _)| item.from == rank).map(|(item, _)| item.body).collect()
-    }
-
     /// Bytes that leave `rank`.
     pub(super) fn leaving(&self, rank: Rank) -> u64 {
         self.items.iter().filter(|(item, _)| item.from == rank).map(|(item, _)| item.taken).sum()
@@ -158,21 +153,29 @@ fn sort(items: &mut [Item], order: Order) {
 }
 
 impl Plan {
-    /// Keeps the first moves up to these limits; a file that would pass the limit of bytes ends it.
+    /// Keeps the first moves that stay within these limits. A file that does not fit into what is left of
+    /// the bytes waits for the next run, and those behind it still go; one that fits into no run is a skip,
+    /// so that it is told by name.
     pub(super) fn limit(&mut self, files: Option<u64>, bytes: Option<u64>) {
         let (mut count, mut sum) = (0u64, 0u64);
-        let fits = |item: &Item| {
-            count += 1;
-            sum = sum.saturating_add(item.size);
-            files.is_none_or(|most| count <= most) && bytes.is_none_or(|most| sum <= most)
-        };
-        let kept = self.items.iter().map_while({
-            let mut fits = fits;
-            move |item| fits(item).then_some(())
+        let planned = self.items.len();
+        let skips = &mut self.skips;
+        self.items.retain(|item| {
+            if files.is_some_and(|most| count >= most) {
+                return false;
+            }
+            if bytes.is_some_and(|most| item.size > most) {
+                skips.push((item.path(), Skip::OverLimit));
+                return false;
+            }
+            let with = sum.saturating_add(item.size);
+            let fits = bytes.is_none_or(|most| with <= most);
+            if fits {
+                (count, sum) = (count + 1, with);
+            }
+            fits
         });
-        let kept = kept.count();
-        self.cut |= kept < self.items.len();
-        self.items.truncate(kept);
+        self.cut |= self.items.len() < planned;
     }
 
     /// Keeps the first moves from `rank` until `bytes` have left it.
@@ -267,11 +270,22 @@ mod tests {
         assert_eq!(cut(None, None), ("a b c".into(), false));
         assert_eq!(cut(Some(2), None), ("a b".into(), true));
         assert_eq!(cut(None, Some(1536)), ("a b".into(), true));
-        assert_eq!(cut(None, Some(1535)), ("a".into(), true));
+        assert_eq!(cut(None, Some(1535)), ("a c".into(), true));
         let mut plan = plan(&files, Order::Tree);
         plan.until_left(Rank(0), 600);
         assert_eq!(paths(&plan), ["a", "b"]);
         plan.until_left(Rank(1), 0);
         assert_eq!(paths(&plan), ["a", "b"]);
+    }
+    #[test]
+    fn regression_a_file_over_the_limit_keeps_none_behind_it_and_is_named() {
+        let files = [facts("a", 1, 1, 5000), facts("b", 2, 1, 600), facts("c", 3, 1, 600), facts("d", 4, 1, 300)];
+        let mut plan = plan(&files, Order::Tree);
+        plan.limit(None, Some(1000));
+        assert_eq!((paths(&plan).join(" "), plan.cut), ("b d".into(), true), "c goes in the next run");
+        assert_eq!(plan.skips, [(UnionPath::new(b"a").unwrap(), Skip::OverLimit)]);
+        let mut none = super::tests::plan(&files, Order::Tree);
+        none.limit(Some(0), Some(1000));
+        assert_eq!((none.items.len(), none.skips.len(), none.cut), (0, 0, true));
     }
 }

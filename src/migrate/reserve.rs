@@ -11,16 +11,25 @@ use crate::union::Union;
 /// The directory of it in `.tierfs` of the primary.
 const DIRECTORY: &str = "reserve";
 const FILE: &str = "room";
+const PROBE: &str = "probe";
 
 /// A record of a batch, its manifest, and the blocks of their directories, some times over.
 const BYTES: u64 = 2 << 20;
 
-/// Nothing is kept where less than this is free, in bytes.
-const PLENTY: u64 = 64 << 20;
+/// Nothing is kept where less than this is free, in bytes: what is kept must not be what fills it.
+const PLENTY: u64 = 16 << 20;
 
-/// Keeps the room if it is not kept yet. Without it a run works as long as there is room.
-pub(super) fn keep(union: &Union) {
-    if union.may_move().is_err() {
+/// What a run needs at the least before it can free anything, in bytes: the record of a batch, and what
+/// the filesystem takes for a directory or two.
+const LEAST: u64 = 256 << 10;
+
+/// The room a user has to make where nothing is left to give up, in MiB.
+pub const WANTED_MIB: u64 = BYTES >> 20;
+
+/// Keeps the room if it is not kept yet: at the start of a mount and with each run, since the primary may
+/// be full when the first run is wanted. Without it a run works as long as there is room.
+pub fn keep(union: &Union) {
+    if union.tiers() < 2 || union.may_move().is_err() {
         return;
     }
     if let Err(errno) = try_keep(union) {
@@ -29,8 +38,9 @@ pub(super) fn keep(union: &Union) {
 }
 
 fn try_keep(union: &Union) -> Result<()> {
-    // A small or nearly full primary has other uses for its room.
-    if union.room(Rank::PRIMARY)? < PLENTY {
+    // Not above what the mount keeps free: it is just for a primary that has no more than that.
+    let space = union.tier_of(Rank::PRIMARY)?.space()?;
+    if space.bavail.saturating_mul(u64::from(space.frsize)) < PLENTY {
         return Ok(());
     }
     let (dir, name) = (union.own_dir(Rank::PRIMARY, DIRECTORY)?, Name::new(FILE.as_bytes())?);
@@ -54,6 +64,27 @@ pub(super) fn with<T>(union: &Union, act: impl Fn() -> Result<T>) -> Result<T> {
         dir.fsync()?;
     }
     act()
+}
+
+/// Makes sure that a batch can be put on record: room is kept, or there is some.
+///
+/// # Errors
+/// ENOSPC if there is none; what the primary says.
+pub(super) fn ensure(union: &Union) -> Result<()> {
+    let (dir, probe) = (union.own_dir(Rank::PRIMARY, DIRECTORY)?, Name::new(PROBE.as_bytes())?);
+    if dir.stat(Some(&Name::new(FILE.as_bytes())?))?.is_some() {
+        return Ok(());
+    }
+    // A crash may have left one.
+    drop_room(dir.as_ref(), &probe);
+    let file = dir.create(&probe, 0o600, Open::Write, &Caller::DAEMON)?;
+    let found = file.allocate(0, 0, LEAST);
+    drop_room(dir.as_ref(), &probe);
+    match found {
+        // Then the first record tells.
+        Err(Errno::EOPNOTSUPP) => Ok(()),
+        other => other,
+    }
 }
 
 fn drop_room(dir: &dyn Dir, name: &Name) {

@@ -11,6 +11,7 @@ use super::contents::CHUNK;
 use super::engine::{Run, moved_event};
 use super::manifest::Entry;
 use super::preflight::Refusal;
+use super::reserve;
 use super::stage::{self, discard};
 use super::swap::{Broken, Outcome, Ready, paths, swap, tell_kernel};
 use super::trash::Leftovers;
@@ -142,37 +143,43 @@ impl<'r> Run<'r> {
         stage::verify(&ready.copied, size, self.request.verify, buffer, self.teller.pace).err()
     }
 
+    /// Writes down what has moved and tells it, in this order: whoever is told may be killed for it, or
+    /// keep the run waiting.
     fn note(&self, batch: &[Ready<'_>], outcomes: &[Outcome], summary: &Mutex<Summary>) {
-        let mut entries = Vec::new();
-        for (ready, outcome) in batch.iter().zip(outcomes) {
+        let moved = || batch.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Moved);
+        let entries: Vec<Entry> = moved().flat_map(|(ready, _)| entries(ready)).collect();
+        let written = self.book.as_ref().map(|book| reserve::with(self.union, || book.files(&entries)));
+        if let Some(Err(errno)) = written {
+            tracing::warn!("the manifest of this run is not whole, it can be undone only in part: {errno}");
+        }
+        for (Ready { item, .. }, outcome) in batch.iter().zip(outcomes) {
             match outcome {
                 Outcome::Moved => {
-                    let item = &ready.item;
-                    entries.extend(item.names.iter().map(|place| Entry {
-                        path: place.path(),
-                        from: item.from,
-                        to: item.to,
-                        bytes: item.size,
-                        mtime: ready.subject.stat.mtime,
-                        digest: ready.copied.digest,
-                    }));
                     {
                         let mut summary = summary.lock();
                         summary.moved += 1;
                         summary.bytes += item.size;
+                        summary.taken += item.taken;
                     }
                     self.teller.tell(moved_event(item));
                 }
-                Outcome::Skipped(skip) => self.refused(&ready.item, Refusal::Skip(*skip), summary),
-                Outcome::Failed(errno, during) => {
-                    self.refused(&ready.item, Refusal::Failed(*errno, during), summary);
-                }
+                Outcome::Skipped(skip) => self.refused(item, Refusal::Skip(*skip), summary),
+                Outcome::Failed(errno, during) => self.refused(item, Refusal::Failed(*errno, during), summary),
             }
         }
-        if let Err(errno) = self.manifest.files(&entries) {
-            tracing::warn!("the manifest of this run is not whole, it can be undone only in part: {errno}");
-        }
     }
+}
+
+/// What the manifest says of a file that has moved: a line for each of its names.
+fn entries<'a>(ready: &'a Ready<'_>) -> impl Iterator<Item = Entry> + 'a {
+    ready.item.names.iter().map(|place| Entry {
+        path: place.path(),
+        from: ready.item.from,
+        to: ready.item.to,
+        bytes: ready.item.size,
+        mtime: ready.subject.stat.mtime,
+        digest: ready.copied.digest,
+    })
 }
 
 /// Copies that are not to be swapped.

@@ -222,6 +222,8 @@ fn holes_stay_holes() {
     let union = tree.union();
     let (summary, events) = go(&union, &everything_down());
     assert_eq!((summary.moved, summary.failed), (1, 0), "{events:?}");
+    assert_eq!(summary.bytes, 64 << 20);
+    assert!((1..1 << 20).contains(&summary.taken), "{}", summary.taken);
     let below = std::fs::metadata(tree.on(1, "f")).unwrap();
     assert_eq!(below.len(), 64 << 20);
     assert!(below.blocks() * 512 < 1 << 20, "{} blocks", below.blocks());
@@ -304,4 +306,126 @@ fn used_files_go_up_unless_something_holds_them() {
     let (summary, events) = go(&union, &Request { paths: files, ..request(What::Promote(Box::new(policy))) });
     assert_eq!((summary.moved, summary.failed), (1, 0), "{events:?}");
     assert!(tree.on(0, "a/used").exists() && tree.on(1, "a/other").exists() && !tree.on(0, "a/other").exists());
+}
+
+#[test]
+fn regression_one_that_is_gone_is_told_no_more_of_what_stays() {
+    let tree = Tree::new();
+    std::fs::create_dir(tree.on(0, "b")).unwrap();
+    for n in 0..20 {
+        tree.write(0, &format!("a/{n}"), "x");
+        std::fs::hard_link(tree.on(0, &format!("a/{n}")), tree.on(0, &format!("b/{n}"))).unwrap();
+    }
+    let mut skipped = 0;
+    let mut tell = |event| {
+        skipped += usize::from(matches!(event, Event::Skipped { .. }));
+        if skipped > 0 { Go::Stop } else { Go::On }
+    };
+    let only_a = Request { paths: vec![path("a")], ..everything_down() };
+    let summary = run(&tree.union(), &only_a, &mut tell).unwrap();
+    assert_eq!((skipped, summary.stopped), (1, Some(Stop::Interrupted)));
+}
+
+#[test]
+fn regression_a_run_is_taken_back_only_at_the_paths_that_are_named() {
+    let tree = Tree::new();
+    for name in ["a/one", "a/two", "ab", "b/one"] {
+        tree.write(0, name, "x");
+    }
+    let union = tree.union();
+    let (down, _) = go(&union, &everything_down());
+    assert_eq!(down.moved, 4);
+    let back = Request { paths: vec![path("a"), path("b/one")], ..request(What::Undo(down.run.clone())) };
+    let (summary, events) = go(&union, &back);
+    assert_eq!(summary.moved, 3, "{events:?}");
+    assert!(tree.on(0, "a/two").exists() && tree.on(0, "b/one").exists() && tree.on(1, "ab").exists());
+    let (summary, _) = go(&union, &request(What::Undo(down.run)));
+    assert_eq!(summary.moved, 1);
+}
+
+#[test]
+fn regression_a_run_in_which_nothing_moves_leaves_no_manifest() {
+    let tree = Tree::new();
+    tree.write(0, "f", "x");
+    let _reader = std::fs::File::open(tree.on(0, "f")).unwrap();
+    let (summary, _) = go(&tree.union(), &everything_down());
+    assert_eq!((summary.moved, summary.run.as_str()), (0, ""));
+    assert_eq!(names_in(&tree.on(0, ".tierfs/runs")), [] as [&str; 0]);
+}
+
+#[test]
+fn regression_promotions_of_a_day_are_one_run_and_can_be_undone() {
+    use crate::policy::Promotion;
+    let tree = Tree::new();
+    tree.write(1, "a", "x");
+    tree.write(1, "b", "x");
+    let union = tree.union();
+    let promote = |file| {
+        let policy = Policy { promote: Promotion::Write, ..Policy::default() };
+        let what = What::Promote(Box::new(policy));
+        go(&union, &Request { paths: vec![path(file)], ..request(what) }).0
+    };
+    let first = promote("a");
+    // Up, down and up again: it is twice in the manifest.
+    go(&union, &Request { paths: vec![path("a")], ..everything_down() });
+    let again = promote("a");
+    let last = promote("b");
+    assert_eq!((first.moved, again.moved, last.moved), (1, 1, 1));
+    // The day may have ended in between.
+    let runs: std::collections::BTreeSet<_> = [&first, &again, &last].map(|summary| summary.run.clone()).into();
+    assert!(runs.len() < 3, "{runs:?}");
+    let primary = union.tier_of(Rank::PRIMARY).unwrap().root();
+    let lines = manifest::read(primary.as_ref(), &last.run).unwrap().unwrap();
+    assert_eq!(lines.iter().filter(|line| matches!(line, manifest::Line::Begin { .. })).count(), 1);
+    if runs.len() == 1 {
+        assert!(matches!(lines.last(), Some(manifest::Line::End { moved: 3, bytes: 3, .. })), "{lines:?}");
+    }
+    let back: u64 = runs.into_iter().map(|run| go(&union, &request(What::Undo(run))).0.moved).sum();
+    assert_eq!(back, 2);
+    private_is_empty(&tree);
+}
+
+#[test]
+fn regression_a_file_is_written_down_before_it_is_told() {
+    let tree = Tree::new();
+    tree.write(0, "f", "x");
+    let mut told = Vec::new();
+    let mut tell = |event| {
+        if let Event::Moved { .. } = event {
+            let runs = tree.on(0, ".tierfs/runs");
+            told.extend(names_in(&runs).iter().map(|run| std::fs::read_to_string(runs.join(run)).unwrap()));
+        }
+        Go::On
+    };
+    run(&tree.union(), &everything_down(), &mut tell).unwrap();
+    assert!(told.len() == 1 && told[0].contains(r#""path":"f""#), "{told:?}");
+}
+
+#[test]
+fn regression_rules_and_watermarks_are_served_by_one_scan() {
+    use crate::policy::glob::{Globs, Pattern};
+    use crate::policy::{Action, AgeBy, Rule, Watermarks};
+    let tree = Tree::new();
+    for name in ["ruled", "kept", "free", "linked"] {
+        tree.write(0, name, "x");
+    }
+    std::fs::hard_link(tree.on(0, "linked"), tree.on(0, "ruled too")).unwrap();
+    let of = |name: &str, action| Rule {
+        globs: Some(Globs::new(vec![Pattern::new(name).unwrap()]).unwrap()),
+        ..Rule::every(name, action)
+    };
+    let marks = Watermarks {
+        tier: Rank::PRIMARY,
+        high: 0,
+        low: 0,
+        never_younger_than: Duration::ZERO,
+        age_by: AgeBy::Newest,
+        order: Order::Oldest,
+    };
+    let rules = vec![of("ruled*", Action::Demote(None)), of("kept", Action::Keep)];
+    let policy = Policy { rules, watermarks: vec![marks], ..Policy::default() };
+    let (summary, events) = go(&tree.union(), &request(What::Policy(Box::new(policy))));
+    assert_eq!((summary.scanned, summary.moved), (5, 2), "{events:?}");
+    assert_eq!(summary.skipped.get(&Skip::LinksOutside), Some(&1), "a rule takes one of its names only");
+    assert!(tree.on(1, "ruled").exists() && tree.on(1, "free").exists() && tree.on(0, "kept").exists());
 }

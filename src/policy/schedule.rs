@@ -53,7 +53,7 @@ pub enum Look {
 /// How a run has ended that was to make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// So many bytes have moved, or none but others are to be tried.
+    /// Files have moved that took so many bytes on the tier, or none but others are to be tried.
     On(u64),
     /// Nothing moved, and the next run would find the same.
     InVain,
@@ -119,7 +119,9 @@ impl Pressure {
                 return Look::Rest;
             }
             self.settling = None;
-            if freed < settling.moved / 10 && self.ended(Ended::InVain, now) {
+            if freed >= settling.moved / 10 {
+                self.rest = Duration::ZERO;
+            } else if self.ended(Ended::InVain, now) {
                 return Look::Unfreed;
             }
         }
@@ -229,6 +231,23 @@ mod tests {
         tier.ended(Ended::On(29), secs(131));
         assert_eq!(tier.look(&MARKS, full(89), secs(200)), Look::Rest, "and not told again");
         assert!(tier.next_look() >= secs(200 + 120));
+    }
+
+    #[test]
+    fn regression_success_ends_the_growing_of_rests() {
+        let mut tier = Pressure::default();
+        let mut now = secs(0);
+        for _ in 0..6 {
+            assert_eq!(tier.look(&MARKS, full(90), now), Look::Free(30));
+            tier.ended(Ended::InVain, now);
+            now = tier.next_look();
+        }
+        assert_eq!(tier.look(&MARKS, full(90), now), Look::Free(30));
+        tier.ended(Ended::On(30), now);
+        assert_eq!(tier.look(&MARKS, full(60), now), Look::Rest, "it is seen that they have gone");
+        assert_eq!(tier.look(&MARKS, full(90), now + secs(9)), Look::Free(30));
+        assert!(tier.ended(Ended::InVain, now + secs(9)), "told anew");
+        assert_eq!(tier.next_look(), now + secs(9) + REST_MIN);
     }
 
     #[test]

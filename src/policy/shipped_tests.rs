@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::config::load::{describe, read};
 use crate::policy::evaluate::tests::{DAY, NOW, file};
 use crate::policy::load::{self, Account};
+use crate::policy::relief::Relief;
 use crate::policy::watermark::Usage;
 use crate::policy::window::{LocalTime, Weekday};
 use crate::policy::{Policy, Promotion, Stay, Verdict};
@@ -119,8 +120,10 @@ fn watermarks() {
         sized(100, 0, file("e", 400)),
         Facts { pin: Some(Rank::PRIMARY), ..file("f", 400) },
     ];
-    let plan = policy.watermark_plan(marks, bytes, &files, NOW, 2);
-    assert_eq!(plan, [(2, Rank(1)), (0, Rank(1))]);
+    let mut relief = Relief::new(&policy, marks, bytes, NOW, 2);
+    files.into_iter().for_each(|facts| relief.see(facts, false));
+    let plan: Vec<_> = relief.finish().into_iter().map(|(facts, to)| (facts.path.to_string(), to)).collect();
+    assert_eq!(plan, [("c".to_owned(), Rank(1)), ("a".to_owned(), Rank(1))]);
 }
 
 #[test]

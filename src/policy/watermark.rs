@@ -1,7 +1,6 @@
 //! What a tier gives away when it is too full.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
 
 use crate::policy::{AgeBy, Order, Policy, Stay, Verdict, Watermarks, age};
 use crate::types::attr::{Space, Time};
@@ -103,41 +102,6 @@ impl Policy {
             && self.rests_on(facts, slower, now, tiers);
         goes.then_some(slower)
     }
-
-    /// Which of `files` go, as indices in the order of their moves, so that `bytes` become free on
-    /// the tier of `marks`. Fewer than that become free if there are not enough files.
-    ///
-    /// Files are taken with all their names, since space becomes free with the last one only: a
-    /// file goes if all of its names in `files` may. A file with names elsewhere the caller skips.
-    pub fn watermark_plan(
-        &self,
-        marks: &Watermarks,
-        bytes: u64,
-        files: &[Facts],
-        now: Time,
-        tiers: u8,
-    ) -> Vec<(usize, Rank)> {
-        let target = |facts: &Facts| self.watermark_target(marks, facts, now, tiers);
-        let on_tier = || files.iter().enumerate().filter(|(_, facts)| facts.rank == marks.tier);
-        let held: BTreeSet<_> =
-            on_tier().filter(|(_, facts)| target(facts).is_none()).map(|(_, facts)| facts.stat.body).collect();
-        let mut names: BTreeMap<_, Vec<usize>> = BTreeMap::new();
-        for (index, facts) in on_tier().filter(|(_, facts)| !held.contains(&facts.stat.body)) {
-            names.entry(facts.stat.body).or_default().push(index);
-        }
-        let mut groups: Vec<Vec<usize>> = names.into_values().collect();
-        groups.sort_by(|a, b| marks.order.compare(&files[a[0]], &files[b[0]], marks.age_by));
-        let mut freed = 0u64;
-        let mut plan = Vec::new();
-        for group in groups {
-            if freed >= bytes {
-                break;
-            }
-            freed = freed.saturating_add(files[group[0]].stat.blocks.saturating_mul(BLOCK));
-            plan.extend(group.into_iter().map(|index| (index, Rank(marks.tier.0 + 1))));
-        }
-        plan
-    }
 }
 
 #[cfg(test)]
@@ -173,17 +137,6 @@ mod tests {
     fn fullness_is_that_of_df() {
         let space = Space { frsize: 4096, blocks: 1000, bfree: 150, bavail: 100, ..Space::default() };
         assert_eq!(Usage::of(&space), Usage { used: 850 * 4096, total: 950 * 4096 });
-    }
-
-    #[test]
-    fn the_oldest_go_first_until_enough_is_free() {
-        let files = [file("a", 5), file("b", 9), file("c", 7), file("d", 0)];
-        let plan = |bytes| policy(vec![]).watermark_plan(&MARKS, bytes, &files, NOW, 2);
-        assert_eq!(plan(0), []);
-        assert_eq!(plan(1 << 20), [(1, Rank(1))]);
-        assert_eq!(plan((1 << 20) + 1), [(1, Rank(1)), (2, Rank(1))]);
-        assert_eq!(plan(u64::MAX), [(1, Rank(1)), (2, Rank(1)), (0, Rank(1))], "d is too young");
-        assert_eq!(policy(vec![]).watermark_plan(&MARKS, 1, &files, NOW, 1), [], "there is no slower tier");
     }
 
     #[test]
@@ -229,16 +182,6 @@ mod tests {
         assert_eq!(order(Order::Largest, AgeBy::Newest), "abc");
         assert_eq!(order(Order::Smallest, AgeBy::Newest), "cab");
         assert_eq!(order(Order::Tree, AgeBy::Newest), "abc");
-    }
-
-    #[test]
-    fn hard_links_go_together_and_count_once() {
-        let mut files = [file("a", 9), file("b", 9), file("c", 5), file("d", 3)];
-        files[3].stat.body = files[0].stat.body;
-        let plan = |files: &[Facts]| policy(vec![]).watermark_plan(&MARKS, 2 << 20, files, NOW, 2);
-        assert_eq!(plan(&files).iter().map(|(index, _)| *index).collect::<Vec<_>>(), [0, 3, 1]);
-        files[3].pin = Some(Rank(0));
-        assert_eq!(plan(&files).iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1, 2]);
     }
 
     proptest! {

@@ -1,5 +1,7 @@
 //! A path in the union, as bytes from its root.
 
+use std::borrow::Borrow;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -92,6 +94,46 @@ impl fmt::Debug for UnionPath {
     }
 }
 
+/// Hash and order are those of the bytes.
+impl Borrow<[u8]> for UnionPath {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Paths that stand for themselves and for everything below them. However many they are, a look takes as
+/// many steps as a path has names.
+#[derive(Debug, Clone, Default)]
+pub struct Trees(HashSet<UnionPath>);
+
+impl Trees {
+    /// Whether a path is one of them or below one.
+    pub fn have(&self, path: &UnionPath) -> bool {
+        let bytes = path.as_bytes();
+        let slashes = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        [0, bytes.len()].into_iter().chain(slashes).any(|end| self.0.contains(&bytes[..end]))
+    }
+
+    /// One more. Whether that adds anything: not what is in them already.
+    pub fn add(&mut self, path: UnionPath) -> bool {
+        let adds = !self.have(&path);
+        if adds {
+            self.0.insert(path);
+        }
+        adds
+    }
+}
+
+impl FromIterator<UnionPath> for Trees {
+    fn from_iter<I: IntoIterator<Item = UnionPath>>(paths: I) -> Trees {
+        let mut trees = Trees::default();
+        for path in paths {
+            let _new = trees.add(path);
+        }
+        trees
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +151,18 @@ mod tests {
         assert_eq!(root.join(name.as_bytes()).as_bytes(), b"a");
         assert!(UnionPath::root().split().is_none() && UnionPath::root().name().is_none());
         assert!(UnionPath::new(b"a/../b").is_err());
+    }
+
+    #[test]
+    fn trees_have_what_is_within_one_of_them() {
+        let path = |raw: &str| UnionPath::new(raw.as_bytes()).unwrap();
+        let trees: Trees = ["a/b", "c", "a/b/d"].map(path).into_iter().collect();
+        for (inside, has) in [("a/b", true), ("a/b/x/y", true), ("c", true), ("a", false), ("a/bc", false), ("", false)]
+        {
+            assert_eq!(trees.have(&path(inside)), has, "{inside}");
+        }
+        let all: Trees = [UnionPath::root()].into_iter().collect();
+        assert!(all.have(&path("x/y")) && all.have(&UnionPath::root()) && !Trees::default().have(&path("x")));
     }
 
     #[test]

@@ -247,3 +247,52 @@ fn a_target_below_its_reserve() {
     let _kept = mount.unmount();
     nothing_left_behind(&roots);
 }
+
+/// Fills a filesystem to the last byte, by a file that is returned.
+fn brim(dir: &Path) -> std::path::PathBuf {
+    use std::io::Write;
+    let path = dir.join("filler");
+    let mut file = std::fs::File::create(&path).expect("create");
+    for size in [1 << 20, 4096, 1] {
+        while file.write_all(&vec![b'x'; size]).is_ok() {}
+    }
+    path
+}
+
+/// The first run on a primary that was filled to the last byte after the mount had begun: what the mount
+/// keeps for records lets the run go on.
+#[test]
+fn regression_a_primary_is_emptied_by_the_first_run_though_it_is_full() {
+    for kind in ["tmpfs", "ext4", "xfs"] {
+        let size_mib = if kind == "xfs" { 320 } else { 64 };
+        let Some((_tiers, setup)) = on([kind, "ext4"], size_mib) else { return };
+        fill(&setup, 30);
+        let Some(mount) = setup.mount() else { return };
+        brim(&mount.roots()[0]);
+        let ran = migrate(&mount, &["--exclude", "filler"]).ends(0);
+        assert_eq!(ran.count("moved"), 30, "{kind}: {ran:?}");
+        assert_ne!(ran.summary()["run"], "", "{kind}: it can be undone");
+        all_whole(&mount, 30);
+        nothing_left_behind(mount.roots());
+    }
+}
+
+/// A primary too small for anything to be kept on it: one line says what to do, and no file is reported.
+#[test]
+fn regression_a_full_primary_without_a_reserve_says_what_to_free() {
+    let Some(slow) = LoopFs::new("ext4", 64) else { return };
+    let Some((_fast, _slow, setup)) = two("tmpfs", slow, 12) else { return };
+    fill(&setup, 30);
+    let Some(mount) = setup.mount() else { return };
+    let filler = brim(&mount.roots()[0]);
+    let ran = migrate(&mount, &["--exclude", "filler"]).ends(1);
+    assert!(ran.err.contains("free 2 MiB on it"), "{ran:?}");
+    assert_eq!((ran.err.lines().count(), ran.out.matches("failed").count()), (1, 0), "{ran:?}");
+    assert!(!exists(mount.tier(0, ".tierfs/runs")), "no empty manifest");
+    let file = std::fs::File::options().write(true).open(&filler).expect("open");
+    file.set_len(file.metadata().expect("stat").len() - (2 << 20)).expect("truncate");
+    drop(file);
+    let ran = migrate(&mount, &["--exclude", "filler"]).ends(0);
+    assert_eq!(ran.count("moved"), 30, "{ran:?}");
+    all_whole(&mount, 30);
+}

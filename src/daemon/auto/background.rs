@@ -1,5 +1,6 @@
 //! A run that nobody has asked for.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::signal::Signal;
@@ -27,6 +28,8 @@ pub(super) enum Ran {
     Done(Summary),
     /// It could not be made.
     Not(Error),
+    /// It panicked, which is a bug and has been told.
+    Broken,
 }
 
 impl Background {
@@ -64,7 +67,13 @@ impl Background {
             }
             if self.turns.must_give_way() || self.signal.is_stopped() { Go::Stop } else { Go::On }
         };
-        match (self.engine)(&self.union, &request, &mut on) {
+        // It costs this run, and not the thread without which no other would be made.
+        let engine = AssertUnwindSafe(|| (self.engine)(&self.union, &request, &mut on));
+        let Ok(ran) = catch_unwind(engine) else {
+            tracing::error!("{}: failed inside tierfs: please report this", request.what);
+            return Ran::Broken;
+        };
+        match ran {
             Ok(summary) => {
                 if summary.moved > 0 || summary.failed > 0 {
                     let Summary { run, moved, bytes, failed, .. } = &summary;

@@ -75,6 +75,7 @@ impl Promoter {
         let unfinished = match ran {
             Ran::NotNow => true,
             Ran::Done(summary) => matches!(summary.stopped, Some(Stop::Interrupted | Stop::Limit)),
+            Ran::Broken => false,
             Ran::Not(error) => {
                 tracing::warn!("used files are not promoted: {}", runs::failed(error).line);
                 false

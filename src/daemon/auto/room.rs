@@ -117,6 +117,7 @@ impl Room {
         match ran {
             Ran::NotNow => Ended::GaveWay,
             Ran::Done(summary) => self.ended(&summary, tries_others),
+            Ran::Broken => self.give_up(),
             Ran::Not(error) => {
                 tracing::warn!(tier = %marks.tier, "no room can be made: {}", runs::failed(error).line);
                 Ended::InVain
@@ -129,10 +130,12 @@ impl Room {
         let hopeless = summary.moved == 0 && (!tries_others || self.fruitless >= FRUITLESS_MAX);
         match summary.stopped {
             Some(Stop::Interrupted) => Ended::GaveWay,
+            // All that was chosen is over the limit; smaller files may not be.
+            Some(Stop::Limit) if summary.moved == 0 && !hopeless => Ended::On(0),
             Some(Stop::Limit) => Ended::Limit,
             Some(Stop::Full(_) | Stop::Errors | Stop::Failed(_)) => self.give_up(),
             None if hopeless => self.give_up(),
-            None => Ended::On(summary.bytes),
+            None => Ended::On(summary.taken),
         }
     }
 
@@ -152,4 +155,47 @@ fn usable(union: &Union, tier: Rank) -> Result<Option<Space>> {
     // Not every filesystem has an id of its own; one that is in use changes between two looks.
     let alike = below.blocks == space.blocks && below.bfree.abs_diff(space.bfree) <= space.blocks / 100;
     Ok((below.filesystem != space.filesystem || !alike).then_some(space))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_what_sparse_files_free_is_what_they_took() {
+        let summary = Summary { moved: 1, bytes: 1 << 40, taken: 4096, ..Summary::default() };
+        assert_eq!(Room::default().ended(&summary, false), Ended::On(4096));
+    }
+
+    #[test]
+    fn regression_a_panic_costs_one_run_and_counts_as_in_vain() {
+        use std::sync::Arc;
+        let home = tempfile::tempdir().unwrap();
+        let background = Background {
+            union: crate::daemon::control::tests::union(home.path()),
+            turns: Arc::default(),
+            signal: Arc::default(),
+            engine: |_, _, _| panic!("a mistake in the engine"),
+        };
+        let marks = Watermarks {
+            tier: Rank::PRIMARY,
+            high: 80,
+            low: 60,
+            never_younger_than: Duration::ZERO,
+            age_by: crate::policy::AgeBy::Newest,
+            order: crate::policy::Order::Oldest,
+        };
+        let ended = Room::default().relieve(&background, &Policy::default(), &marks, (1, Limits::default()));
+        assert_eq!(ended, Ended::InVain);
+        assert!(background.turns.background().is_some(), "its turn is over");
+    }
+
+    #[test]
+    fn what_is_over_the_limit_leaves_the_others_their_turn() {
+        let none = Summary { stopped: Some(Stop::Limit), ..Summary::default() };
+        let some = Summary { moved: 1, ..none.clone() };
+        let mut room = Room::default();
+        assert_eq!((room.ended(&none, true), room.ended(&some, true)), (Ended::On(0), Ended::Limit));
+        assert_eq!(room.ended(&none, false), Ended::Limit, "the same would be chosen again");
+    }
 }

@@ -24,7 +24,7 @@ use crate::types::attr::Stat;
 use crate::types::errno::{Errno, Result};
 use crate::types::facts::{Facts, Seen};
 use crate::types::ids::Rank;
-use crate::types::path::UnionPath;
+use crate::types::path::{Trees, UnionPath};
 
 /// Where a file or directory says which tier it belongs on, in the words of [`Rank::parse`].
 pub const PIN_KEY: &CStr = c"user.tierfs.pin";
@@ -250,14 +250,10 @@ pub fn scan(
 /// Those of `starts` that are not within another, each once.
 fn outermost(starts: &[UnionPath]) -> Vec<UnionPath> {
     let mut sorted: Vec<&UnionPath> = starts.iter().collect();
+    // What is above comes first.
     sorted.sort_unstable();
-    let mut kept: Vec<UnionPath> = Vec::new();
-    for start in sorted {
-        if !kept.iter().any(|above| start.is_within(above)) {
-            kept.push(start.clone());
-        }
-    }
-    kept
+    let mut trees = Trees::default();
+    sorted.into_iter().filter(|start| trees.add((*start).clone())).cloned().collect()
 }
 
 fn consume(parcels: Receiver<Vec<Scanned>>, progress: &Progress, each: &mut dyn FnMut(Scanned) -> Go) {
