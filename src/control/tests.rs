@@ -167,6 +167,7 @@ struct Chatty(Mutex<mpsc::Sender<&'static str>>);
 
 impl Service for Chatty {
     fn answer(&self, _command: Command, peer: &mut Peer) -> Response {
+        let _test_has_ended = self.0.lock().send("begun");
         let path = crate::control::wire::Text::Plain("x".repeat(4096));
         for _ in 0..10_000 {
             let _deaf = peer.tell(Event::Skipped { path: path.clone(), why: String::new() });
@@ -188,6 +189,7 @@ fn regression_a_command_that_does_not_read_is_waited_for_once_and_not_for_each_e
     let mut stream = UnixStream::connect(server.path()).unwrap();
     stream.write_all(&convert::command_line(run())).unwrap();
     // Waited for with each of thousands of events, this would take minutes.
+    assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok("begun"));
     assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok("ended"));
     drop(server);
     drop(stream);
@@ -199,6 +201,7 @@ fn regression_the_end_of_the_mount_does_not_wait_for_a_command_that_does_not_rea
     let (server, told) = start_chatty(&dir, Patience { client: Duration::from_secs(3600), ..SHORT });
     let mut stream = UnixStream::connect(server.path()).unwrap();
     stream.write_all(&convert::command_line(run())).unwrap();
+    assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok("begun"));
     let (ended, end) = mpsc::channel();
     let dropping = std::thread::spawn(move || {
         drop(server);
@@ -217,6 +220,7 @@ fn regression_one_that_reads_too_late_gets_whole_lines_and_the_last_one() {
     let (server, told) = start_chatty(&dir, Patience { last: Duration::from_secs(3600), ..SHORT });
     let mut stream = UnixStream::connect(server.path()).unwrap();
     stream.write_all(&convert::command_line(run())).unwrap();
+    assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok("begun"));
     assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok("ended"));
     let mut read = BufReader::new(&stream);
     loop {
