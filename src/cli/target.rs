@@ -277,7 +277,7 @@ impl Target {
         if path.is_absolute() {
             return self.below_mountpoint(path);
         }
-        if let Some(inside) = self.seen_from_here(path) {
+        if let Some(inside) = self.beside_user(path) {
             return Ok(inside);
         }
         let names: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
@@ -315,7 +315,7 @@ impl Target {
     }
 
     /// Where a path relative to the current directory leads, if that is in this mount.
-    fn seen_from_here(&self, path: &Path) -> Option<UnionPath> {
+    fn beside_user(&self, path: &Path) -> Option<UnionPath> {
         let Reach::Mounted { at: Some(spot), .. } = &self.reach else { return None };
         spot_of(path).ok().filter(|(found, _)| found == spot).map(|(_, inside)| inside)
     }
