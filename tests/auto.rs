@@ -143,7 +143,7 @@ fn scanner(home: &Path, like: &str) -> PathBuf {
     let [program] = need::programs([like]).unwrap();
     let scanner = home.join(like).join("scanner");
     fs::create_dir(home.join(like)).unwrap();
-    fs::copy(program, &scanner).unwrap();
+    common::fs::copy_program(program, &scanner);
     scanner
 }
 

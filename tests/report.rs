@@ -208,7 +208,7 @@ fn what_a_user_may_not_read_is_told() {
     mode("scans/2019", 0o700);
     mode("plans", 0o744);
     let copy = home.path().join("tierfs");
-    std::fs::copy(program(), &copy).unwrap();
+    common::fs::copy_program(program(), &copy);
     let run = || user.command(&copy).arg("report").arg(spec(&roots)).args(["--csv"]).output().unwrap();
     let output = run();
     let (out, err) = words(&output);

@@ -18,7 +18,7 @@ fn another_user_is_refused() {
     let setup = Setup::new().seed(|tiers| put(tiers[0].join("a"), "x"));
     let runtime = setup.runtime_dir();
     let program = setup.home().join("tierfs-for-all");
-    std::fs::copy(mount::program(), &program).expect("copy of the program");
+    crate::common::fs::copy_program(mount::program(), &program);
     let Some(mount) = setup.mount() else { return };
     let refused = || {
         let mut command = user.command(&program);
@@ -128,7 +128,7 @@ fn who_has_not_mounted_cannot_unmount() {
     }
     let setup = Setup::new();
     let program = setup.home().join("tierfs-for-all");
-    std::fs::copy(mount::program(), &program).expect("copy of the program");
+    crate::common::fs::copy_program(mount::program(), &program);
     let Some(mount) = setup.mount() else { return };
     let mut command = user.command(&program);
     ran(command.arg("umount").arg(mount.root())).refused(1, "was mounted by another user: run this as that user");
@@ -145,7 +145,7 @@ fn a_check_that_could_only_mislead_is_refused() {
     }
     let setup = Setup::new().seed(|tiers| put(tiers[0].join("a"), "x"));
     let program = setup.home().join("tierfs-for-all");
-    std::fs::copy(mount::program(), &program).expect("copy of the program");
+    crate::common::fs::copy_program(mount::program(), &program);
     let Some(mount) = setup.mount() else { return };
     let spec = mount::spec(mount.roots());
     let runtime = mount.home().join("run");

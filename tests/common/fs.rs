@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Command;
 
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
@@ -113,4 +114,11 @@ pub(crate) fn set_times(path: impl AsRef<Path>, atime: i64, mtime: i64) {
 pub(crate) fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>, flags: rustix::fs::RenameFlags) -> io::Result<()> {
     let here = rustix::fs::CWD;
     Ok(rustix::fs::renameat_with(here, from.as_ref(), here, to.as_ref(), flags)?)
+}
+
+/// A copy of a program, to be run. Made by another process: while this one has it open for writing, a child
+/// that another test starts has it open, too, and running it says ETXTBSY.
+pub(crate) fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let status = Command::new("cp").arg(from.as_ref()).arg(to.as_ref()).status().expect("cp runs");
+    assert!(status.success(), "cp: {status}");
 }

@@ -192,7 +192,7 @@ impl Setup {
         if copy.exists() {
             return copy;
         }
-        std::fs::copy(program(), &copy).expect("copy of the program");
+        super::fs::copy_program(program(), &copy);
         std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).expect("chmod");
         copy
     }

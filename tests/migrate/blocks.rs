@@ -192,7 +192,7 @@ fn leased() {
 fn running() {
     let Some([sleep]) = need::programs(["sleep"]) else { return };
     each_way(|mount, path| {
-        std::fs::copy(&sleep, path).expect("copy");
+        crate::common::fs::copy_program(&sleep, path);
         let rights = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(path, rights).expect("chmod");
         let mut child = Command::new(path).arg("1000").spawn().expect("runs");

@@ -231,7 +231,7 @@ fn programs_run_from_the_mount() {
     for option in ["passthrough", "nopassthrough"] {
         let setup = Setup::new().option(option).seed(|tiers| {
             for (tier, name) in tiers.iter().zip(["fast", "slow"]) {
-                std::fs::copy("/bin/cat", tier.join(name)).expect("copy");
+                crate::common::fs::copy_program("/bin/cat", tier.join(name));
             }
         });
         let Some(mount) = setup.mount() else { return };
@@ -256,7 +256,7 @@ fn a_running_program_keeps_its_contents() {
     for option in ["passthrough", "nopassthrough"] {
         let Some(mount) = Setup::new().option(option).mount() else { return };
         let program = mount.path("program");
-        std::fs::copy("/bin/cat", &program).expect("copy");
+        crate::common::fs::copy_program("/bin/cat", &program);
         let size = stat(&program).len();
         let piped = std::process::Stdio::piped;
         let mut child = Command::new(&program).stdin(piped()).stdout(piped()).spawn().expect("run");
