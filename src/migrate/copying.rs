@@ -12,13 +12,14 @@ use super::preflight::{self, Refusal};
 use super::record::STAGING;
 use super::reserve;
 use super::room::Room;
-use super::stage;
+use super::stage::{self, discard};
 use super::stations::Batch;
 use super::swap::{Broken, Ready};
 use super::ways::Ways;
 use super::{Skip, Stop, Summary};
 use crate::sys::process;
 use crate::tier::{Dir, Open, Syncing};
+use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 use crate::types::name::Name;
 use crate::types::path::UnionPath;
@@ -137,6 +138,11 @@ impl<'r> Run<'r> {
         let (subject, source) = preflight::look(self.union, item, dir, name)?;
         let place = stage::Place { source: source.as_ref(), name, staging };
         let copied = stage::stage(self.union, item, &subject, place, buffer, (self.teller.pace, &self.claims))?;
+        if self.known.contradicts(item, &copied.digest) {
+            discard(staging, &copied.staged.name);
+            let during = "comparing it with its hash of when it came to its tier, where it was damaged since";
+            return Err(Refusal::Failed(Errno::EIO, during));
+        }
         Ok(Ready { item: item.clone(), names, subject, copied })
     }
 }

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use super::book::Book;
 use super::claims::Claims;
 use super::gather::gather;
+use super::known::Known;
 use super::manifest::Line;
 use super::pace::Pace;
 use super::plan::{Item, Plan};
@@ -97,7 +98,7 @@ fn work(union: &Union, request: &Request, teller: &Teller<'_>) -> std::result::R
     if request.dry_run {
         rehearse(union, request, teller, plan, &mut summary)?;
     } else if !plan.items.is_empty() {
-        Run::new(union, request, teller)?.run(plan, &mut summary);
+        Run::new(union, request, teller, &plan)?.run(plan, &mut summary);
     }
     if teller.pace.is_stopped() && summary.stopped.is_none() {
         summary.stopped = Some(Stop::Interrupted);
@@ -136,6 +137,7 @@ pub(super) struct Run<'r> {
     pub(super) teller: &'r Teller<'r>,
     pub(super) threads: usize,
     pub(super) claims: Claims,
+    pub(super) known: Known,
     /// None where there was no room for it: then the run cannot be undone.
     pub(super) book: Option<Book>,
     /// Whether a tier has failed.
@@ -146,7 +148,12 @@ pub(super) struct Run<'r> {
 }
 
 impl<'r> Run<'r> {
-    fn new(union: &'r Union, request: &'r Request, teller: &'r Teller<'r>) -> std::result::Result<Run<'r>, Error> {
+    fn new(
+        union: &'r Union,
+        request: &'r Request,
+        teller: &'r Teller<'r>,
+        plan: &Plan,
+    ) -> std::result::Result<Run<'r>, Error> {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let primary = |errno| if errno == Errno::ENOSPC { Error::NoRoom } else { Error::Tier(Rank::PRIMARY, errno) };
         reserve::keep(union);
@@ -164,6 +171,7 @@ impl<'r> Run<'r> {
             teller,
             threads: (2 * cpus).min(THREADS_MAX),
             claims: Claims::default(),
+            known: Known::of(union, request, &plan.items),
             book,
             failed: AtomicBool::new(false),
             full: OnceLock::new(),

@@ -21,6 +21,7 @@ mod copying;
 mod digest;
 mod engine;
 mod gather;
+mod known;
 pub mod manifest;
 mod pace;
 mod plan;

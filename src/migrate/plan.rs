@@ -61,6 +61,11 @@ impl Item {
         self.names.first().map(Place::path).unwrap_or_default()
     }
 
+    /// Whether it has this size and was last changed at this time.
+    pub(super) fn has(&self, bytes: u64, mtime: Time) -> bool {
+        (self.size, self.mtime) == (bytes, mtime)
+    }
+
     /// Whether the file is what it was when it was planned.
     pub(super) fn is_still(&self, stat: &Stat) -> bool {
         (self.body, self.size, self.mtime, self.ctime) == (stat.body, stat.size, stat.mtime, stat.ctime)

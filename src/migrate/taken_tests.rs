@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{TryRecvError, channel};
 
-use super::race_tests::{Bench, PATIENCE, down, go, look, name, union_of, up};
+use super::race_tests::{Bench, PATIENCE, down, go, look, name, request, union_of, up};
 use super::spy_tests::{Spy, beside};
 use super::*;
 use crate::tier::Rename;
@@ -239,4 +239,21 @@ fn times_set_on_a_directory_during_a_swap_stay() {
         let found = fs::metadata(bench.on(rank, "d")).unwrap();
         assert_eq!(std::os::unix::fs::MetadataExt::mtime(&found), mtime.sec, "on {rank}");
     }
+}
+
+/// A file that was damaged on its tier came up, was hashed anew, and looked whole from then on.
+#[test]
+fn a_damaged_file_does_not_come_up_unnoticed() {
+    let bench = Bench::new(&[(0, "f", "text"), (0, "g", "text"), (0, "h", "text")]);
+    let down = go(bench.union, &down());
+    assert_eq!(down.moved, 3);
+    overwrite(&bench.on(1, "f"), "teXt");
+    fs::write(bench.on(1, "g"), "new").unwrap();
+    let undo = request(What::Undo(down.run));
+    for what in [&up(), &undo] {
+        let summary = go(bench.union, what);
+        assert_eq!((summary.failed, bench.read(0, "f")), (1, None));
+    }
+    assert!(bench.read(0, "h").is_some() && bench.read(0, "g").as_deref() == Some("new"), "the others come up");
+    assert_eq!(go(bench.union, &Request { verify: Verify::Size, ..up() }).moved, 1, "wanted as it is");
 }
