@@ -85,6 +85,36 @@ pub(super) fn keys(one: &Attributes, other: &Attributes) -> Vec<String> {
     keys.into_iter().map(|key| key.to_string_lossy().into_owned()).collect()
 }
 
+/// What a body has of that in which it differs from another, in words with which `chmod`, `chown` and
+/// `setfattr` can set it again.
+pub(super) fn told(stat: &Stat, all: &Attributes, differs: &[String]) -> String {
+    let each = differs.iter().map(|what| match what.as_str() {
+        "mode" => format!("mode {:04o}", stat.mode & 0o7777),
+        "owner" => format!("owner {}:{}", stat.uid, stat.gid),
+        key => match all.iter().find(|(known, _)| known.to_string_lossy() == key) {
+            Some((_, value)) => format!("{key}={}", value_text(value)),
+            None => format!("no {key}"),
+        },
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// All of it.
+pub(super) fn told_whole(stat: &Stat, all: &Attributes) -> String {
+    let keys = all.keys().map(|key| key.to_string_lossy().into_owned());
+    let differs: Vec<String> = ["mode", "owner"].map(String::from).into_iter().chain(keys).collect();
+    told(stat, all, &differs)
+}
+
+/// As `setfattr -v` reads it.
+fn value_text(value: &[u8]) -> String {
+    let plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\') || *byte == b' ';
+    if !value.is_empty() && value.iter().all(plain) {
+        return format!("\"{}\"", String::from_utf8_lossy(value));
+    }
+    value.iter().fold("0x".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+}
+
 /// What a hidden file lacks to be equal to the visible one, but for its contents and extended
 /// attributes.
 pub(super) fn file_differs(visible: &Stat, hidden: &Stat) -> Vec<String> {
@@ -193,5 +223,19 @@ mod tests {
         assert_eq!(keys(&one, &other), ["user.b", "user.c", "user.d"]);
         assert_eq!(keys(&other, &one), ["user.b", "user.c", "user.d"]);
         assert!(keys(&one, &one).is_empty());
+    }
+    #[test]
+    fn what_a_repair_replaces_can_be_set_again() {
+        let mut all = Attributes::new();
+        let acl: &[u8] = &[2, 0, 0, 0];
+        for (key, value) in [("system.posix_acl_access", acl), ("user.q", &b"a\"b"[..]), ("user.text", &b"a b"[..])] {
+            all.insert(CString::new(key).unwrap(), value.to_vec());
+        }
+        let home = tempfile::tempdir().unwrap();
+        let tier = crate::migrate::scan::open_to_read(home.path(), Rank::PRIMARY).unwrap();
+        let stat = Stat { mode: 0o40_750, uid: 5, gid: 6, ..tier.root().stat(None).unwrap().unwrap() };
+        let whole = "mode 0750, owner 5:6, system.posix_acl_access=0x02000000, user.q=0x612262, user.text=\"a b\"";
+        assert_eq!(told_whole(&stat, &all), whole);
+        assert_eq!(told(&stat, &all, &["mode".into(), "user.gone".into()]), "mode 0750, no user.gone");
     }
 }

@@ -352,7 +352,8 @@ impl Look<'_> {
             let mut differs = compare::rights(shown, &stat);
             differs.extend(compare::keys(kept, &plain));
             if !differs.is_empty() {
-                let what = What::Attributes { visible: *visible, other: *rank, differs };
+                let has = compare::told(&stat, &plain, &differs);
+                let what = What::Attributes { visible: *visible, other: *rank, differs, has };
                 seen.findings.push(Finding { path: path(), what });
             }
         }

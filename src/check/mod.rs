@@ -88,6 +88,8 @@ pub enum What {
         other: Rank,
         /// In what they differ: `mode`, `owner`, or names of extended attributes.
         differs: Vec<String>,
+        /// What the other has of these, as it can be set again.
+        has: String,
     },
     /// Something in a directory of tierfs's own that no work has cleared away.
     Leftover {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::Mend;
 use super::compare;
-use super::read::{attributes, open_quietly};
+use super::read::{attributes, of_dir, open_quietly, without_stamps};
 use crate::migrate;
 use crate::tier::{Dir, File, small};
 use crate::types::attr::{Kind, Stat};
@@ -33,7 +33,8 @@ pub fn mend(union: &Union, what: &Mend, stop: &dyn Fn() -> bool) -> std::result:
     match what {
         Mend::Duplicate(path, rank) => duplicate(union, path, *rank, stop).map_err(words),
         Mend::Directory(path) => {
-            let levelled = union.walk(path).and_then(|walked| union.level(&walked));
+            // What is replaced is kept nowhere else.
+            let levelled = union.walk(path).and_then(|walked| union.level(&walked, &|rank, dir| tell(path, rank, dir)));
             levelled.map_err(|errno| errno.to_string())
         }
         Mend::Leftovers => migrate::clear_leftovers(union).map_err(|(rank, errno)| match errno {
@@ -41,6 +42,14 @@ pub fn mend(union: &Union, what: &Mend, stop: &dyn Fn() -> bool) -> std::result:
             errno => format!("the {rank} says: {errno}"),
         }),
     }
+}
+
+/// Logs what a copy of a directory has.
+fn tell(path: &UnionPath, rank: Rank, dir: &dyn Dir) -> Result<()> {
+    let stat = dir.stat(None)?.ok_or(Errno::ESTALE)?;
+    let has = compare::told_whole(&stat, &without_stamps(of_dir(dir)?));
+    tracing::info!(%path, tier = %rank, "a directory is made like its fastest copy; it had {has}");
+    Ok(())
 }
 
 /// Why a duplicate stays.

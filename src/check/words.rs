@@ -69,10 +69,11 @@ impl Words<'_> {
                     each.collect::<Vec<_>>().join(", ")
                 )
             }
-            What::Attributes { visible, other, differs } => {
+            What::Attributes { visible, other, differs, has } => {
                 format!(
-                    "the directory on {other} differs from that on {visible}, which is shown, in {}",
-                    differs.join(", ")
+                    "the directory on {other} differs from that on {visible}, which is shown, in {}; it has {}",
+                    shown::escape(differs.join(", ").as_bytes()),
+                    shown::escape(has.as_bytes())
                 )
             }
             What::Leftover { rank, own: own @ ("moves" | "renames"), name } => {

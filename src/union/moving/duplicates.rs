@@ -71,16 +71,18 @@ impl Union {
     }
 
     /// Gives every slower copy of a directory the owner, the mode and the extended attributes with
-    /// ACLs of the fastest, which are those that programs see. Each keeps its own times.
+    /// ACLs of the fastest, which are those that programs see. Each keeps its own times. `before` looks at
+    /// one before it is changed.
     ///
     /// # Errors
-    /// What a tier says. Some may be set then; setting them again is no harm.
-    pub fn level(&self, dir: &Walked<'_>) -> Result<()> {
+    /// What a tier or `before` says. Some may be set then; setting them again is no harm.
+    pub fn level(&self, dir: &Walked<'_>, before: &dyn Fn(Rank, &dyn Dir) -> Result<()>) -> Result<()> {
         self.may_change_names()?;
         let node = dir.node()?;
         let mut copies = node.copies();
         let (_, fastest) = copies.next().ok_or(Errno::EIO)?;
-        for (_, slower) in copies {
+        for (rank, slower) in copies {
+            before(rank, slower.as_ref())?;
             for _ in 0..LEVEL_TRIES_MAX {
                 let wanted = fastest.stat(None)?.ok_or(Errno::ESTALE)?;
                 self.level_one(fastest.as_ref(), &wanted, slower.as_ref())?;
