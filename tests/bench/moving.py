@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 
-TIERFS = pathlib.Path(__file__).resolve().parents[2] / "target/release/tierfs"
+TIERFS = pathlib.Path(os.environ.get("TIERFS", pathlib.Path(__file__).resolve().parents[2] / "target/release/tierfs"))
 YEAR = 366 * 86400
 
 
