@@ -108,9 +108,9 @@ impl Worker {
         loop {
             let policy = self.standing.policy();
             let next = match self.background.allowance(&policy) {
-                Some(limits) => {
-                    let promotion = self.promoter.go(&self.background, &policy, limits);
-                    let room = self.rooms.go(&self.background, &policy, limits, started.elapsed());
+                Some(_) => {
+                    let promotion = self.promoter.go(&self.background, &policy);
+                    let room = self.rooms.go(&self.background, &policy, started.elapsed());
                     promotion.min(room)
                 }
                 None => CLOSED_NAP,
