@@ -7,6 +7,7 @@ use crate::tier::File;
 use crate::types::attr::{Kind, Stat};
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::{Rank, Ranks};
+use crate::types::pin;
 
 /// Bytes of two files that are compared at a time: whoever waits for a claim on one waits no longer
 /// than this takes.
@@ -174,7 +175,7 @@ pub(super) fn case_folded<'a>(names: impl Iterator<Item = (&'a [u8], Ranks)>) ->
 
 /// What a pin says that a union of `tiers` tiers cannot follow: `None` for nothing.
 pub(super) fn wrong_pin(word: &[u8], tiers: usize) -> Option<Option<Rank>> {
-    match std::str::from_utf8(word).ok().and_then(|word| Rank::parse(word.trim())) {
+    match pin::parse(word) {
         None => Some(None),
         Some(rank) => (rank.index() >= tiers).then_some(Some(rank)),
     }

@@ -12,7 +12,7 @@ use super::read::{
 };
 use super::walk::{Below, Merged, Part};
 use super::{Checked, Copy, Finding, What};
-use crate::migrate::scan::{PIN_KEY, Progress};
+use crate::migrate::scan::Progress;
 use crate::migrate::{self};
 use crate::tier::{Dir, File, Found};
 use crate::types::attr::{Body, Kind, Stat};
@@ -20,6 +20,7 @@ use crate::types::errno::{Errno, Result};
 use crate::types::ids::{Ino, Rank, Ranks};
 use crate::types::name::{Name, PRIVATE_DIR};
 use crate::types::path::UnionPath;
+use crate::types::pin;
 use crate::union::identity::{Stamp, of_body};
 
 /// How the entries of the union are looked at.
@@ -397,10 +398,10 @@ impl Look<'_> {
         get: &dyn Fn(&CStr) -> Result<Vec<u8>>,
         seen: &mut Seen<'_>,
     ) {
-        if !keys.iter().any(|key| key.as_c_str() == PIN_KEY) {
+        if !keys.iter().any(|key| key.as_c_str() == pin::KEY) {
             return;
         }
-        match get(PIN_KEY) {
+        match get(pin::KEY) {
             Ok(word) => {
                 let wrong = compare::wrong_pin(&word, self.count);
                 seen.findings.extend(wrong.map(|to| Finding { path: path(), what: What::Pin(rank, to) }));

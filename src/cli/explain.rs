@@ -9,6 +9,7 @@ use clap::Args;
 use crate::cli::criteria::CriteriaArgs;
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::explained::{By, Explained, Seen, describe};
+use crate::cli::pin::Pinned;
 use crate::cli::target::{self, Reach, Spot};
 use crate::cli::{complain, output, pin, print_line, run, where_is};
 use crate::control::convert;
@@ -130,8 +131,10 @@ fn look(path: &Path, spot: &Spot, inside: UnionPath) -> Result<Seen, Failure> {
     let real = path.canonicalize().map_err(|error| fail(&error))?;
     let mut pin = None;
     for above in real.ancestors().take_while(|above| above.starts_with(&spot.point)) {
-        if let Some(rank) = pin::get(above).map_err(failed)? {
-            pin = Some((rank, above.to_path_buf()));
+        if let Some(pinned) = pin::get(above).map_err(failed)? {
+            // One that names no tier keeps the file where it is.
+            let to = if let Pinned::To(to) = pinned { to } else { rank };
+            pin = Some((to, above.to_path_buf()));
             break;
         }
     }

@@ -1,6 +1,5 @@
 //! `tierfs pin`.
 
-use std::ffi::CStr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -12,9 +11,7 @@ use crate::cli::{complain, target};
 use crate::sys::{by_path, xattr};
 use crate::types::errno::{Errno, Result as OsResult};
 use crate::types::ids::Rank;
-
-/// The attribute that holds a pin.
-const PIN: &CStr = c"user.tierfs.pin";
+use crate::types::pin;
 
 /// Keeps files on a tier, whatever the policy says: a file for itself, a directory for everything
 /// below it that has no pin of its own. Nothing moves at once; `tierfs recall` brings up what is on a
@@ -60,11 +57,20 @@ pub(super) fn for_each(paths: &[PathBuf], act: impl Fn(&Path) -> Result<(), Fail
     }
 }
 
+/// What the pin of a path says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pinned {
+    /// It is kept on this tier.
+    To(Rank),
+    /// It names no tier: it is kept where it is.
+    Unclear,
+}
+
 /// The pin of the path itself, not one above it.
-pub(super) fn get(path: &Path) -> OsResult<Option<Rank>> {
+pub(super) fn get(path: &Path) -> OsResult<Option<Pinned>> {
     let held = by_path::hold(path)?;
-    match xattr::get(held.as_fd(), None, PIN) {
-        Ok(word) => Ok(std::str::from_utf8(&word).ok().and_then(Rank::parse)),
+    match xattr::get(held.as_fd(), None, pin::KEY) {
+        Ok(word) => Ok(Some(pin::parse(&word).map_or(Pinned::Unclear, Pinned::To))),
         // The kernel answers so for links and devices, which have no such attributes.
         Err(Errno::ENODATA | Errno::EPERM | Errno::EOPNOTSUPP) => Ok(None),
         Err(errno) => Err(errno),
@@ -81,8 +87,8 @@ pub(super) fn set(path: &Path, word: Option<&str>) -> Result<(), Failure> {
         return Err(fail("only files and directories can be pinned: pin the directory it is in".into()));
     }
     let done = by_path::hold(path).and_then(|held| match word {
-        Some(word) => xattr::set(held.as_fd(), None, PIN, word.as_bytes(), 0),
-        None => xattr::remove(held.as_fd(), None, PIN),
+        Some(word) => xattr::set(held.as_fd(), None, pin::KEY, word.as_bytes(), 0),
+        None => xattr::remove(held.as_fd(), None, pin::KEY),
     });
     done.map_err(|errno| match (errno, word) {
         (Errno::EPERM | Errno::EACCES, _) => fail("only its owner and root may pin it: run this with sudo".into()),

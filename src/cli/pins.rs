@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::pin::Pinned;
 use crate::cli::{complain, named, pin, print_json, print_line, target};
 use crate::types::errno::Errno;
 use crate::types::ids::Rank;
@@ -79,7 +80,7 @@ fn look(path: &Path, dev: u64, left: &mut Vec<PathBuf>) -> Result<Option<Rank>, 
     if found.dev() != dev || !(found.is_dir() || found.is_file()) {
         return Ok(None);
     }
-    let pin = pin::get(path).map_err(target::why)?;
+    let pin = pin::get(path);
     if found.is_dir() {
         let mut below = Vec::new();
         for entry in fs::read_dir(path).map_err(why)? {
@@ -88,5 +89,9 @@ fn look(path: &Path, dev: u64, left: &mut Vec<PathBuf>) -> Result<Option<Rank>, 
         below.sort_by(|a, b| b.cmp(a));
         left.extend(below);
     }
-    Ok(pin)
+    match pin.map_err(target::why)? {
+        Some(Pinned::To(rank)) => Ok(Some(rank)),
+        Some(Pinned::Unclear) => Err("its pin names no tier, so it stays where it is: pin it again".into()),
+        None => Ok(None),
+    }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::runs::{self, Engine};
 use super::turns::Turns;
-use super::{BUSY, Standing, probes, repairs};
+use super::{BUSY, CONFIG, Standing, probes, repairs};
 use crate::control::server::{Peer, Server, Service};
-use crate::control::wire::{Command, Info, Problem, Response};
+use crate::control::wire::{Command, Info, Problem, Response, What};
 use crate::control::{convert, place};
 use crate::migrate;
 use crate::tier::marker::Id;
@@ -44,6 +44,18 @@ struct Commands {
     engine: Engine,
 }
 
+impl Commands {
+    /// Puts the policy of the configuration in the place of its mention, as it was written and not while
+    /// it is being written.
+    fn configured(&self, what: &mut What) -> Result<(), String> {
+        if let (What::Configured, Some(path)) = (&*what, self.standing.path()) {
+            let text = self.standing.settled()?;
+            *what = What::Policy { origin: convert::text(path.as_os_str().as_bytes()), text };
+        }
+        Ok(())
+    }
+}
+
 impl Service for Commands {
     fn answer(&self, command: Command, peer: &mut Peer) -> Response {
         match command {
@@ -53,8 +65,11 @@ impl Service for Commands {
                 refused: self.standing.refused(),
                 running: self.turns.is_taken(),
             }),
-            Command::Run(run) => {
+            Command::Run(mut run) => {
                 let Some(_turn) = self.turns.command(&mut || peer.is_wanted()) else { return at_work() };
+                if let Err(line) = self.configured(&mut run.what) {
+                    return Response::Error(Problem { code: CONFIG, line });
+                }
                 tracing::info!(dry_run = run.dry_run, "a run begins");
                 let last = runs::perform(
                     &self.union,

@@ -54,17 +54,25 @@ fn endless(_union: &Union, request: &Request, tell: &mut (dyn FnMut(Event) -> Go
     })
 }
 
-fn start(home: &std::path::Path) -> Server {
+fn standing(policy: Option<std::path::PathBuf>) -> Arc<Standing> {
     let config = config::check::finish(config::Draft {
         mountpoint: Some("/m".into()),
+        policy,
         tiers: ["/a", "/b"]
             .map(|path| TierConfig { path: path.into(), id: None, min_free: config::MinFree::Bytes(0) })
             .to_vec(),
         ..config::Draft::default()
     });
-    let standing = Arc::new(Standing::load(&config.unwrap()).unwrap());
-    let service = Commands { union: union(home), standing, turns: Arc::default(), engine: endless };
+    Arc::new(Standing::load(&config.unwrap()).unwrap())
+}
+
+fn start_with(home: &std::path::Path, standing: Arc<Standing>, engine: Engine) -> Server {
+    let service = Commands { union: union(home), standing, turns: Arc::default(), engine };
     Server::start(&home.join("run/s.sock"), Arc::new(service)).unwrap()
+}
+
+fn start(home: &std::path::Path) -> Server {
+    start_with(home, standing(None), endless)
 }
 
 fn run(what: What, paths: &[&str]) -> Command {
@@ -171,4 +179,31 @@ fn regression_a_run_ends_with_the_window_of_its_policy() {
     assert_eq!(took(Some(hours(3)), false, false), (hours(3), None, 1));
     assert_eq!(took(None, true, false), (Duration::ZERO, None, 1), "it is not asked");
     assert_eq!(took(None, false, true), (Duration::ZERO, None, 1), "a dry run has no end");
+}
+
+/// A command decides by what the mount has taken for whole, and the mount by what a command has read.
+#[test]
+fn regression_a_command_and_the_mount_have_one_policy() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("policy.yaml");
+    let write = |text: &str| std::fs::write(&file, format!("version: 1\n{text}\n")).unwrap();
+    write("order: oldest");
+    let standing = standing(Some(file.clone()));
+    let ordered: Engine = |_, request, _| Err(Error::NotFound(format!("{:?}", request.order)));
+    let server = start_with(home.path(), Arc::clone(&standing), ordered);
+    let asked = || match ask(&server, run(What::Configured, &[])) {
+        Response::Error(problem) => (problem.code, problem.line),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(asked().1, "Oldest");
+    write("order: largest");
+    assert_eq!(asked().1, "Largest");
+    assert_eq!(standing.policy().order, crate::policy::Order::Largest, "in force");
+    write("odrer: smallest");
+    let (code, line) = asked();
+    assert!(code == 78 && line.contains("policy.yaml:2:1"), "{line}");
+    assert_eq!(standing.policy().order, crate::policy::Order::Largest, "the last good one");
+    std::fs::remove_file(&file).unwrap();
+    let (code, line) = asked();
+    assert!(code == 78 && line.contains("policy.yaml"), "{line}");
 }

@@ -299,7 +299,8 @@ fn used_files_go_up_unless_something_holds_them() {
     }
     tree.write(0, "here", "x");
     let (root, name) = (crate::sys::durable::open_root(tree.tiers[1].path()).unwrap(), c"pinned");
-    crate::sys::xattr::set(std::os::fd::AsFd::as_fd(&root), Some(name), scan::PIN_KEY, b"secondary", 0).unwrap();
+    crate::sys::xattr::set(std::os::fd::AsFd::as_fd(&root), Some(name), crate::types::pin::KEY, b"secondary", 0)
+        .unwrap();
     let union = tree.union();
     let policy = Policy { promote: Promotion::Write, ..Policy::default() };
     let files = ["a/used", "pinned", "here", "gone/away", "a"].map(path).to_vec();

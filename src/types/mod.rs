@@ -8,5 +8,6 @@ pub mod ids;
 pub mod lease;
 pub mod name;
 pub mod path;
+pub mod pin;
 pub mod shown;
 pub mod units;

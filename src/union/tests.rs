@@ -245,3 +245,28 @@ fn recovery_removes_no_target_without_its_replacement() {
         assert_eq!(tree.union.lookup(Ino::ROOT, &source).map(|found| matches!(found, Found::Absent(_))), Ok(true));
     }
 }
+
+/// Wants nothing, and so must not be told of anything.
+#[derive(Debug)]
+struct Unwilling;
+
+impl uses::Observer for Unwilling {
+    fn is_wanted(&self) -> bool {
+        false
+    }
+    fn opens(&self, _: Ino, _: Rank, _: Access, _: u32) -> uses::Trace {
+        panic!("told of an open")
+    }
+    fn closed(&self, _: Ino, _: Rank) {
+        panic!("told of a close")
+    }
+}
+
+#[test]
+fn regression_an_observer_that_wants_nothing_costs_an_open_nothing() {
+    let tree = tree(&["0/f"]);
+    tree.union.observe(Box::new(Unwilling));
+    let ino = tree.find("f").ino;
+    let fh = tree.union.open(ino, Access::Read, 0, None).unwrap().fh;
+    tree.union.release(ino, fh);
+}

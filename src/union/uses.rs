@@ -14,6 +14,10 @@ const DAY: i64 = 86_400;
 
 /// Is told of uses. Called from the threads that serve requests, with no lock held: it must be quick.
 pub trait Observer: std::fmt::Debug + Send + Sync {
+    /// Whether any use counts at present. Asked with every open and close, so it must cost no more than a
+    /// look at a flag.
+    fn is_wanted(&self) -> bool;
+
     /// The process (or thread) `pid` opens a file that is on `rank`.
     fn opens(&self, ino: Ino, rank: Rank, access: Access, pid: u32) -> Trace;
 
@@ -37,11 +41,16 @@ impl Union {
         let _already_set = self.observer.set(observer);
     }
 
+    /// The observer while it wants to be told of anything.
+    fn wanting(&self) -> Option<&dyn Observer> {
+        self.observer.get().map(AsRef::as_ref).filter(|observer| observer.is_wanted())
+    }
+
     /// Tells of an open. Whether it is to leave no trace and can be served so: only by tierfs
     /// itself, so while no other handle is served by the kernel. A mapping that outlives its handle
     /// would not show in what tierfs reads ahead for others, so it must be known that there is none.
     pub(super) fn opens_quietly(&self, ino: Ino, access: Access, pid: u32) -> bool {
-        let Some(observer) = self.observer.get() else { return false };
+        let Some(observer) = self.wanting() else { return false };
         let Ok(rank) = self.inodes.rank(ino) else { return false };
         observer.opens(ino, rank, access, pid) == Trace::None
             && access == Access::Read
@@ -61,7 +70,7 @@ impl Union {
 
     /// Tells of the last close.
     pub(super) fn tell_closed(&self, ino: Ino, rank: Option<Rank>) {
-        if let (Some(rank), Some(observer)) = (rank, self.observer.get()) {
+        if let (Some(rank), Some(observer)) = (rank, self.wanting()) {
             observer.closed(ino, rank);
         }
     }

@@ -12,6 +12,7 @@ use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::{Ino, Rank};
 use crate::types::name::Name;
+use crate::types::pin;
 
 /// The tier of the visible copy: `primary`, `secondary`, `tier2` ….
 const TIER: &CStr = c"user.tierfs.tier";
@@ -21,10 +22,6 @@ const REALPATH: &CStr = c"user.tierfs.realpath";
 const COPIES: &CStr = c"user.tierfs.copies";
 /// The socket on which the daemon takes commands.
 const CONTROL: &CStr = c"user.tierfs.control";
-
-/// The tier a file or all that is below a directory is kept on: the one of tierfs's attributes that
-/// can be set. It is kept on the backing copies under the same name.
-pub(super) const PIN: &CStr = c"user.tierfs.pin";
 
 /// File capabilities (`capabilities(7)`).
 const CAPABILITY: &CStr = c"security.capability";
@@ -44,7 +41,7 @@ impl Union {
         if key == c"security.selinux" {
             return Err(Errno::EOPNOTSUPP);
         }
-        if is_private(key) && key != PIN {
+        if is_private(key) && key != pin::KEY {
             return self.answer(ino, key);
         }
         if self.inodes.kind(ino)? == Kind::Dir {
@@ -94,7 +91,7 @@ impl Union {
         groups: &dyn Fn() -> Vec<u32>,
     ) -> Result<()> {
         self.check_settable(ino, key, by)?;
-        if key == PIN {
+        if key == pin::KEY {
             self.check_pin(value)?;
         }
         let keep_set_gid = key == ACCESS_ACL && self.may_keep_set_gid(ino, by, groups)?;
@@ -140,12 +137,13 @@ impl Union {
         if !is_private(key) {
             return Ok(());
         }
-        let allowed = key == PIN && (by.uid == 0 || by.uid == self.getattr(ino)?.stat.uid);
+        let allowed = key == pin::KEY && (by.uid == 0 || by.uid == self.getattr(ino)?.stat.uid);
         if allowed { Ok(()) } else { Err(Errno::EPERM) }
     }
 
     /// EINVAL unless `value` names a tier of this union.
     fn check_pin(&self, value: &[u8]) -> Result<()> {
+        // Strict in what is written, so that every reader understands it.
         let rank = std::str::from_utf8(value).ok().and_then(Rank::parse);
         let known = rank.is_some_and(|rank| rank.index() < self.tiers());
         if known { Ok(()) } else { Err(Errno::EINVAL) }

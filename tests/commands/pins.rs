@@ -106,3 +106,24 @@ fn a_path_outside_is_not_pinned() {
     let link = mount.path("link");
     ran(&mut mount.tierfs_with(&["pin", link.to_str().expect("UTF-8")])).refused(1, "only files and directories");
 }
+
+/// A pin that was set beside the mount, with an editor's newline or a slip: the commands read it as a run
+/// does.
+#[test]
+fn regression_the_commands_read_pins_as_a_run_does() {
+    let setup = setup();
+    set_xattr(setup.tier(0).join("own"), PIN, b"primary\n");
+    set_xattr(setup.tier(0).join("cold"), PIN, b"slow");
+    let Some(mount) = setup.mount() else { return };
+    let [root, own, cold] = [mount.root(), mount.path("own"), mount.path("cold")];
+    let [root, own, cold] = [&root, &own, &cold].map(|path| path.to_str().expect("UTF-8"));
+    let listed = ran(&mut mount.tierfs_with(&["pins", root]));
+    assert_eq!(listed.ended(3), [format!("primary    {own}")]);
+    assert!(listed.err.contains(cold) && listed.err.contains("names no tier"), "{}", listed.err);
+    for file in [own, cold] {
+        let explained = ran(&mut mount.tierfs_with(&["explain", "--older-than", "1y", file]));
+        assert!(explained.out.contains("it is pinned to primary"), "{}{}", explained.out, explained.err);
+    }
+    let moved = ran(&mut mount.tierfs_with(&["migrate", "--older-than", "1y", root]));
+    assert!([own, cold].iter().all(|file| exists(mount.tier(0, file.rsplit('/').next().unwrap()))), "{}", moved.out);
+}

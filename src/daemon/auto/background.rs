@@ -22,7 +22,7 @@ pub(super) struct Background {
 
 /// How it went.
 pub(super) enum Ran {
-    /// Another run is at work, or waits.
+    /// Another run is at work or waits, or the window of the policy is closed.
     NotNow,
     /// To its end, or to where it gave way or met a limit.
     Done(Summary),
@@ -41,14 +41,16 @@ impl Background {
         policy.allowance(hours::now()?)
     }
 
-    /// Makes a run, which gives way to commands.
+    /// Makes a run by the limits of this moment, which gives way to commands.
     pub(super) fn run(
         &self,
         what: What,
         paths: Vec<UnionPath>,
-        (policy, limits): (&Policy, Limits),
+        policy: &Policy,
         tell: &mut (dyn FnMut(&Event) + Send),
     ) -> Ran {
+        // Asked now, since the run before this one may have taken hours.
+        let Some(limits) = self.allowance(policy) else { return Ran::NotNow };
         let Some(_turn) = self.turns.background() else { return Ran::NotNow };
         let request = Request {
             what,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::turns::Turns;
 use crate::daemon::runs::Engine;
+use crate::policy::Policy;
 use crate::union::Union;
 use crate::watch::file;
 
@@ -64,7 +65,7 @@ impl Auto {
         turns: &Arc<Turns>,
         engine: Engine,
     ) -> Option<Auto> {
-        if standing.path().is_none() && !standing.promotes_writes() || union.may_move().is_err() {
+        if standing.path().is_none() && !standing.promotes_writes(&standing.policy()) || union.may_move().is_err() {
             return None;
         }
         let signal = Arc::new(Signal::default());
@@ -72,14 +73,15 @@ impl Auto {
         let watch = standing.path().and_then(|path| file::start(path, move || waker.file_changed()));
         let used = Arc::new(Used::new(Arc::downgrade(union), Arc::clone(&signal)));
         // Before the first request: the thread may be late.
-        used.follow(&standing.policy(), standing.promotes_writes());
+        let followed = standing.policy();
+        used.follow(&followed, standing.promotes_writes(&followed));
         union.observe(Box::new(Arc::clone(&used)));
         let background =
             Background { union: Arc::clone(union), turns: Arc::clone(turns), signal: Arc::clone(&signal), engine };
         let poll = if watch.is_some() { POLL_TOLD } else { POLL_UNTOLD };
         let standing = Arc::clone(standing);
         let promoter = Promoter::new(Arc::clone(&used));
-        let worker = Worker { background, standing, poll, used, promoter, rooms: Rooms::default() };
+        let worker = Worker { background, standing, followed, poll, used, promoter, rooms: Rooms::default() };
         let thread = std::thread::Builder::new().name("auto".into()).spawn(move || worker.run());
         match thread {
             Ok(thread) => Some(Auto { signal, thread: Some(thread), _watch: watch }),
@@ -94,6 +96,8 @@ impl Auto {
 struct Worker {
     background: Background,
     standing: Arc<Standing>,
+    /// The policy that `used` and `rooms` know.
+    followed: Arc<Policy>,
     poll: Duration,
     used: Arc<Used>,
     promoter: Promoter,
@@ -107,10 +111,14 @@ impl Worker {
         let mut looked = None;
         loop {
             let policy = self.standing.policy();
+            // A command may have read it, too.
+            if !Arc::ptr_eq(&self.followed, &policy) {
+                self.follow(&policy);
+            }
             let next = match self.background.allowance(&policy) {
-                Some(limits) => {
-                    let promotion = self.promoter.go(&self.background, &policy, limits);
-                    let room = self.rooms.go(&self.background, &policy, limits, started.elapsed());
+                Some(_) => {
+                    let promotion = self.promoter.go(&self.background, &policy);
+                    let room = self.rooms.go(&self.background, &policy, started.elapsed());
                     promotion.min(room)
                 }
                 None => CLOSED_NAP,
@@ -122,16 +130,15 @@ impl Worker {
             }
             if woken == Woken::File || file_due.is_zero() || looked.is_none_or(|then| then.elapsed() >= self.poll) {
                 looked = Some(Instant::now());
-                if self.standing.refresh() {
-                    self.follow();
-                }
+                self.standing.refresh();
             }
         }
     }
 
     /// Begins anew with the policy in force.
-    fn follow(&mut self) {
+    fn follow(&mut self, policy: &Arc<Policy>) {
         self.rooms = Rooms::default();
-        self.used.follow(&self.standing.policy(), self.standing.promotes_writes());
+        self.used.follow(policy, self.standing.promotes_writes(policy));
+        self.followed = Arc::clone(policy);
     }
 }

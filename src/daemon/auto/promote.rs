@@ -8,7 +8,7 @@ use super::background::{Background, Ran};
 use super::uses::{Due, Used};
 use crate::daemon::runs;
 use crate::migrate::{Event, Skip, Stop, What};
-use crate::policy::{Limits, Policy};
+use crate::policy::Policy;
 use crate::types::attr::Time;
 use crate::types::path::UnionPath;
 use crate::union::Union;
@@ -34,7 +34,7 @@ impl Promoter {
     }
 
     /// Promotes what is due. How long until there may be more to do.
-    pub(super) fn go(&mut self, background: &Background, policy: &Policy, limits: Limits) -> Duration {
+    pub(super) fn go(&mut self, background: &Background, policy: &Policy) -> Duration {
         let wait = self.after.saturating_duration_since(Instant::now());
         if !wait.is_zero() {
             return if self.used.next().is_some() { wait } else { NEVER };
@@ -49,28 +49,22 @@ impl Promoter {
             return self.used.next().map_or(NEVER, |at| self.used.until(at));
         }
         self.after = Instant::now() + SPACING;
-        self.promote(background, policy, limits, files);
+        self.promote(background, policy, files);
         SPACING
     }
 
-    fn promote(&self, background: &Background, policy: &Policy, limits: Limits, mut files: HashMap<UnionPath, Due>) {
+    fn promote(&self, background: &Background, policy: &Policy, mut files: HashMap<UnionPath, Due>) {
         let paths = files.keys().cloned().collect();
         let mut in_use = Vec::new();
-        let ran =
-            background.run(
-                What::Promote(Box::new(policy.clone())),
-                paths,
-                (policy, limits),
-                &mut |event| match event {
-                    Event::Moved { path, .. } | Event::Failed { path, .. } => drop(files.remove(path)),
-                    Event::Skipped { path, why } => {
-                        let due = files.remove(path);
-                        in_use.extend(due.filter(|_| *why == Skip::InUse).map(|due| (path.clone(), due)));
-                        tracing::debug!(%path, "not promoted: {}", runs::skip(*why));
-                    }
-                    Event::Scanned { .. } | Event::Planned { .. } | Event::Copied { .. } => {}
-                },
-            );
+        let ran = background.run(What::Promote(Box::new(policy.clone())), paths, policy, &mut |event| match event {
+            Event::Moved { path, .. } | Event::Failed { path, .. } => drop(files.remove(path)),
+            Event::Skipped { path, why } => {
+                let due = files.remove(path);
+                in_use.extend(due.filter(|_| *why == Skip::InUse).map(|due| (path.clone(), due)));
+                tracing::debug!(%path, "not promoted: {}", runs::skip(*why));
+            }
+            Event::Scanned { .. } | Event::Planned { .. } | Event::Copied { .. } => {}
+        });
         in_use.into_iter().for_each(|(path, due)| self.used.put_back(path, due, true));
         let unfinished = match ran {
             Ran::NotNow => true,

@@ -8,7 +8,7 @@ use crate::daemon::runs;
 use crate::migrate::{Event, Relieve, Stop, Summary, What};
 use crate::policy::schedule::{Ended, Look, Pressure};
 use crate::policy::watermark::Usage;
-use crate::policy::{Limits, Policy, Watermarks};
+use crate::policy::{Policy, Watermarks};
 use crate::types::attr::Space;
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::Rank;
@@ -44,12 +44,12 @@ struct Room {
 impl Rooms {
     /// Looks at the tiers that are due, and makes room on one that is too full. How long until there
     /// may be more to do.
-    pub(super) fn go(&mut self, background: &Background, policy: &Policy, limits: Limits, now: Duration) -> Duration {
+    pub(super) fn go(&mut self, background: &Background, policy: &Policy, now: Duration) -> Duration {
         let mut next = NEVER;
         for marks in &policy.watermarks {
             let room = self.0.entry(marks.tier).or_default();
             if room.pressure.next_look() <= now {
-                room.look(background, policy, marks, (limits, now));
+                room.look(background, policy, marks, now);
             }
             next = next.min(room.pressure.next_look().saturating_sub(now));
         }
@@ -58,8 +58,7 @@ impl Rooms {
 }
 
 impl Room {
-    fn look(&mut self, background: &Background, policy: &Policy, marks: &Watermarks, at: (Limits, Duration)) {
-        let (limits, now) = at;
+    fn look(&mut self, background: &Background, policy: &Policy, marks: &Watermarks, now: Duration) {
         let tier = marks.tier;
         let usage = match usable(&background.union, tier) {
             Ok(Some(space)) => Usage::of(&space),
@@ -83,7 +82,7 @@ impl Room {
                     tracing::info!(%tier, bytes, "above {}% in use: files leave it until {}%", marks.high, marks.low);
                 }
                 let began = std::time::Instant::now();
-                let ended = self.relieve(background, policy, marks, (bytes, limits));
+                let ended = self.relieve(background, policy, marks, bytes);
                 let now = now + began.elapsed();
                 if self.pressure.ended(ended, now) {
                     tracing::warn!(%tier, "above {}% in use, and no file may or can leave it: see `tierfs explain FILE`, the rules, `never_younger_than` and the room on the slower tier", marks.high);
@@ -100,13 +99,12 @@ impl Room {
         }
     }
 
-    fn relieve(&mut self, background: &Background, policy: &Policy, marks: &Watermarks, how: (u64, Limits)) -> Ended {
-        let (bytes, limits) = how;
+    fn relieve(&mut self, background: &Background, policy: &Policy, marks: &Watermarks, bytes: u64) -> Ended {
         let (policy_of_run, except) = (policy.clone(), self.except.clone());
         let what = What::Relieve(Box::new(Relieve { policy: policy_of_run, tier: marks.tier, bytes, except }));
         let known = self.except.len();
         let except = &mut self.except;
-        let ran = background.run(what, Vec::new(), (policy, limits), &mut |event| {
+        let ran = background.run(what, Vec::new(), policy, &mut |event| {
             if let Event::Skipped { path, .. } | Event::Failed { path, .. } = event
                 && except.len() < EXCEPT_MAX
             {
@@ -167,27 +165,43 @@ mod tests {
         assert_eq!(Room::default().ended(&summary, false), Ended::On(4096));
     }
 
+    fn background(home: &std::path::Path) -> Background {
+        Background {
+            union: crate::daemon::control::tests::union(home),
+            turns: std::sync::Arc::default(),
+            signal: std::sync::Arc::default(),
+            engine: |_, _, _| panic!("a mistake in the engine"),
+        }
+    }
+
+    const MARKS: Watermarks = Watermarks {
+        tier: Rank::PRIMARY,
+        high: 80,
+        low: 60,
+        never_younger_than: Duration::ZERO,
+        age_by: crate::policy::AgeBy::Newest,
+        order: crate::policy::Order::Oldest,
+    };
+
     #[test]
     fn regression_a_panic_costs_one_run_and_counts_as_in_vain() {
-        use std::sync::Arc;
         let home = tempfile::tempdir().unwrap();
-        let background = Background {
-            union: crate::daemon::control::tests::union(home.path()),
-            turns: Arc::default(),
-            signal: Arc::default(),
-            engine: |_, _, _| panic!("a mistake in the engine"),
-        };
-        let marks = Watermarks {
-            tier: Rank::PRIMARY,
-            high: 80,
-            low: 60,
-            never_younger_than: Duration::ZERO,
-            age_by: crate::policy::AgeBy::Newest,
-            order: crate::policy::Order::Oldest,
-        };
-        let ended = Room::default().relieve(&background, &Policy::default(), &marks, (1, Limits::default()));
+        let background = background(home.path());
+        let ended = Room::default().relieve(&background, &Policy::default(), &MARKS, 1);
         assert_eq!(ended, Ended::InVain);
         assert!(background.turns.background().is_some(), "its turn is over");
+    }
+
+    #[test]
+    fn regression_the_window_is_asked_before_each_run() {
+        use crate::policy::window::{Span, Window};
+        let home = tempfile::tempdir().unwrap();
+        // Three days from now, however long the test takes.
+        let day = (crate::daemon::hours::now().unwrap().day as usize + 3) % 7;
+        let day = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"][day];
+        let window = Window::new(vec![Span::new(&format!("{day} 00:00-24:00")).unwrap()]);
+        let policy = Policy { window, ..Policy::default() };
+        assert_eq!(Room::default().relieve(&background(home.path()), &policy, &MARKS, 1), Ended::GaveWay);
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(in crate::daemon) struct Standing {
     tiers: u8,
     /// The option `on_write: promote`.
     on_write: bool,
+    /// Held by the one that looks at the file; before `state`.
+    looking: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -44,7 +46,8 @@ impl Standing {
         let tiers = u8::try_from(config.tiers.len()).unwrap_or(u8::MAX);
         let on_write = config.options.on_write == OnWrite::Promote;
         let state = State { policy: Arc::default(), seen: Ok(String::new()), refused: None };
-        let standing = Standing { path: config.policy.clone(), tiers, on_write, state: Mutex::new(state) };
+        let looking = Mutex::default();
+        let standing = Standing { path: config.policy.clone(), tiers, on_write, looking, state: Mutex::new(state) };
         let seen = standing.read();
         let policy = standing.parse(&seen).map_err(|line| Error::new(CONFIG, line))?;
         *standing.state.lock() = State { policy, seen, refused: None };
@@ -66,20 +69,28 @@ impl Standing {
         self.state.lock().refused.clone()
     }
 
-    /// Whether a file that is written moves up, whatever else the policy promotes.
-    pub(super) fn promotes_writes(&self) -> bool {
-        self.on_write || self.policy().promote == Promotion::Write
+    /// Whether a file that is written moves up, whatever else `policy` promotes.
+    pub(super) fn promotes_writes(&self, policy: &Policy) -> bool {
+        self.on_write || policy.promote == Promotion::Write
+    }
+
+    /// What the file holds, not while somebody writes it, or why it cannot be read. It is in force from
+    /// here on, if it is good.
+    pub(in crate::daemon) fn settled(&self) -> Result<String, String> {
+        self.refresh();
+        self.state.lock().seen.clone()
     }
 
     /// Looks at the file. A good one is in force from here on, a bad one is refused with one line in the
-    /// log. Whether another policy is in force than before.
-    pub(super) fn refresh(&self) -> bool {
+    /// log.
+    pub(super) fn refresh(&self) {
         if self.path.is_none() {
-            return false;
+            return;
         }
+        let _alone = self.looking.lock();
         let mut seen = self.read();
         if seen == self.state.lock().seen {
-            return false;
+            return;
         }
         for _ in 0..READS_MAX {
             std::thread::sleep(SETTLED_AFTER);
@@ -89,10 +100,9 @@ impl Standing {
             }
             seen = again;
         }
-        false
     }
 
-    fn take(&self, seen: Result<String, String>) -> bool {
+    fn take(&self, seen: Result<String, String>) {
         let parsed = self.parse(&seen);
         let mut state = self.state.lock();
         state.seen = seen;
@@ -100,14 +110,14 @@ impl Standing {
             Ok(policy) => {
                 tracing::info!("the policy was read again and is in force");
                 state.refused = None;
-                let changed = state.policy != policy;
-                state.policy = policy;
-                changed
+                // Whoever follows the old one goes on with it unless this is another.
+                if state.policy != policy {
+                    state.policy = policy;
+                }
             }
             Err(line) => {
                 tracing::error!("{line} (the policy that was read before stays in force)");
                 state.refused = Some(line);
-                false
             }
         }
     }

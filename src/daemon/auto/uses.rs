@@ -140,10 +140,11 @@ impl Used {
 }
 
 impl Observer for Arc<Used> {
+    fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
     fn opens(&self, ino: Ino, rank: Rank, access: Access, pid: u32) -> Trace {
-        if !self.wanted.load(Ordering::Relaxed) {
-            return Trace::Usual;
-        }
         let rules = self.rules.read();
         let is_ignored = |name: &[u8]| Policy::is_among(&rules.ignored, name);
         if !rules.ignored.is_empty() && process::has_name(pid, is_ignored) {
@@ -167,7 +168,7 @@ impl Observer for Arc<Used> {
     }
 
     fn closed(&self, ino: Ino, rank: Rank) {
-        if !self.wanted.load(Ordering::Relaxed) || rank == Rank::PRIMARY {
+        if rank == Rank::PRIMARY {
             return;
         }
         let Some(changed_since) = self.state.lock().open.remove(&ino) else { return };

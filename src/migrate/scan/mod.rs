@@ -8,7 +8,6 @@
 pub mod queue;
 mod walk;
 
-use std::ffi::CStr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,9 +24,6 @@ use crate::types::errno::{Errno, Result};
 use crate::types::facts::{Facts, Seen};
 use crate::types::ids::Rank;
 use crate::types::path::{Trees, UnionPath};
-
-/// Where a file or directory says which tier it belongs on, in the words of [`Rank::parse`].
-pub const PIN_KEY: &CStr = c"user.tierfs.pin";
 
 /// Most threads that one scan starts.
 const THREADS_MAX: usize = 8;

@@ -148,7 +148,7 @@ fn pin(dir: &TempDir, path: &str, word: &str) -> bool {
     let root = durable::open_root(dir.path()).unwrap();
     let name = std::ffi::CString::new(path).unwrap();
     let name = Some(name.as_c_str()).filter(|name| !name.is_empty());
-    match xattr::set(std::os::fd::AsFd::as_fd(&root), name, PIN_KEY, word.as_bytes(), 0) {
+    match xattr::set(std::os::fd::AsFd::as_fd(&root), name, crate::types::pin::KEY, word.as_bytes(), 0) {
         Err(Errno::EOPNOTSUPP) => false,
         other => other.map(|()| true).unwrap(),
     }

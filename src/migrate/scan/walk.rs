@@ -7,7 +7,7 @@ use std::sync::mpsc::SyncSender;
 use parking_lot::Mutex;
 
 use super::queue::Queue;
-use super::{Batch, Options, PIN_KEY, Scanned, Take, Totals};
+use super::{Batch, Options, Scanned, Take, Totals};
 use crate::tier::{Dir, Found, Surveyed};
 use crate::types::attr::{Kind, Stat};
 use crate::types::errno::{Errno, Result};
@@ -15,6 +15,7 @@ use crate::types::facts::Seen;
 use crate::types::ids::Rank;
 use crate::types::name::{Name, PRIVATE_DIR};
 use crate::types::path::UnionPath;
+use crate::types::pin;
 
 /// Files in one batch, so that a huge directory does not fill the memory.
 const BATCH_FILES_MAX: usize = 8192;
@@ -169,7 +170,7 @@ impl Worker<'_> {
         if !self.walk.options.pins {
             return None;
         }
-        self.read_pin(|| dir.get_xattr(None, PIN_KEY), || path.clone(), inherited)
+        self.read_pin(|| dir.get_xattr(None, pin::KEY), || path.clone(), inherited)
     }
 
     /// A pin that cannot be understood keeps things where they are: somebody meant to pin them.
@@ -180,7 +181,7 @@ impl Worker<'_> {
         inherited: Option<Rank>,
     ) -> Option<Rank> {
         match get() {
-            Ok(word) => match std::str::from_utf8(&word).ok().and_then(|word| Rank::parse(word.trim())) {
+            Ok(word) => match pin::parse(&word) {
                 Some(rank) => Some(rank),
                 None => {
                     self.failed(path(), Errno::EINVAL, "reading a pin");
@@ -254,7 +255,7 @@ impl<'a> Reading<'a> {
     }
 
     fn own_pin(&self, worker: &mut Worker<'_>, name: &[u8]) -> Option<Rank> {
-        let get = || self.dir.get_xattr(Some(&Name::new(name)?), PIN_KEY);
+        let get = || self.dir.get_xattr(Some(&Name::new(name)?), pin::KEY);
         worker.read_pin(get, || self.path.join(name), self.pin)
     }
 
