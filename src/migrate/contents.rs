@@ -162,6 +162,11 @@ fn next_data(file: &dyn File, at: u64, size: u64) -> Result<Option<(u64, u64)>> 
         Err(other) => return Err(other),
     };
     let start = start.max(at);
-    let end = file.seek(start.max(at), SEEK_HOLE).unwrap_or(size).max(start + 1);
+    let end = match file.seek(start, SEEK_HOLE) {
+        // It has become shorter: the comparison tells.
+        Err(Errno::ENXIO) => size,
+        // Else the holes after it would be written as zeros.
+        other => other?.max(start + 1),
+    };
     Ok((start < size).then(|| (start, end.div_ceil(block).saturating_mul(block).min(size))))
 }
