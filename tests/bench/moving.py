@@ -135,8 +135,8 @@ MOVERS = {
     "tierfs in a mount": None,
     "tierfs --verify size": by_command_size,
     "rsync --fsync": by_rsync_fsync,
-    "rsync, sync, rsync": by_rsync_twice,
-    "rsync, sync, rsync -c": by_rsync_checked,
+    "rsync+sync+rsync": by_rsync_twice,
+    "rsync+sync+rsync -c": by_rsync_checked,
     "dd conv=fsync": by_copy,
 }
 
@@ -255,7 +255,8 @@ def measure(options, home, only):
         return
     if options.what == "scan":
         names = only or ["tierfs report --quick", "tierfs report", "tierfs migrate -n", "find -newermt"]
-        with two_tiers(home, 8) as state:
+        # A million inodes.
+        with two_tiers(home, 20) as state:
             plant(state[0], options.files or 1_000_000, 0)
             run(TIERFS, "init", f"{state[0]}:{state[1]}")
             rounds = [{name: scan_once(home, name, options.cold, state) for name in names} for _ in range(options.rounds)]
@@ -263,7 +264,7 @@ def measure(options, home, only):
         return
     small = options.what == "small"
     files, size = options.files or (100_000 if small else 20), 4096 if small else 1 << 30
-    leave_out = {"dd conv=fsync"} if small else {"rsync, sync, rsync -c"}
+    leave_out = {"dd conv=fsync"} if small else {"rsync+sync+rsync -c"}
     names = only or [name for name in MOVERS if name not in leave_out]
     rounds = []
     for _ in range(options.rounds):
