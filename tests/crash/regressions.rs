@@ -36,6 +36,19 @@ fn a_promotion_that_fails_halfway_is_finished_at_the_next_start() {
     }
 }
 
+/// A failing look for holes made the copy full of zeros.
+#[test]
+fn a_failing_look_for_holes_fills_none() {
+    let Some(mut bench) = Bench::new(9) else { return };
+    for way in [Way::Demote, Way::Promote] {
+        for when in 1..5 {
+            bench.prepare(way);
+            bench.run_under(way, &strace::fail(&("lseek".into(), when), "EIO", false));
+            assert_eq!(bench.check(), Vec::<String>::new(), "{} lseek {when}", way.word());
+        }
+    }
+}
+
 /// Recovery removed sources, durably, of copies whose names only the page cache had.
 #[test]
 fn power_fails_while_recovery_removes_sources() {
