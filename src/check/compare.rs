@@ -6,6 +6,7 @@ use std::ffi::CString;
 use crate::tier::File;
 use crate::types::attr::{Kind, Stat};
 use crate::types::errno::{Errno, Result};
+use crate::types::hex;
 use crate::types::ids::{Rank, Ranks};
 use crate::types::pin;
 
@@ -113,7 +114,7 @@ fn value_text(value: &[u8]) -> String {
     if !value.is_empty() && value.iter().all(plain) {
         return format!("\"{}\"", String::from_utf8_lossy(value));
     }
-    value.iter().fold("0x".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+    format!("0x{}", hex::write(value))
 }
 
 /// What a hidden file lacks to be equal to the visible one, but for its contents and extended

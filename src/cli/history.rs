@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::output::thousands;
 use crate::cli::{print_json, print_line, run, target};
-use crate::control::convert;
 use crate::migrate::manifest::{self, Line};
 use crate::migrate::scan;
 use crate::tier::Dir;
 use crate::types::errno::Errno;
+use crate::types::hex;
 use crate::types::ids::Rank;
 use crate::types::units;
 
@@ -196,7 +196,7 @@ fn file(line: &Line) -> Option<(Value, Vec<u8>)> {
     if let Some(hex) = path_hex {
         object["path_hex"] = json!(hex);
     }
-    let name = path_hex.as_deref().and_then(convert::unhex).unwrap_or_else(|| path.clone().into_bytes());
+    let name = path_hex.as_deref().and_then(hex::read).unwrap_or_else(|| path.clone().into_bytes());
     let text = [name, format!(": {from} -> {to} ({})", units::show_size(*bytes)).into_bytes()].concat();
     Some((object, text))
 }

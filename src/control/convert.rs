@@ -1,6 +1,7 @@
 //! Between lines and values.
 
 use crate::control::wire::{Coded, Command, CommandLine, Response, ResponseLine, Text, VERSION, Versioned};
+use crate::types::hex;
 
 /// Why a line cannot be used, in words for the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,28 +11,16 @@ pub struct Unreadable(pub String);
 pub fn text(bytes: &[u8]) -> Text {
     match std::str::from_utf8(bytes) {
         Ok(plain) => Text::Plain(plain.into()),
-        Err(_) => Text::Coded(Coded { hex: hex(bytes) }),
+        Err(_) => Text::Coded(Coded { hex: hex::write(bytes) }),
     }
-}
-
-/// Two digits a byte.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The bytes again; `None` where the digits are none.
 pub fn bytes(text: &Text) -> Option<Vec<u8>> {
     match text {
         Text::Plain(plain) => Some(plain.as_bytes().to_vec()),
-        Text::Coded(coded) => unhex(&coded.hex),
+        Text::Coded(coded) => hex::read(&coded.hex),
     }
-}
-
-/// The bytes that [`hex`] wrote.
-pub fn unhex(digits: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let pairs = digits.as_bytes().chunks(2);
-    pairs.map(|pair| Some(digit(pair[0])? << 4 | digit(*pair.get(1)?)?)).collect()
 }
 
 /// A command as one line, with its newline.
@@ -163,7 +152,7 @@ mod tests {
 
         #[test]
         fn no_digits_make_the_reader_panic(digits in ".{0,9}") {
-            let _ = unhex(&digits);
+            let _ = hex::read(&digits);
         }
     }
 }

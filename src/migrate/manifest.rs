@@ -13,6 +13,7 @@ use super::digest::Digest;
 use crate::tier::{Dir, Open};
 use crate::types::attr::Time;
 use crate::types::errno::{Errno, Result};
+use crate::types::hex;
 use crate::types::ids::Rank;
 use crate::types::name::Name;
 use crate::types::path::UnionPath;
@@ -96,10 +97,9 @@ pub struct Entry {
 impl Entry {
     pub(super) fn line(&self) -> Line {
         let text = std::str::from_utf8(self.path.as_bytes());
-        let hex = || self.path.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         Line::File {
             path: self.path.to_string(),
-            path_hex: if text.is_err() { Some(hex()) } else { None },
+            path_hex: text.is_err().then(|| hex::write(self.path.as_bytes())),
             from: self.from.0,
             to: self.to.0,
             bytes: self.bytes,
@@ -113,10 +113,7 @@ impl Entry {
         let Line::File { path, path_hex, from, to, bytes, mtime, hash } = line else { return None };
         let raw = match path_hex {
             None => path.as_bytes().to_vec(),
-            Some(hex) => {
-                let pairs = hex.as_bytes().chunks(2);
-                pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect::<Option<_>>()?
-            }
+            Some(digits) => hex::read(digits)?,
         };
         Some(Entry {
             path: UnionPath::new(&raw).ok()?,

@@ -19,7 +19,6 @@
 //! trash and staging: all files can be reached then, some of them perhaps on two tiers.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 use std::ops::ControlFlow;
 
 use super::digest::Digest;
@@ -27,6 +26,7 @@ use super::times;
 use crate::tier::{Dir, small};
 use crate::types::attr::{Body, Stat, Time};
 use crate::types::errno::{Errno, Result};
+use crate::types::hex;
 use crate::types::ids::Rank;
 use crate::types::name::{Name, PRIVATE_DIR};
 use crate::types::path::UnionPath;
@@ -130,26 +130,13 @@ pub fn moving(primary: &dyn Dir) -> Result<HashSet<UnionPath>> {
     Ok(paths)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _never = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
-}
-
 pub(super) fn path_text(path: &UnionPath) -> String {
-    path.names().map(|name| hex(name.as_bytes())).collect::<Vec<_>>().join("/")
+    path.names().map(|name| hex::write(name.as_bytes())).collect::<Vec<_>>().join("/")
 }
 
 pub(super) fn path_parse(text: &str) -> Option<UnionPath> {
     text.split('/').try_fold(UnionPath::root(), |path, part| {
-        let name = Name::new(&unhex(part)?).ok()?;
+        let name = Name::new(&hex::read(part)?).ok()?;
         Some(path.join(name.as_bytes()))
     })
 }

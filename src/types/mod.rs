@@ -4,6 +4,7 @@ pub mod attr;
 pub mod caller;
 pub mod errno;
 pub mod facts;
+pub mod hex;
 pub mod ids;
 pub mod lease;
 pub mod name;

@@ -16,7 +16,6 @@
 //! record found is rolled forward: a step is done if what it would move or remove is still where
 //! it was before, and skipped otherwise. So the roll-forward can itself be cut short and repeated.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::Union;
@@ -24,6 +23,7 @@ use super::rename::{Act, Side, Step};
 use crate::tier::{Dir, Rename, small};
 use crate::types::attr::Body;
 use crate::types::errno::{Errno, Result};
+use crate::types::hex;
 use crate::types::ids::{Rank, Ranks};
 use crate::types::name::Name;
 
@@ -50,21 +50,12 @@ pub(super) struct Written {
     name: Name,
 }
 
-fn hex(name: &Name) -> String {
-    name.as_bytes().iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _never = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 fn unhex(text: &str) -> Option<Name> {
-    let bytes = text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-    Name::new(&bytes.collect::<Option<Vec<u8>>>()?).ok()
+    Name::new(&hex::read(text)?).ok()
 }
 
 fn path_text(dir: &[Name], name: &Name) -> String {
-    dir.iter().chain([name]).map(hex).collect::<Vec<_>>().join("/")
+    dir.iter().chain([name]).map(|name| hex::write(name.as_bytes())).collect::<Vec<_>>().join("/")
 }
 
 fn path_parse(text: &str) -> Option<(Vec<Name>, Name)> {
