@@ -81,6 +81,11 @@ impl Bench {
         self.setup.as_ref().expect("taken only while mounted")
     }
 
+    /// For tests that plant a tree of their own.
+    pub(crate) fn take_setup(&mut self) -> Setup {
+        self.setup.take().expect("taken once")
+    }
+
     pub(crate) fn log(&self) -> PathBuf {
         self.setup().home().join("strace")
     }

@@ -1,32 +1,41 @@
 //! The same stops in the daemon of a mount that does the moving.
 
+use std::path::Path;
 use std::process::{Child, Command};
 
 use crate::bench::{Bench, Way, campaign};
-use crate::common::{mount, wait};
+use crate::common::mount::{self, Setup};
+use crate::common::wait;
 use crate::plan::Plan;
 use crate::strace::{self, At, CHANGING};
 
-/// Mounts under strace, moves through the mount, and takes it down. Whether the daemon was killed.
-fn serve(bench: &Bench, way: Way, arguments: &[String]) -> bool {
-    let point = bench.setup().mountpoint();
-    let mut command = strace::under(&bench.setup().command(), arguments, &bench.log());
+/// Mounts under strace, does something in the mount, and takes it down. Whether the daemon was killed.
+pub(crate) fn serve(setup: &Setup, log: &Path, arguments: &[String], act: impl FnOnce(&Path)) -> bool {
+    let point = setup.mountpoint();
+    let mut command = strace::under(&setup.command(), arguments, log);
     let mut daemon = command.spawn().expect("strace starts");
     let ended = wait::until("the mount appears or the daemon ends", || {
         let ended = daemon.try_wait().expect("wait").is_some();
         (ended || mount::is_mounted(&point)).then_some(ended)
     });
     if !ended {
+        act(&point);
+    }
+    mount::unmount_for_sure(&point);
+    end(&mut daemon)
+}
+
+/// Moves through a mount under strace.
+fn moves(bench: &Bench, way: Way, arguments: &[String]) -> bool {
+    serve(bench.setup(), &bench.log(), arguments, |point| {
         let mut command = Command::new(mount::program());
-        command.arg("migrate").arg(&point);
+        command.arg("migrate").arg(point);
         match way {
             Way::Demote => command.args(["--older-than", "1y", "--age-by", "mtime"]),
             _ => command.arg("--policy").arg(bench.setup().home().join("promote.yaml")),
         };
         wait::output(&mut command);
-    }
-    mount::unmount_for_sure(&point);
-    end(&mut daemon)
+    })
 }
 
 fn end(daemon: &mut Child) -> bool {
@@ -41,7 +50,7 @@ fn daemon_killed_at_every_call() {
     let mut cuts: Vec<(Way, At)> = Vec::new();
     for way in [Way::Demote, Way::Promote] {
         bench.prepare(way);
-        serve(&bench, way, &["-e".into(), format!("trace={}", CHANGING.join(","))]);
+        moves(&bench, way, &["-e".into(), format!("trace={}", CHANGING.join(","))]);
         for (call, most) in strace::count(&bench.log()) {
             cuts.extend((1..=most).map(|when| (way, (call.clone(), when))));
         }
@@ -53,7 +62,7 @@ fn daemon_killed_at_every_call() {
     eprintln!("{} different cuts", cuts.len());
     campaign(&plan, &plan.choose(&cuts), |bench, way, at| {
         bench.prepare(way);
-        let killed = usize::from(serve(bench, way, &strace::kill(at)));
+        let killed = usize::from(moves(bench, way, &strace::kill(at)));
         let more = bench.crash_recovery();
         let mut wrong = bench.check();
         if wrong.is_empty() {

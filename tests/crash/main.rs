@@ -17,6 +17,7 @@ mod common;
 mod daemon;
 mod plan;
 mod regressions;
+mod renames;
 #[path = "../model/rng.rs"]
 mod rng;
 mod rounds;
