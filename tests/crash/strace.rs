@@ -37,11 +37,6 @@ pub(crate) const ASKING: &[&str] =
 /// One call of one thread: the name and which one, counted from one.
 pub(crate) type At = (String, usize);
 
-/// Whether a failure of this call can hide who has a file open.
-pub(crate) fn asks_for_leases(call: &str) -> bool {
-    call == "fcntl"
-}
-
 /// `strace` with its arguments, before the program's own.
 fn strace(arguments: &[String], log: &Path) -> Command {
     let mut command = Command::new("strace");
