@@ -251,6 +251,7 @@ impl<'r> Run<'r> {
             summary.stopped.get_or_insert(Stop::Errors);
         }
         self.teller.pace.is_stopped()
+            || self.has_failed()
             || matches!(summary.stopped, Some(Stop::Errors | Stop::Failed(_) | Stop::Full(_)))
             || self.teller.pace.is_late()
     }

@@ -14,7 +14,8 @@
 //! link appended, of the source in its tier's `.tierfs/trash`; BODY and COPY are the bodies of
 //! source and copy; the rest are the attributes, the modification time and the hash that both have.
 //!
-//! It is durable before the first name of the batch changes and goes when the batch is durable.
+//! It is durable before the first name of the batch changes. When the batch is durable it gets a name that
+//! says so, and goes when the sources are deleted.
 //! One without `end`, or of another version, is told and stays, and with it everything in
 //! trash and staging: all files can be reached then, some of them perhaps on two tiers.
 
@@ -37,6 +38,9 @@ pub(super) const DIRECTORY: &str = "moves";
 pub(super) const STAGING: &str = "staging";
 /// Where sources wait for their end, in `.tierfs` of each tier.
 pub(super) const TRASH: &str = "trash";
+
+/// What the name of a record begins with whose batch has moved: only its sources are still to be deleted.
+pub(super) const DONE: &[u8] = b"done-";
 
 /// The directories of tierfs's own in which something lies only while names change or files move.
 pub const OWN_DIRS: [&str; 4] = [STAGING, TRASH, DIRECTORY, "renames"];
@@ -113,7 +117,7 @@ pub fn moving(primary: &dyn Dir) -> Result<HashSet<UnionPath>> {
     };
     let mut names = Vec::new();
     dir.survey(&mut |entry| {
-        let is_record = ![small::DRAFT, times::PREFIX].iter().any(|prefix| entry.name.starts_with(prefix));
+        let is_record = ![small::DRAFT, times::PREFIX, DONE].iter().any(|prefix| entry.name.starts_with(prefix));
         names.extend(Name::new(entry.name).ok().filter(|_| is_record));
         ControlFlow::Continue(())
     })?;

@@ -48,6 +48,8 @@ impl<'r> Run<'r> {
             } else if let Some(proved) = self.prove(batch, summary)
                 && let Err(unsent) = next.send(proved)
             {
+                // The next station has died: nothing more is to be copied either.
+                self.failed.store(true, Ordering::Release);
                 discard_all(&unsent.0);
             }
             self.teller.tell_copied();
@@ -106,7 +108,7 @@ impl<'r> Run<'r> {
         }
     }
 
-    fn has_failed(&self) -> bool {
+    pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
 

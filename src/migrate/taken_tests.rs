@@ -257,3 +257,139 @@ fn a_damaged_file_does_not_come_up_unnoticed() {
     assert!(bench.read(0, "h").is_some() && bench.read(0, "g").as_deref() == Some("new"), "the others come up");
     assert_eq!(go(bench.union, &Request { verify: Verify::Size, ..up() }).moved, 1, "wanted as it is");
 }
+
+/// Runs until the source named last has been taken aside and its tier is to be made durable.
+fn dies_after_aside(bench: &Bench, request: &Request, rank: u8, last: &str) {
+    let spy = Arc::clone(&bench.spy);
+    bench.spy.before("rename from", rank, last, move || {
+        spy.before("fsync", rank, "", || panic!("planted by the test"));
+        Ok(())
+    });
+    assert_eq!(go(bench.union, request).stopped, Some(Stop::Errors));
+}
+
+/// A recovery that is cut short at this call.
+fn half_recovered(bench: &Bench, op: &'static str, rank: u8) {
+    let spy = Arc::new(Spy::default());
+    spy.before(op, rank, "*", || Err(Errno::EIO));
+    assert!(recover(&union_of(&bench.tiers, &spy)).is_err(), "it was not cut");
+}
+
+fn in_trash(bench: &Bench, rank: usize) -> std::path::PathBuf {
+    fs::read_dir(bench.on(rank, ".tierfs/trash")).unwrap().next().unwrap().unwrap().path()
+}
+
+/// A source that was written to in the trash is saved from there; the second recovery then took the copy
+/// away, too, for it counted what lies in the trash.
+#[test]
+fn a_recovery_that_is_cut_short_is_finished_by_the_next() {
+    for linked in [false, true] {
+        let bench = Bench::new(&[(0, "f", "text")]);
+        let names: &[&str] = if linked { &["f", "g"] } else { &["f"] };
+        if linked {
+            fs::hard_link(bench.on(0, "f"), bench.on(0, "g")).unwrap();
+        }
+        dies_after_aside(&bench, &down(), 0, names[names.len() - 1]);
+        fs::write(in_trash(&bench, 0), "written beside").unwrap();
+        half_recovered(&bench, "unlink", 0);
+        bench.next_start();
+        for name in names {
+            assert_eq!((bench.read(0, name), bench.read(1, name).as_deref()), (None, Some("text")), "{name}");
+        }
+        assert!(lost(&bench, 0).iter().all(|text| text == "written beside") && !lost(&bench, 0).is_empty());
+    }
+}
+
+/// The same for links that were deleted before the crash: one of them came back.
+#[test]
+fn deleted_links_do_not_come_back_by_a_second_recovery() {
+    let bench = Bench::new(&[(0, "f", "text")]);
+    fs::hard_link(bench.on(0, "f"), bench.on(0, "g")).unwrap();
+    dies_after_aside(&bench, &down(), 0, "g");
+    for gone in ["f", "g"] {
+        bench.union.unlink(Ino::ROOT, &name(gone)).unwrap();
+    }
+    half_recovered(&bench, "unlink", 0);
+    bench.next_start();
+    for gone in ["f", "g"] {
+        assert_eq!((bench.read(0, gone), bench.read(1, gone)), (None, None), "{gone}");
+    }
+}
+
+/// A copy that lost its name and has changed: it was saved before the source went back, and the second
+/// recovery took the source for one that had moved.
+#[test]
+fn a_source_goes_back_before_its_changed_copy_is_saved() {
+    let bench = Bench::new(&[(1, "f", "text")]);
+    dies_after_aside(&bench, &up(), 1, "f");
+    let trash = in_trash(&bench, 1);
+    let staged = trash.file_name().unwrap().to_str().unwrap().strip_suffix(".0").unwrap().to_owned();
+    let staged = bench.on(0, ".tierfs/staging").join(staged);
+    fs::rename(bench.on(0, "f"), &staged).unwrap();
+    overwrite(&staged, "TEXT");
+    half_recovered(&bench, "rename from", 1);
+    bench.next_start();
+    assert_eq!((bench.read(1, "f").as_deref(), lost(&bench, 0)), (Some("text"), vec!["TEXT".to_owned()]));
+}
+
+/// A program that had found the source before it went gets at it when the process is killed.
+#[test]
+fn what_is_written_to_a_promoted_source_in_the_trash_is_kept() {
+    let bench = Bench::new(&[(1, "f", "text")]);
+    dies_after_aside(&bench, &up(), 1, "f");
+    fs::write(in_trash(&bench, 1), "written beside").unwrap();
+    bench.next_start();
+    assert_eq!((bench.read(0, "f").as_deref(), lost(&bench, 1)), (Some("text"), vec!["written beside".to_owned()]));
+}
+
+/// The same when the batch has moved and only the deletion of its sources was cut short.
+#[test]
+fn what_is_written_to_a_source_that_waits_for_its_end_is_kept() {
+    for (rank, what) in [(0, down()), (1, up())] {
+        let bench = Bench::new(&[(rank, "f", "text"), (rank, "g", "text")]);
+        let (spy, on) = (Arc::clone(&bench.spy), u8::try_from(rank).unwrap());
+        let dies = move || spy.before("unlink", on, "*", || panic!("planted by the test"));
+        if rank == 0 {
+            // The first removal on the primary is that of the note of times.
+            bench.spy.before("unlink", 0, "*", move || {
+                dies();
+                Ok(())
+            });
+        } else {
+            dies();
+        }
+        go(bench.union, &what);
+        let trash = in_trash(&bench, rank);
+        fs::write(&trash, "written beside").unwrap();
+        bench.next_start();
+        assert_eq!(lost(&bench, rank), ["written beside"], "on {rank}");
+        for moved in ["f", "g"] {
+            assert_eq!((bench.read(rank, moved), bench.read(1 - rank, moved).as_deref()), (None, Some("text")));
+        }
+        assert_eq!(fs::read_dir(bench.on(0, ".tierfs/moves")).unwrap().count(), 0);
+    }
+}
+
+/// Another file that is put under a name just before the process dies is not deleted with the source.
+#[test]
+fn another_file_in_the_trash_is_kept() {
+    for (rank, what, linked) in [(0, down(), true), (1, up(), false)] {
+        let bench = Bench::new(&[(rank, "f", "text")]);
+        let last = if linked { "g" } else { "f" };
+        if linked {
+            fs::hard_link(bench.on(rank, "f"), bench.on(rank, "g")).unwrap();
+        }
+        let (spy, path, on) = (Arc::clone(&bench.spy), bench.on(rank, last), u8::try_from(rank).unwrap());
+        bench.spy.before("rename from", on, last, move || {
+            let new = path.with_file_name("new");
+            fs::write(&new, "new").unwrap();
+            fs::rename(new, &path).unwrap();
+            spy.before("stat", on, "*", || panic!("planted by the test"));
+            Ok(())
+        });
+        go(bench.union, &what);
+        bench.next_start();
+        let shown = bench.read(rank, last).as_deref() == Some("new");
+        assert!(shown || lost(&bench, rank).contains(&"new".to_owned()), "on {rank}");
+    }
+}

@@ -8,6 +8,7 @@ use crate::tier::{Dir, File, Rename};
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::Rank;
 use crate::types::lease::Excludes;
+use crate::types::name::Name;
 use crate::union::Union;
 use crate::union::moving::{LOST, trash_name};
 
@@ -25,6 +26,8 @@ pub(super) struct Leftovers<'u> {
     pub(super) sources: Vec<Option<Box<dyn File>>>,
     pub(super) staging: Arc<dyn Dir>,
     pub(super) trash: Arc<dyn Dir>,
+    /// By which the next start knows what may be deleted, should this not come to its end.
+    pub(super) record: Option<(Arc<dyn Dir>, Name)>,
 }
 
 impl Leftovers<'_> {
@@ -57,6 +60,11 @@ impl Leftovers<'_> {
                     tracing::warn!(name = %base, "a moved file stays behind in .tierfs until the next start: {errno}");
                 }
             }
+        }
+        if let Some((records, name)) = &self.record
+            && let Err(errno) = records.unlink(name)
+        {
+            tracing::warn!(%name, "a record stays behind until the next start: {errno}");
         }
     }
 

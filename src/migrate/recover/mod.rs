@@ -21,6 +21,11 @@
 //! hidden, with a warning: `tierfs check` lists it. Whatever is in the trash without a record has
 //! moved, and whatever is in staging is worth nothing.
 //!
+//! A record that says done is of a batch that has moved. What lies in the trash is compared with it all the
+//! same: when a process dies, who had found a source before it went gets at it, and may write. What is
+//! saved goes to `.tierfs/lost` under the name it had in the trash, by which a second recovery knows that
+//! it had been there.
+//!
 //! Nothing is deleted by a record unless its contents have the hash that the record tells: times prove
 //! nothing after a power cut, since bytes can be durable without them. Through the mount nobody writes
 //! into a file whose move is not durable ([`Union::open`] waits), so what differs was written beside it, or
@@ -28,7 +33,7 @@
 
 use std::sync::Arc;
 
-use super::record::{DIRECTORY, LEN_MAX, Record, STAGING, TRASH};
+use super::record::{DIRECTORY, DONE, LEN_MAX, Record, STAGING, TRASH};
 use super::times::{self, Had, Note};
 use crate::sys::process;
 use crate::tier::{Dir, small};
@@ -75,7 +80,12 @@ pub fn recover(union: &Union) -> std::result::Result<(), (Rank, Errno)> {
                     let durable = union.tier_of(rank).and_then(|tier| tier.syncing()).and_then(|all| all.sync());
                     durable.map_err(|errno| (rank, errno))?;
                 }
-                Repair::new(union, &record)?.run(&record)?;
+                let repair = Repair::new(union, &record)?;
+                if name.as_bytes().starts_with(DONE) {
+                    repair.save(&record)?
+                } else {
+                    repair.run(&record)?
+                }
                 records.unlink(&name).and_then(|()| records.fsync()).map_err(primary)?;
             }
             Some(_) | None => {

@@ -88,6 +88,11 @@ impl Repair {
         Ok(Repair { from, to })
     }
 
+    /// Saves what must not be deleted of the sources of a batch that has moved.
+    pub(super) fn save(&self, record: &Record) -> Fallible<()> {
+        record.files.iter().try_for_each(|file| self.save_trash(file, false))
+    }
+
     /// Brings every file of the record to rest.
     pub(super) fn run(&self, record: &Record) -> Fallible<()> {
         for file in &record.files {
@@ -103,8 +108,8 @@ impl Repair {
     /// A file that was on its way to a slower tier.
     fn demoted(&self, file: &Moving) -> Fallible<()> {
         let mut aside = 0;
-        for at in 0..file.names.len() {
-            aside += usize::from(self.in_trash(file, at)?);
+        for (at, path) in file.names.iter().enumerate() {
+            aside += usize::from(self.is_aside(file, at, path)?);
         }
         if aside == file.names.len() {
             return self.finish_demoted(file);
@@ -139,23 +144,25 @@ impl Repair {
         for path in &file.names {
             shown |= self.to.body_at(path, file.copy)?.is_some();
         }
-        // It was removed or replaced through the mount, or the tier has lost what it said was durable;
-        // or the source was written to after it was copied. It cannot be told which: so it is neither
-        // shown nor deleted.
-        if !shown || self.source_changed(file)? {
-            self.to_lost(file, 0)?;
-        }
-        Ok(())
+        // If not, it was removed or replaced through the mount, or the tier has lost what it said was
+        // durable. It cannot be told which: so the source is neither shown nor deleted.
+        self.save_trash(file, !shown)
     }
 
-    /// Whether the source in the trash is not what was copied.
-    fn source_changed(&self, file: &Moving) -> Fallible<bool> {
-        let look = || {
-            let name = trash_name(&file.staged, 0)?;
-            let stat = self.from.own.stat(Some(&name))?;
-            Ok(stat.is_some_and(|stat| !is_as_copied(file, self.from.own.as_ref(), &name, &stat)))
-        };
-        self.from.at(look())
+    /// Takes out of the trash what must not be deleted with it: everything, or what is not what was
+    /// copied. That was written to beside the mount, or put under the name in the moment in which it was
+    /// taken aside.
+    fn save_trash(&self, file: &Moving, everything: bool) -> Fallible<()> {
+        let own = self.from.own.as_ref();
+        for at in 0..file.names.len() {
+            let name = self.from.at(trash_name(&file.staged, at))?;
+            if let Some(stat) = self.from.at(own.stat(Some(&name)))?
+                && (everything || stat.body != file.body || !is_as_copied(file, own, &name, &stat))
+            {
+                self.to_lost(file, at)?;
+            }
+        }
+        Ok(())
     }
 
     fn undo_demoted(&self, file: &Moving) -> Fallible<()> {
@@ -198,22 +205,24 @@ impl Repair {
                 self.remove_source(file, path)?;
             }
         }
-        Ok(())
+        self.save_trash(file, false)
     }
 
     /// The copy of a promotion has no name, by what is durable.
     fn unpublished(&self, file: &Moving) -> Fallible<()> {
         let own = self.to.own.as_ref();
         // Else what is in the trash was published, and removed or renamed since.
-        let Some(stat) = self.to.at(own.stat(Some(&file.staged)))? else { return Ok(()) };
+        let Some(stat) = self.to.at(own.stat(Some(&file.staged)))? else { return self.save_trash(file, false) };
+        // Its names have gone although the disk had said that they were durable. First, since a copy in
+        // staging is what tells so, should this be cut short.
+        self.all_put_back(file)?;
         // The rest of the staging directory is worth nothing.
         if !is_as_copied(file, own, &file.staged, &stat) {
             let what = "a copy was seen and written to before the power failed, or its tier has lost some of it";
             tracing::warn!(path = %first(file), tier = %self.to.rank, "{what}: it is in .tierfs/lost/{} of the tier. Delete it if it is not needed.", file.staged);
             self.to.keep_in_lost(own, &file.staged, &file.staged)?;
         }
-        // Its names have gone although the disk had said that they were durable.
-        self.all_put_back(file)
+        Ok(())
     }
 
     /// Gives a promoted copy a name that its source still has.
@@ -248,6 +257,16 @@ impl Repair {
         };
         tracing::warn!(%path, tier = %self.from.rank, "the former copy of a file that has moved {why}: both stay, see `tierfs check`");
         Ok(())
+    }
+
+    /// Whether a name of the source had been taken aside: it is in the trash or, if an earlier recovery was
+    /// cut short, saved from there. A source whose name another file has was saved when it was to go back.
+    fn is_aside(&self, file: &Moving, at: usize, path: &UnionPath) -> Fallible<bool> {
+        if self.in_trash(file, at)? {
+            return Ok(true);
+        }
+        let saved = || Ok(self.from.lost.stat(Some(&trash_name(&file.staged, at)?))?.is_some());
+        Ok(self.from.at(saved())? && !matches!(self.from.find(path)?, Some((_, _, Some(_)))))
     }
 
     fn in_trash(&self, file: &Moving, at: usize) -> Fallible<bool> {

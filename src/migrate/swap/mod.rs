@@ -9,8 +9,8 @@
 //! | 3 | target durable | target durable |
 //! | 4 | gate, lease, comparison; sources go to the trash: the copies are seen | sources, hidden, go to the trash; where a program beside the mount wants one, its copy goes instead, durably, and the program goes on |
 //! | 5 | source tier durable | source tier durable |
-//! | 6 | record goes, durable | record goes, durable |
-//! | 7 | trash is emptied ([`super::trash`]) | trash is emptied |
+//! | 6 | record says done, durable | record says done, durable |
+//! | 7 | trash is emptied ([`super::trash`]), record goes | trash is emptied, record goes |
 //!
 //! A source goes only when its copy is durable under its name (3 before 4), and is deleted only
 //! when it is durable that it has gone (5 and 6 before 7): so one whole version is always there,
@@ -27,13 +27,13 @@
 
 use std::sync::Arc;
 
-use super::record::{DIRECTORY, Moving, Record, STAGING, TRASH, Version};
+use super::record::{DIRECTORY, DONE, Moving, Record, STAGING, TRASH, Version};
 use super::reserve;
 use super::stage::{Copied, discard};
 use super::times::Note;
 use super::trash::Leftovers;
 use super::{Skip, plan::Item};
-use crate::tier::{Dir, File, Syncing, small};
+use crate::tier::{Dir, File, Rename, Syncing, small};
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::Rank;
 use crate::types::name::Name;
@@ -114,6 +114,8 @@ struct Swap<'u, 'a> {
     sources: Vec<Option<Box<dyn File>>>,
     /// Absent where it could not be made: times of directories then outlive no crash.
     note: Option<Note>,
+    /// The record, once it is done.
+    record: Option<(Arc<dyn Dir>, Name)>,
     staging: Arc<dyn Dir>,
     trash: Arc<dyn Dir>,
     syncing_from: Box<dyn Syncing>,
@@ -128,8 +130,8 @@ pub(super) fn swap<'u>(
     syncing_to: &dyn Syncing,
 ) -> std::result::Result<Leftovers<'u>, (Broken, Vec<Ready<'u>>)> {
     match swap_all(union, (from, to), &batch, syncing_to) {
-        Ok(Swapped { outcomes, at_rest, sources, staging, trash }) => {
-            Ok(Leftovers { union, from, batch, outcomes, at_rest, sources, staging, trash })
+        Ok(Swapped { outcomes, at_rest, sources, staging, trash, record }) => {
+            Ok(Leftovers { union, from, batch, outcomes, at_rest, sources, staging, trash, record })
         }
         Err(broken) => Err((broken, batch)),
     }
@@ -142,6 +144,7 @@ struct Swapped {
     sources: Vec<Option<Box<dyn File>>>,
     staging: Arc<dyn Dir>,
     trash: Arc<dyn Dir>,
+    record: Option<(Arc<dyn Dir>, Name)>,
 }
 
 fn swap_all<'u>(
@@ -162,6 +165,7 @@ fn swap_all<'u>(
         claims: batch.iter().map(|_| None).collect(),
         sources: batch.iter().map(|_| None).collect(),
         note: None,
+        record: None,
         staging: union.own_dir(to, STAGING).map_err(at_to)?,
         trash: union.own_dir(from, TRASH).map_err(at_from)?,
         syncing_from: union.tier_of(from).and_then(|tier| tier.syncing()).map_err(at_from)?,
@@ -174,9 +178,17 @@ fn swap_all<'u>(
     drop(tree);
     drop(settled);
     result?;
-    let Swap { outcomes, stuck, sources, staging, trash, .. } = swap;
+    let Swap { outcomes, stuck, sources, staging, trash, record, .. } = swap;
     let outcomes = outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Skipped(Skip::Gone))).collect();
-    Ok(Swapped { outcomes, at_rest: stuck.is_empty(), sources, staging, trash })
+    Ok(Swapped { outcomes, at_rest: stuck.is_empty(), sources, staging, trash, record })
+}
+
+/// From here on the batch has moved, and what lies in the trash says no more how far it came.
+fn mark_done(records: &dyn Dir, name: &Name) -> Result<Name> {
+    let done = Name::new(&[DONE, name.as_bytes()].concat())?;
+    records.rename(name, records, &done, Rename::NoReplace)?;
+    records.fsync()?;
+    Ok(done)
 }
 
 /// Lets those go on that wait for the batch, whatever became of it.
@@ -214,7 +226,9 @@ impl<'u, 'a> Swap<'u, 'a> {
             tracing::error!(%path, "a file is half moved, since its tier failed: unmount and mount again when the disk is in order, and the move is finished or undone");
             return Ok(());
         }
-        records.unlink(&name).and_then(|()| records.fsync()).map_err(primary)
+        let done = mark_done(records.as_ref(), &name).map_err(primary)?;
+        self.record = Some((records, done));
+        Ok(())
     }
 
     fn write_record(&self, records: &dyn Dir) -> Result<Name> {

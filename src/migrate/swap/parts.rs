@@ -11,6 +11,7 @@ use crate::migrate::times::{Had, Note};
 use crate::types::attr::Stat;
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::Rank;
+use crate::types::name::Name;
 use crate::types::path::UnionPath;
 use crate::union::moving::{NamesClosed, Refused, Walked};
 
@@ -98,20 +99,36 @@ impl<'u> Swap<'u, '_> {
         Ok(())
     }
 
+    /// Whether some name leads to something on both tiers. What cannot be told counts.
+    fn is_on_both(&self, at: usize) -> bool {
+        let has = |dir: &Walked<'_>, name: &Name, rank| dir.copy(rank).and_then(|dir| dir.stat(Some(name)));
+        let lacks = |found: Result<Option<Stat>>| matches!(found, Ok(None) | Err(Errno::ENOENT | Errno::ESTALE));
+        let links = &self.batch[at].names;
+        links.iter().any(|(dir, name)| !lacks(has(dir, name, self.from)) && !lacks(has(dir, name, self.to)))
+    }
+
     /// Published copies whose sources stay. Durable, or a power cut would bring a copy back that
     /// may be of a file deleted since.
-    pub(super) fn withdraw(&self, which: &[usize]) -> std::result::Result<(), Broken> {
+    pub(super) fn withdraw(&mut self, which: &[usize]) -> std::result::Result<(), Broken> {
         let at_to = |errno| Broken { rank: self.to, errno };
         for run in runs(self.batch, which) {
             let dirs = dirs_of(self.batch, &run);
             let note = |had: &[(&UnionPath, Stat)]| tell(self.note.as_ref(), self.to, had);
             let done = self.union.with_names_closed(&dirs, self.to, &note, |closed| {
-                run.iter().try_for_each(|at| {
+                let each = run.iter().map(|at| {
                     let ready = &self.batch[*at];
-                    self.union.withdraw(closed, &ready.subject, &ready.links(), &ready.copied.staged, self.to)
-                })
+                    let (links, staged) = (ready.links(), &ready.copied.staged);
+                    (*at, self.union.withdraw(closed, &ready.subject, &links, staged, self.to))
+                });
+                each.collect::<Vec<_>>()
             });
-            done.and_then(|done| done).map_err(at_to)?;
+            for (at, withdrawn) in done.map_err(at_to)? {
+                if let Err(errno) = withdrawn {
+                    let path = self.batch[at].item.path();
+                    tracing::warn!(%path, tier = %self.to, "a copy that is not wanted stays until the next start: {errno}");
+                    self.stuck.push(at);
+                }
+            }
         }
         if which.is_empty() { Ok(()) } else { self.sync(self.to) }
     }
@@ -159,8 +176,8 @@ impl<'u> Swap<'u, '_> {
                     Ok(()) => {}
                     // Neither the source nor the copy can be taken away now: the next start does it.
                     Err(Refused::Stuck(_) | Refused::Failed(_)) => self.stuck.push(at),
-                    // Removed meanwhile, beside the mount: the source is seen.
-                    Err(Refused::Gone) => {}
+                    // Removed meanwhile: either is seen, or none.
+                    Err(Refused::Gone) if !self.is_on_both(at) => {}
                     Err(why) => {
                         let path = self.batch[at].item.path();
                         tracing::warn!(%path, ?why, "is on two tiers: a program beside the mount uses the slower copy, and `tierfs check` lists it");
