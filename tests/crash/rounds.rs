@@ -204,7 +204,9 @@ impl Rounds {
             wrong.push(format!("the daemon's log: {}", mount.log()));
         }
         let setup = mount.unmount();
-        tree::forget_kept(&self.roots);
+        for root in &self.roots {
+            let _absent = std::fs::remove_dir_all(root.join(".tierfs/lost"));
+        }
         sync_all(&self.fs);
         (setup, wrong)
     }

@@ -265,9 +265,15 @@ pub(crate) fn leftovers(roots: &[PathBuf]) -> Vec<String> {
     found
 }
 
-/// Removes what was kept of sources.
+/// Removes what was kept of sources: in `.tierfs/lost`, and hidden by an equal copy on the faster tier.
 pub(crate) fn forget_kept(roots: &[PathBuf]) {
     for root in roots {
         let _absent = std::fs::remove_dir_all(root.join(".tierfs/lost"));
+    }
+    let [fast, slow] = roots else { return };
+    for path in walk(slow).into_iter().filter(|path| slow.join(path).is_file() && fast.join(path).is_file()) {
+        let read = |root: &PathBuf| std::fs::read(root.join(&path)).expect("read");
+        assert!(read(fast) == read(slow), "{path:?} differs on both tiers");
+        std::fs::remove_file(slow.join(&path)).expect("rm");
     }
 }
