@@ -20,6 +20,7 @@ use crate::types::name::Name;
 
 pub mod directory;
 pub mod marker;
+pub mod place;
 pub mod small;
 
 /// One level of storage.
