@@ -9,16 +9,18 @@
 
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
 use crate::types::attr::{Kind, SetAttr, Space, Stat};
 use crate::types::caller::Caller;
-use crate::types::errno::Result;
+use crate::types::errno::{Errno, Result};
 use crate::types::lease::Excludes;
 use crate::types::name::Name;
 
 pub mod directory;
 pub mod marker;
+pub mod place;
 pub mod small;
 
 /// One level of storage.
@@ -52,6 +54,25 @@ pub trait Tier: std::fmt::Debug + Send + Sync {
 
     /// Where the tier is on the local machine, if it is.
     fn path(&self) -> Option<&std::path::Path>;
+
+    /// Where on the local machine what these names lead to is, from the root down: on an encrypted tier the
+    /// names there are others.
+    ///
+    /// # Errors
+    /// ENODATA for a tier that is elsewhere; what opening the directories on the way says.
+    fn real_path(&self, names: &[Name]) -> Result<std::path::PathBuf> {
+        let mut path = self.path().ok_or(Errno::ENODATA)?.to_path_buf();
+        let mut above: Option<(Arc<dyn Dir>, &Name)> = None;
+        for name in names {
+            let dir = match above {
+                Some((dir, name)) => dir.open_dir(name)?,
+                None => self.root(),
+            };
+            path.push(std::ffi::OsString::from_vec(dir.stored_name(name)?));
+            above = Some((dir, name));
+        }
+        Ok(path)
+    }
 
     /// The number of the body that an opened directory is; `None` where the tier is no directory
     /// of the local machine. It need not be inside the tier.
@@ -143,6 +164,14 @@ pub trait Dir: std::fmt::Debug + Send + Sync + std::any::Any {
 
     /// The directory as a file, for its inode flags.
     fn as_file(&self) -> Result<Box<dyn File>>;
+
+    /// What `name` is called in the storage, be it there or not. Only an encrypted tier has other names there.
+    ///
+    /// # Errors
+    /// ENAMETOOLONG for what the storage cannot name; what reading the directory says.
+    fn stored_name(&self, name: &Name) -> Result<Vec<u8>> {
+        Ok(name.as_bytes().to_vec())
+    }
 
     /// For the tier's own downcast in `link` and `rename`.
     fn as_any(&self) -> &dyn std::any::Any;

@@ -8,6 +8,7 @@ pub mod hex;
 pub mod ids;
 pub mod lease;
 pub mod name;
+pub mod passphrase;
 pub mod path;
 pub mod pin;
 pub mod shown;

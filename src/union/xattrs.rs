@@ -1,7 +1,7 @@
 //! Extended attributes, and those that tierfs itself answers.
 
 use std::ffi::{CStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use super::Union;
@@ -220,13 +220,7 @@ impl Union {
     }
 
     fn real_path(&self, rank: Rank, names: &[Name]) -> Result<OsString> {
-        let root = self.tier(rank)?.path().ok_or(Errno::ENODATA)?;
-        let mut path = root.as_os_str().as_bytes().to_vec();
-        for name in names {
-            path.push(b'/');
-            path.extend_from_slice(name.as_bytes());
-        }
-        Ok(OsString::from_vec(path))
+        self.tier(rank)?.real_path(names).map(OsString::from)
     }
 }
 

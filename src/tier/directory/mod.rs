@@ -159,6 +159,10 @@ impl Tier for DirectoryTier {
         Some(&self.path)
     }
 
+    fn real_path(&self, names: &[Name]) -> Result<PathBuf> {
+        Ok(names.iter().fold(self.path.clone(), |path, name| path.join(OsStr::from_bytes(name.as_bytes()))))
+    }
+
     fn body_of(&self, dir: BorrowedFd<'_>) -> Result<Option<Body>> {
         let raw = stat::statx(dir, None)?;
         Ok(Some(self.root.bodies.stat(&raw, || stat::statfs(dir).map(|s| s.filesystem)).body))
