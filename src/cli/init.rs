@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::{absolute, conflicts, print};
-use crate::config::{Draft, MinFree, TierConfig, check, load, spec, template};
+use crate::config::{Draft, TierConfig, check, load, spec, template};
 use crate::sys::overlap;
 use crate::tier::marker::verify::{self, Found, Verdict};
 use crate::tier::marker::{self, Id, Marker};
@@ -97,8 +97,7 @@ impl Init {
             (None, given) => {
                 let mut draft = Draft::default();
                 for path in spec::parse(given.as_deref().unwrap_or_default())? {
-                    let path = absolute(&path)?;
-                    draft.tiers.push(TierConfig { path, id: None, min_free: MinFree::Bytes(0) });
+                    draft.tiers.push(TierConfig::at(absolute(&path)?));
                 }
                 draft
             }

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::cli::absolute;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::where_is::FileCopy;
-use crate::config::{Draft, MinFree, MountConfig, TierConfig, check, load, spec};
+use crate::config::{Draft, MountConfig, TierConfig, check, load, spec};
 use crate::control::client::{self, Refused};
 use crate::control::place;
 use crate::sys::mountinfo::{self, Mount};
@@ -84,7 +84,7 @@ pub fn find(named: Option<&OsStr>) -> Result<Target, Failure> {
 }
 
 fn draft_of(named: &OsStr) -> Result<Draft, Failure> {
-    let tier = |path: PathBuf| Ok(TierConfig { path: absolute(&path)?, id: None, min_free: MinFree::Bytes(0) });
+    let tier = |path: PathBuf| absolute(&path).map(TierConfig::at);
     let tiers = spec::parse(named)?.into_iter().map(tier).collect::<Result<Vec<_>, Failure>>()?;
     Ok(Draft { tiers, ..Draft::default() })
 }
