@@ -28,7 +28,7 @@ impl<'a> Aside<'a> {
     /// # Errors
     /// ENOTEMPTY; what the storage says.
     pub(super) fn take(dir: &'a dyn Dir, parent: &'a dyn Dir) -> Result<Aside<'a>> {
-        for left in leavings(dir)? {
+        for left in leavings(dir, false)? {
             remove_draft(dir, &left)?;
         }
         let draft = draft()?;
@@ -149,7 +149,12 @@ impl EncryptedDir {
                 Err(errno)
             }
         });
-        outcome.inspect_err(|_| drop(with(mode)))
+        if outcome.is_err()
+            && let Err(why) = with(mode)
+        {
+            tracing::debug!("a directory keeps rights that its owner was lent: {why}");
+        }
+        outcome
     }
 
     /// Where names have no IV only what a crash left behind can be in the way.
@@ -159,7 +164,7 @@ impl EncryptedDir {
             other => return other,
         }
         let dir = self.inner.open_dir(stored)?;
-        for left in leavings(dir.as_ref())? {
+        for left in leavings(dir.as_ref(), false)? {
             remove_draft(dir.as_ref(), &left)?;
         }
         self.inner.rmdir(stored)

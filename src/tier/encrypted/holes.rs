@@ -82,7 +82,9 @@ impl Blocks<'_> {
                 let at = offset.max(block * BLOCK_LEN);
                 if at < size { Ok(at) } else { Err(Errno::ENXIO) }
             }
-            SEEK_HOLE => Ok(self.next_hole(from, cipher_size)?.map_or(size, |block| offset.max(block * BLOCK_LEN)).min(size)),
+            SEEK_HOLE => {
+                Ok(self.next_hole(from, cipher_size)?.map_or(size, |block| offset.max(block * BLOCK_LEN)).min(size))
+            }
             _ => Err(Errno::EINVAL),
         }
     }

@@ -40,7 +40,7 @@ fn read(inner: &dyn Dir) -> Result<Present> {
     if len == 0 {
         return Ok(Present::Missing);
     }
-    Ok(DirIv::parse(&bytes[..len]).map_or(Present::Damaged, Present::Whole))
+    Ok(DirIv::parse(&bytes[..len]).map_or_else(Present::Damaged, Present::Whole))
 }
 
 /// The IV of a directory, where it is whole. Changes and tells nothing.
@@ -67,20 +67,24 @@ pub(super) fn give(inner: &dyn Dir, by: &Caller) -> Result<DirIv> {
     match written.and_then(|()| file.fsync(true)) {
         Ok(()) => Ok(iv),
         Err(errno) => {
-            drop(inner.unlink(&name));
+            if let Err(why) = inner.unlink(&name) {
+                tracing::debug!("half an IV stays behind: {why}");
+            }
             Err(errno)
         }
     }
 }
 
-/// What of a directory's contents is in the way of nothing: side files without an entry, drafts.
+/// What of a directory's contents is in the way of nothing: side files without an entry, drafts. The root of a
+/// volume has its configuration besides.
 ///
 /// # Errors
 /// ENOTEMPTY if there is any entry; what listing says.
-pub(super) fn leavings(inner: &dyn Dir) -> Result<Vec<Name>> {
+pub(super) fn leavings(inner: &dyn Dir, is_root: bool) -> Result<Vec<Name>> {
     let (mut leavings, mut is_empty) = (Vec::new(), true);
     inner.survey(&mut |found| match role(found.name) {
         Role::Iv => ControlFlow::Continue(()),
+        Role::Conf if is_root => ControlFlow::Continue(()),
         Role::Side | Role::Draft => {
             leavings.extend(Name::new(found.name));
             ControlFlow::Continue(())
@@ -139,7 +143,7 @@ impl EncryptedDir {
         if let Present::Whole(iv) = read(self.inner.as_ref())? {
             return Ok(iv);
         }
-        match leavings(self.inner.as_ref()) {
+        match leavings(self.inner.as_ref(), self.is_root) {
             Ok(_) => {}
             Err(Errno::ENOTEMPTY) => {
                 drop(alone);

@@ -132,7 +132,9 @@ impl EncryptedDir {
         // A crash left it half written, or somebody forged it: the entry, if there is one, gets its name back.
         let draft = draft()?;
         self.write_side(&draft, full)?;
-        self.inner.rename(&draft, self.inner.as_ref(), side, Rename::Replace).inspect_err(|_| self.drop_side(&draft))?;
+        self.inner
+            .rename(&draft, self.inner.as_ref(), side, Rename::Replace)
+            .inspect_err(|_| self.drop_side(&draft))?;
         Ok(false)
     }
 
@@ -167,7 +169,7 @@ impl EncryptedDir {
     ///
     /// # Errors
     /// What is wrong with it, in words, or what reading its side file says.
-    pub(super) fn plain_name(&self, iv: &DirIv, stored: &[u8]) -> Result<Option<Name>, NoName> {
+    pub(super) fn plain_name(&self, iv: &DirIv, stored: &[u8]) -> std::result::Result<Option<Name>, NoName> {
         let names = self.shared.volume.names();
         if names.is_plain() {
             let hidden = self.is_root && stored == CONF_NAME.as_bytes();
@@ -195,7 +197,7 @@ impl EncryptedDir {
     }
 
     /// A long name without its side file: it may be gone by now, or on its way.
-    fn nameless(&self, stored: &[u8]) -> Result<Option<Name>, NoName> {
+    fn nameless(&self, stored: &[u8]) -> std::result::Result<Option<Name>, NoName> {
         let name = Name::new(stored).map_err(NoName::Storage)?;
         match self.inner.stat(Some(&name)) {
             Ok(None) => Ok(None),

@@ -17,7 +17,7 @@ const SIDE_LEN_MAX: usize = 345;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outside {
     /// The entry of this name.
-    Entry(Name),
+    Entry(Vec<u8>),
     /// All names of the directory may have: its IV was changed.
     Directory,
     /// Something that nobody sees.
@@ -29,9 +29,8 @@ pub enum Outside {
 /// What a change of `name` in `dir`, a directory of ciphertext, means.
 pub fn outside(volume: &Volume, dir: BorrowedFd<'_>, name: &[u8]) -> Outside {
     let names = volume.names();
-    let entry = |plain: &[u8]| Name::new(plain).map_or(Outside::Nothing, Outside::Entry);
     if names.is_plain() {
-        return if name == CONF_NAME.as_bytes() { Outside::Nothing } else { entry(name) };
+        return if name == CONF_NAME.as_bytes() { Outside::Nothing } else { Outside::Entry(name.to_vec()) };
     }
     let long = match role(name) {
         Role::Iv => return Outside::Directory,
@@ -57,7 +56,7 @@ pub fn outside(volume: &Volume, dir: BorrowedFd<'_>, name: &[u8]) -> Outside {
         },
     };
     // What has no valid name is shown to nobody.
-    names.decode(&iv, &full).map_or(Outside::Nothing, |plain| entry(&plain))
+    names.decode(&iv, &full).map_or(Outside::Nothing, Outside::Entry)
 }
 
 fn read(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {

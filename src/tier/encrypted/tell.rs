@@ -15,7 +15,7 @@ use crate::tier::{Dir, File};
 use crate::types::name::Name;
 
 /// How long the same is not told again.
-const QUIET: Duration = Duration::from_mins(10);
+const QUIET: Duration = Duration::from_secs(600);
 
 /// Most lines remembered.
 const TOLD_MAX: usize = 4096;

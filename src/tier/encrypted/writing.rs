@@ -121,7 +121,7 @@ impl Blocks<'_> {
         if write.is_new && write.first() > 0 {
             self.put(&write.id.header(), 0).map_err(|failed| failed.errno)?;
         }
-        if write.old % BLOCK_LEN != 0 && write.old / BLOCK_LEN < write.first() {
+        if !write.old.is_multiple_of(BLOCK_LEN) && write.old / BLOCK_LEN < write.first() {
             self.extend_block(&write.id, write.old / BLOCK_LEN, write.old_size, BLOCK)?;
         }
         Ok(())
@@ -177,7 +177,7 @@ impl Blocks<'_> {
         let written = (block * BLOCK_LEN).saturating_sub(write.offset);
         // Before the old end only the block in which it ended is not whole, and that was healed.
         if block >= write.old / BLOCK_LEN {
-            let is_last = block == write.old / BLOCK_LEN && write.old % BLOCK_LEN != 0;
+            let is_last = block == write.old / BLOCK_LEN && !write.old.is_multiple_of(BLOCK_LEN);
             if written == 0 || is_last {
                 self.put_back(before);
             } else {

@@ -74,7 +74,9 @@ pub(super) fn plain_list(shared: &Shared, list: &[u8], tell: &dyn Fn(&str)) -> V
                     plain.push(0);
                 }
                 Ok(_) => tell(&format!("the name of its attribute {} is damaged", key.to_string_lossy())),
-                Err(damage) => tell(&format!("the name of its attribute {} is damaged: {damage}", key.to_string_lossy())),
+                Err(damage) => {
+                    tell(&format!("the name of its attribute {} is damaged: {damage}", key.to_string_lossy()))
+                }
             }
         }
     }
