@@ -8,7 +8,7 @@ use crate::config::load;
 use crate::control::convert;
 use crate::control::wire::{self, Response};
 use crate::migrate::{self, Event, Go, Request, Skip, Stop, Summary, What};
-use crate::policy::glob::{Globs, Pattern};
+use crate::types::glob::{Globs, Pattern};
 use crate::policy::load::Account;
 use crate::policy::window::Window;
 use crate::policy::{self, AgeBy, Criteria, Limits, Order, Policy, Verify};

@@ -132,7 +132,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::glob::{Globs, Pattern};
+    use crate::types::glob::{Globs, Pattern};
     use crate::policy::{Criteria, since};
     use crate::types::attr::{Body, Stat};
     use crate::types::ids::Ranks;

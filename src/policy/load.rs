@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::load::suggested;
 use crate::config::schema::Plain;
-use crate::policy::glob::{Globs, Pattern};
+use crate::types::glob::{Globs, Pattern};
 use crate::policy::schema::{self, File, List, VERSION};
 use crate::policy::window::Window;
 use crate::policy::words::{ActionWord, When, Who};

@@ -2,7 +2,7 @@
 
 use crate::config::suggest;
 use crate::config::words::{Choice, Word};
-use crate::policy::glob::Pattern;
+use crate::types::glob::Pattern;
 use crate::policy::window::Span;
 use crate::policy::{AgeBy, Order, Verify};
 use crate::types::ids::{Rank, TIERS_MAX};

@@ -53,7 +53,7 @@ const HOMES: &[(&str, &str)] = &[
     ("humantime", "src/types/units.rs"),
     ("indicatif", "src/cli/"),
     ("csv", "src/cli/"),
-    ("globset", "src/policy/glob.rs"),
+    ("globset", "src/types/glob.rs"),
 ];
 
 /// Words that tierfs does not use for its own things, and the word that it does.
