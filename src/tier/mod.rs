@@ -20,7 +20,10 @@ use crate::types::name::Name;
 
 pub mod directory;
 pub mod marker;
+mod read_only;
+pub mod reverse;
 pub mod small;
+pub mod source;
 
 /// One level of storage.
 pub trait Tier: std::fmt::Debug + Send + Sync {
