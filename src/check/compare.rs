@@ -234,7 +234,9 @@ mod tests {
             all.insert(CString::new(key).unwrap(), value.to_vec());
         }
         let home = tempfile::tempdir().unwrap();
-        let tier = crate::migrate::scan::open_to_read(home.path(), Rank::PRIMARY).unwrap();
+        let tier =
+            crate::migrate::scan::open_to_read(&crate::tier::place::Place::plain(home.path().into()), Rank::PRIMARY)
+                .unwrap();
         let stat = Stat { mode: 0o40_750, uid: 5, gid: 6, ..tier.root().stat(None).unwrap().unwrap() };
         let whole = "mode 0750, owner 5:6, system.posix_acl_access=0x02000000, user.q=0x612262, user.text=\"a b\"";
         assert_eq!(told_whole(&stat, &all), whole);

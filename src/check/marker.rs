@@ -1,12 +1,13 @@
 //! Whether the markers make one union.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::{Checked, Finding, What};
 use crate::migrate::scan;
 use crate::tier::Tier;
 use crate::tier::marker::verify::{Found, Verdict, verify};
 use crate::tier::marker::{Marker, State};
+use crate::tier::place::Place;
 use crate::types::errno::Result;
 use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
@@ -14,15 +15,15 @@ use crate::types::path::UnionPath;
 /// The tiers that can be walked, and what is wrong with the markers. `None` in place of the tiers
 /// where they are not those of one union in this order: nothing that a walk says would hold then.
 /// Without `need_markers` they are any trees.
-pub(super) fn open(roots: &[(Rank, PathBuf)], need_markers: bool) -> (Option<Vec<Checked>>, Vec<Finding>) {
-    let looked = roots.iter().map(|(_, path)| scan::open_with_marker(path));
-    let (found, opened): (Vec<Found>, Vec<Result<Box<dyn Tier>>>) = looked.unzip();
+pub(super) fn open(roots: &[(Rank, Place)], need_markers: bool) -> (Option<Vec<Checked>>, Vec<Finding>) {
+    let looked = roots.iter().map(|(_, place)| scan::open_with_marker(place));
+    let (found, opened): (Vec<Found>, Vec<Result<Arc<dyn Tier>>>) = looked.unzip();
     let lines = if need_markers { judge(&found) } else { Vec::new() };
     let foreign = need_markers && matches!(verify(&found, &[]), Verdict::Foreign(_));
     let findings = lines.into_iter().map(|line| Finding { path: UnionPath::root(), what: What::Marker(line) });
-    let tiers = roots.iter().zip(&found).zip(opened).filter_map(|(((rank, path), found), tier)| {
+    let tiers = roots.iter().zip(&found).zip(opened).filter_map(|(((rank, place), found), tier)| {
         let is_known = found.marker().is_some();
-        tier.ok().map(|tier| Checked { rank: *rank, path: path.clone(), tier, is_known })
+        tier.ok().map(|tier| Checked { rank: *rank, path: place.path.clone(), tier, is_known })
     });
     ((!foreign).then(|| tiers.collect()), findings.collect())
 }

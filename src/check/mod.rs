@@ -8,6 +8,7 @@
 //! ([`again`]), and what the migrator is moving just now is left out.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::tier::Tier;
 use crate::types::attr::{Body, Stat, Time};
@@ -43,7 +44,7 @@ pub struct Checked {
     /// Its root, for messages.
     pub path: PathBuf,
     /// The tier, opened to be read.
-    pub tier: Box<dyn Tier>,
+    pub tier: Arc<dyn Tier>,
     /// Whether its marker was read, so that the numbers of its bodies are those that the mount gives.
     pub is_known: bool,
 }

@@ -1,7 +1,6 @@
 //! A whole check, from the markers to the last look.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::entry::Look;
@@ -10,6 +9,7 @@ use super::own::{self, Expected};
 use super::{Checked, Finding, What, again, marker, walk};
 use crate::migrate;
 use crate::migrate::scan::Progress;
+use crate::tier::place::Place;
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::{Ino, Rank};
 use crate::types::path::UnionPath;
@@ -72,7 +72,7 @@ const OWN_PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// EINTR if it was stopped; where no thread can be started.
-pub fn run(roots: &[(Rank, PathBuf)], starts: &[UnionPath], options: &Options<'_>) -> Result<Outcome> {
+pub fn run(roots: &[(Rank, Place)], starts: &[UnionPath], options: &Options<'_>) -> Result<Outcome> {
     let (tiers, mut findings) = marker::open(roots, options.depth != Depth::Names);
     let Some(tiers) = tiers else { return Ok(Outcome { findings, ..Outcome::default() }) };
     let mut outcome = Outcome::default();
@@ -105,7 +105,7 @@ pub fn run(roots: &[(Rank, PathBuf)], starts: &[UnionPath], options: &Options<'_
 }
 
 struct Check<'a> {
-    roots: &'a [(Rank, PathBuf)],
+    roots: &'a [(Rank, Place)],
     starts: &'a [UnionPath],
     options: &'a Options<'a>,
     expected: Expected,

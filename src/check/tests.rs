@@ -1,8 +1,7 @@
 //! Words and repairs that findings have.
 
-use std::path::PathBuf;
-
 use super::*;
+use crate::tier::place::Place;
 use crate::types::path::UnionPath;
 
 fn shadowed(contents: Contents, newer: Newer, differs: &[&str]) -> Finding {
@@ -14,7 +13,7 @@ fn shadowed(contents: Contents, newer: Newer, differs: &[&str]) -> Finding {
 }
 
 fn line(finding: &Finding) -> String {
-    let roots = [(Rank(0), PathBuf::from("/fast")), (Rank(1), PathBuf::from("/slow"))];
+    let roots = [(Rank(0), Place::plain("/fast".into())), (Rank(1), Place::plain("/slow".into()))];
     Words { finding, roots: &roots }.to_string()
 }
 

@@ -5,7 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::{Compared, Contents, Finding, Newer, What};
+use crate::tier::place::Place;
 use crate::types::ids::{Rank, Ranks};
+use crate::types::name::PRIVATE_DIR;
 use crate::types::path::UnionPath;
 use crate::types::shown;
 
@@ -15,7 +17,7 @@ pub struct Words<'a> {
     /// The finding.
     pub finding: &'a Finding,
     /// The tiers, for the commands that are proposed.
-    pub roots: &'a [(Rank, PathBuf)],
+    pub roots: &'a [(Rank, Place)],
 }
 
 /// A short name of the kind, for programs.
@@ -43,13 +45,13 @@ impl Words<'_> {
     }
 
     fn real(&self, rank: Rank, path: &UnionPath) -> PathBuf {
-        let root = self.roots.iter().find(|(known, _)| *known == rank).map(|(_, root)| root.clone());
-        let root = root.unwrap_or_default();
-        if path.is_root() { root } else { root.join(path.as_os_str()) }
+        let place = self.roots.iter().find(|(known, _)| *known == rank);
+        place.map(|(_, place)| place.real_path(path)).unwrap_or_default()
     }
 
     fn own(&self, rank: Rank, own: &str, name: &str) -> PathBuf {
-        self.real(rank, &UnionPath::root()).join(".tierfs").join(own).join(name)
+        let names = [PRIVATE_DIR, own, name];
+        self.real(rank, &names.iter().fold(UnionPath::root(), |path, name| path.join(name.as_bytes())))
     }
 
     /// What it is, in one line that no name in it can end.

@@ -20,7 +20,8 @@ use crate::config::MountConfig;
 use crate::daemon::{self, repairs};
 use crate::log;
 use crate::migrate::scan::Progress;
-use crate::sys::{durable, limits, process};
+use crate::sys::{limits, process};
+use crate::tier::place::{Place, Root};
 use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
@@ -135,7 +136,7 @@ impl Check {
         Ok(if left == 0 { Exit::Ok } else { Exit::Partial })
     }
 
-    fn check(&self, target: &Target, roots: &[(Rank, PathBuf)], starts: &[UnionPath]) -> Result<check::Outcome, Errno> {
+    fn check(&self, target: &Target, roots: &[(Rank, Place)], starts: &[UnionPath]) -> Result<check::Outcome, Errno> {
         let progress = Progress::default();
         let cpus = std::thread::available_parallelism().map_or(THREADS_MIN, usize::from);
         let at_work = || run::is_at_work(target, roots);
@@ -257,7 +258,7 @@ impl Check {
 
 /// Refuses what can only mislead: a mount that serves without one of its tiers has no right answer to
 /// what is between them, and whoever may not read `.tierfs` would be told of damage.
-fn all_there(target: &Target, roots: &[(Rank, PathBuf)]) -> Result<(), Failure> {
+fn all_there(target: &Target, roots: &[(Rank, Place)]) -> Result<(), Failure> {
     if let Reach::Mounted { socket, config: None, .. } = &target.reach {
         let tiers = run::info(socket)?.tiers;
         let missing = (0..tiers).map(Rank).filter(|rank| roots.iter().all(|(there, _)| there != rank));
@@ -271,9 +272,9 @@ fn all_there(target: &Target, roots: &[(Rank, PathBuf)]) -> Result<(), Failure> 
         }
     }
     let closed =
-        roots.iter().find(|(_, root)| durable::open_root(root).and_then(run::own_dir).err() == Some(Errno::EACCES));
+        roots.iter().find(|(_, place)| Root::open(place).and_then(|root| root.list_own()).err() == Some(Errno::EACCES));
     match closed {
-        Some((_, root)) => Err(Failure::error(format!("{}/.tierfs: {}", root.display(), target::NOT_ROOT))),
+        Some((_, place)) => Err(Failure::error(format!("{}/.tierfs: {}", place.path.display(), target::NOT_ROOT))),
         None => Ok(()),
     }
 }
@@ -282,14 +283,14 @@ fn shown(path: &UnionPath) -> Vec<u8> {
     if path.is_root() { b"/".to_vec() } else { path.as_bytes().to_vec() }
 }
 
-fn line(finding: &Finding, roots: &[(Rank, PathBuf)]) -> Vec<u8> {
+fn line(finding: &Finding, roots: &[(Rank, Place)]) -> Vec<u8> {
     let mut line = shown(&finding.path);
     // Writing to memory cannot fail.
     let _never = write!(line, ": {}", Words { finding, roots });
     line
 }
 
-fn object(finding: &Finding, roots: &[(Rank, PathBuf)]) -> Value {
+fn object(finding: &Finding, roots: &[(Rank, Place)]) -> Value {
     let words = Words { finding, roots };
     let mut object = event("finding", finding.path.as_bytes());
     object["kind"] = json!(check::kind(&finding.what));

@@ -1,9 +1,8 @@
 //! What two trees would hide from each other as tiers of one union: the report before adopting.
 
-use std::path::{Path, PathBuf};
-
 use crate::check::{self, Depth, Finding, Newer, Options, What, Words};
 use crate::migrate::scan::Progress;
+use crate::tier::place::Place;
 use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
@@ -11,13 +10,13 @@ use crate::types::path::UnionPath;
 /// Threads: the trees may be on different disks, and a disk answers several questions sooner.
 const THREADS: usize = 4;
 
-/// Looks through the trees below `roots`, fastest first, and passes on a line for each conflict;
+/// Looks through the trees below `places`, fastest first, and passes on a line for each conflict;
 /// returns how many there are. Follows no link.
 ///
 /// # Errors
 /// Where no thread can be started.
-pub fn find(roots: &[&Path], mut each: impl FnMut(&str)) -> Result<usize, Errno> {
-    let roots: Vec<(Rank, PathBuf)> = (0u8..).map(Rank).zip(roots.iter().map(|root| root.to_path_buf())).collect();
+pub fn find(places: &[Place], mut each: impl FnMut(&str)) -> Result<usize, Errno> {
+    let roots: Vec<(Rank, Place)> = (0u8..).map(Rank).zip(places.iter().cloned()).collect();
     let progress = Progress::default();
     let options =
         Options { depth: Depth::Names, threads: THREADS, progress: &progress, in_use: false, at_work: &|| false };
@@ -26,7 +25,7 @@ pub fn find(roots: &[&Path], mut each: impl FnMut(&str)) -> Result<usize, Errno>
     Ok(found.len())
 }
 
-fn line(finding: &Finding, roots: &[(Rank, PathBuf)]) -> String {
+fn line(finding: &Finding, roots: &[(Rank, Place)]) -> String {
     let matter = match &finding.what {
         What::Shadowed { visible, hidden, compared } => {
             let alike = (visible.1.size, visible.1.mtime) == (hidden.1.size, hidden.1.mtime);
@@ -45,6 +44,7 @@ fn line(finding: &Finding, roots: &[(Rank, PathBuf)]) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
     use std::time::{Duration, SystemTime};
 
     use super::*;
@@ -75,7 +75,9 @@ mod tests {
         file(b.path(), "dir/case", "", 1);
         file(b.path(), "alone", "", 1);
         let mut told = Vec::new();
-        let count = find(&[a.path(), b.path()], |line| told.push(line.to_owned())).unwrap();
+        let count =
+            find(&[a.path(), b.path()].map(|root| Place::plain(root.into())), |line| told.push(line.to_owned()))
+                .unwrap();
         told.sort();
         let start = "the copy on primary hides that on secondary";
         let expected = [

@@ -81,7 +81,7 @@ impl History {
         let primary = target.primary()?;
         let fail = |errno: Errno| {
             let hint = if errno == Errno::EACCES { ": run this with sudo" } else { "" };
-            Failure::error(format!("{}/.tierfs/{}: {errno}{hint}", primary.display(), manifest::DIRECTORY))
+            Failure::error(format!("{}/.tierfs/{}: {errno}{hint}", primary.path.display(), manifest::DIRECTORY))
         };
         let tier = scan::open_to_read(&primary, Rank::PRIMARY).map_err(fail)?;
         let root = tier.root();
@@ -94,7 +94,7 @@ impl History {
         let lines = lines.ok_or_else(|| {
             Failure::error(format!(
                 "{name}: there is no such run of {}; `tierfs history` lists them",
-                primary.display()
+                primary.path.display()
             ))
         })?;
         for line in &lines {

@@ -3,17 +3,17 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::{absolute, conflicts, print};
-use crate::config::{Draft, MinFree, TierConfig, check, load, spec, template};
-use crate::sys::{durable, overlap};
+use crate::config::{Draft, TierConfig, check, load, spec, template};
+use crate::sys::overlap;
 use crate::tier::marker::verify::{self, Found, Verdict};
 use crate::tier::marker::{self, Id, Marker};
+use crate::tier::place::{Place, Root};
 use crate::types::errno::Errno;
 use crate::types::shown;
 
@@ -68,17 +68,17 @@ impl Init {
             return Err(Failure::error(line));
         }
         let paths: Vec<&Path> = draft.tiers.iter().map(|tier| tier.path.as_path()).collect();
-        let roots = open(&paths)?;
+        let places: Vec<Place> = paths.iter().map(|path| Place::plain(path.to_path_buf())).collect();
+        let roots = open(&places)?;
         match draft.mountpoint.as_deref() {
             Some(mountpoint) => overlap::check(&paths, mountpoint),
             None => overlap::check_tiers(&paths),
         }
         .map_err(Failure::error)?;
-        let found: Vec<Found> =
-            paths.iter().zip(&roots).map(|(path, root)| Found::look(path, Ok(root.as_fd()))).collect();
+        let found: Vec<Found> = paths.iter().zip(&roots).map(|(path, root)| Found::look(path, Ok(root))).collect();
         let expected = draft.tiers.iter().map(|tier| tier.id.as_deref().and_then(Id::parse));
         refuse(&found, &expected.collect::<Vec<_>>())?;
-        report(&paths);
+        report(&places);
         if self.dry_run {
             return Ok(Exit::Ok);
         }
@@ -97,8 +97,7 @@ impl Init {
             (None, given) => {
                 let mut draft = Draft::default();
                 for path in spec::parse(given.as_deref().unwrap_or_default())? {
-                    let path = absolute(&path)?;
-                    draft.tiers.push(TierConfig { path, id: None, min_free: MinFree::Bytes(0) });
+                    draft.tiers.push(TierConfig::at(absolute(&path)?));
                 }
                 draft
             }
@@ -132,11 +131,11 @@ impl Init {
     }
 }
 
-fn open(paths: &[&Path]) -> Result<Vec<OwnedFd>, Failure> {
+fn open(places: &[Place]) -> Result<Vec<Root>, Failure> {
     let mut roots = Vec::new();
-    for path in paths {
-        let root = durable::open_root(path).map_err(|errno| {
-            let shown = path.display();
+    for place in places {
+        let root = Root::open(place).map_err(|errno| {
+            let shown = place.path.display();
             Failure::error(match errno {
                 Errno::ENOENT => {
                     format!("the tier {shown} does not exist: make it with mkdir -p {shown}")
@@ -168,8 +167,8 @@ fn refuse(found: &[Found], expected: &[Option<Id>]) -> Result<(), Failure> {
     }
 }
 
-fn report(paths: &[&Path]) {
-    match conflicts::find(paths, |line| eprintln!("{}", shown::escape(line.as_bytes()))) {
+fn report(places: &[Place]) {
+    match conflicts::find(places, |line| eprintln!("{}", shown::escape(line.as_bytes()))) {
         Err(errno) => eprintln!("The trees could not be compared: {errno}"),
         Ok(0) => eprintln!("No path is in conflict."),
         Ok(1) => eprintln!("1 conflict. Nothing was changed; the hidden copy stays on its tier."),
@@ -179,10 +178,10 @@ fn report(paths: &[&Path]) {
     }
 }
 
-fn adopt(paths: &[&Path], roots: &[OwnedFd], found: &[Found]) -> Result<Vec<Marker>, Failure> {
-    let fds: Vec<BorrowedFd<'_>> = roots.iter().map(AsFd::as_fd).collect();
+fn adopt(paths: &[&Path], roots: &[Root], found: &[Found]) -> Result<Vec<Marker>, Failure> {
+    let roots: Vec<_> = roots.iter().map(Root::dir).collect();
     let old: Vec<Option<Marker>> = found.iter().map(Found::marker).collect();
-    marker::adopt(&fds, &old).map_err(|(rank, errno)| {
+    marker::adopt(&roots, &old).map_err(|(rank, errno)| {
         let path = paths.get(rank.index()).map(|path| path.display().to_string());
         let path = path.unwrap_or_default();
         Failure::error(format!("{path}/.tierfs/marker cannot be written: {errno}"))

@@ -9,7 +9,7 @@ use clap::{ArgAction, Args};
 use crate::cli::absolute;
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::config::options::Options;
-use crate::config::{Draft, Error, MinFree, MountConfig, TierConfig, check, load, spec};
+use crate::config::{Draft, Error, MountConfig, TierConfig, check, load, spec};
 use crate::sys::process::{self, Forked, Teller};
 use crate::{daemon, log};
 
@@ -130,8 +130,7 @@ fn name_tiers(draft: &mut Draft, given: &OsString) -> Result<(), Failure> {
         paths.push(absolute(&path)?);
     }
     if draft.tiers.is_empty() {
-        let tier = |path| TierConfig { path, id: None, min_free: MinFree::Bytes(0) };
-        draft.tiers = paths.into_iter().map(tier).collect();
+        draft.tiers = paths.into_iter().map(TierConfig::at).collect();
         return Ok(());
     }
     if draft.tiers.iter().map(|tier| &tier.path).eq(&paths) {

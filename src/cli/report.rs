@@ -17,6 +17,7 @@ use crate::migrate::scan::{self, Options, Progress, Scanned, Take};
 use crate::policy;
 use crate::report::{By, Gather, Labels, Report as Counted, Spec, TierLabel, data, html, text};
 use crate::sys::{accounts, limits, terminal};
+use crate::tier::place::Place;
 use crate::types::attr::{Space, Stat, Time};
 use crate::types::errno::Errno;
 use crate::types::facts::Seen;
@@ -184,10 +185,10 @@ impl Report {
             let root = named.roots.iter().find(|(other, _)| *other == rank);
             let mut label = TierLabel { name: rank.to_string(), path: "missing".into(), space: None };
             if let Some((_, root)) = root {
-                label.path = root.display().to_string();
+                label.path = root.path.display().to_string();
                 label.space = self
                     .tier(root, rank, &named.path, now, &mut gather, unread)
-                    .map_err(|errno| Failure::error(format!("{}: {errno}", root.display())))?;
+                    .map_err(|errno| Failure::error(format!("{}: {errno}", root.path.display())))?;
             }
             labels.push(label);
         }
@@ -197,7 +198,7 @@ impl Report {
     /// Counts the files of one tier and tells the space it has.
     fn tier(
         &self,
-        root: &Path,
+        root: &Place,
         rank: Rank,
         start: &UnionPath,
         now: Time,
@@ -219,7 +220,7 @@ impl Report {
             match scanned {
                 Scanned::Batch(batch) => batch.files().for_each(|seen| gather.add(&seen, by.age(seen.stat, now))),
                 Scanned::Failed { path, errno, during } => {
-                    unread.note(&root.join(path.as_os_str()), errno, during);
+                    unread.note(&root.real_path(&path), errno, during);
                 }
             }
             waiting.show(&progress);
@@ -348,7 +349,7 @@ mod tests {
         let at = |sec| Time { sec, nsec: 0 };
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("f"), "").unwrap();
-        let tier = scan::open_to_read(dir.path(), Rank(0)).unwrap();
+        let tier = scan::open_to_read(&Place::plain(dir.path().into()), Rank(0)).unwrap();
         let mut stat = tier.root().stat(None).unwrap().unwrap();
         (stat.atime, stat.mtime) = (at(100), at(300));
         let ages = [From::Newest, From::Mtime, From::Atime].map(|by| by.age(&stat, at(1000)).as_secs());

@@ -1,8 +1,7 @@
 //! A run of the migrator, in the mount or in this process.
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::exit::{Exit, Failure};
@@ -10,9 +9,8 @@ use crate::cli::target::{Reach, Target, not_connected};
 use crate::control::wire::{Command, Event, Info, Limits, Mend, Probe, Probed, Repair, Response, Run, Summary, What};
 use crate::control::{client, convert};
 use crate::daemon::{self, runs};
-use crate::sys::{durable, process};
-use crate::tier::marker;
-use crate::types::errno::Errno;
+use crate::sys::process;
+use crate::tier::place::{Place, Root};
 use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
 use crate::{config, log, migrate};
@@ -109,25 +107,14 @@ pub fn policy_file(path: &Path) -> Result<What, Failure> {
 }
 
 /// Whether a run is at work in the mount, or another command or mount has the tiers.
-pub fn is_at_work(target: &Target, roots: &[(Rank, PathBuf)]) -> bool {
+pub fn is_at_work(target: &Target, roots: &[(Rank, Place)]) -> bool {
     match &target.reach {
         Reach::Mounted { socket, .. } => info(socket).is_ok_and(|info| info.running),
         Reach::Alone(_) => roots.iter().any(|(_, root)| is_locked(root)),
     }
 }
 
-fn is_locked(root: &Path) -> bool {
-    match durable::open_root(root).and_then(own_dir) {
-        // The lock is let go of at once.
-        Ok(Some(dir)) => matches!(durable::lock(dir, Duration::ZERO), Ok(None)),
-        Ok(None) | Err(_) => false,
-    }
-}
-
-/// The directory on a tier that is tierfs's own.
-///
-/// # Errors
-/// What `openat(2)` says.
-pub fn own_dir(root: OwnedFd) -> Result<Option<OwnedFd>, Errno> {
-    durable::open_dir(root.as_fd(), marker::DIR)
+fn is_locked(place: &Place) -> bool {
+    // The lock is let go of at once.
+    matches!(Root::open(place).and_then(|root| root.lock(Duration::ZERO)), Ok(None))
 }

@@ -9,13 +9,14 @@ use std::path::{Component, Path, PathBuf};
 use crate::cli::absolute;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::where_is::FileCopy;
-use crate::config::{Draft, MinFree, MountConfig, TierConfig, check, load, spec};
+use crate::config::{Draft, MountConfig, TierConfig, check, load, spec};
 use crate::control::client::{self, Refused};
 use crate::control::place;
 use crate::sys::mountinfo::{self, Mount};
-use crate::sys::{by_path, durable, xattr};
+use crate::sys::{by_path, xattr};
 use crate::tier::marker::verify::{Found, Verdict, verify};
 use crate::tier::marker::{self, Broken};
+use crate::tier::place::{Place, Root};
 use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
@@ -83,7 +84,7 @@ pub fn find(named: Option<&OsStr>) -> Result<Target, Failure> {
 }
 
 fn draft_of(named: &OsStr) -> Result<Draft, Failure> {
-    let tier = |path: PathBuf| Ok(TierConfig { path: absolute(&path)?, id: None, min_free: MinFree::Bytes(0) });
+    let tier = |path: PathBuf| absolute(&path).map(TierConfig::at);
     let tiers = spec::parse(named)?.into_iter().map(tier).collect::<Result<Vec<_>, Failure>>()?;
     Ok(Draft { tiers, ..Draft::default() })
 }
@@ -206,16 +207,10 @@ fn by_config(draft: Draft) -> Result<Target, Failure> {
     Ok(Target { reach, within: None })
 }
 
-/// What is at the root of a tier.
-pub fn look(path: &Path) -> Found {
-    let root = durable::open_root(path);
-    Found::look(path, root.as_ref().map(AsFd::as_fd).map_err(|errno| *errno))
-}
-
 /// Refuses tiers that are not those of one union, all of them and in its order. One of them is enough
 /// to find a running mount, which would then work on tiers that nobody has named.
 fn whole(config: &MountConfig) -> Result<(), Failure> {
-    let found: Vec<Found> = config.tiers.iter().map(|tier| look(&tier.path)).collect();
+    let found: Vec<Found> = config.tiers.iter().map(|tier| Place::plain(tier.path.clone()).look()).collect();
     let expected = config.tiers.iter().map(|tier| tier.id.as_deref().and_then(marker::Id::parse));
     match verify(&found, &expected.collect::<Vec<_>>()) {
         Verdict::Good | Verdict::Fresh => Ok(()),
@@ -245,9 +240,9 @@ fn union_id(config: &MountConfig) -> Result<marker::Id, Failure> {
     let wrong = |line: String| Failure::new(Exit::Config, line);
     for tier in &config.tiers {
         let path = tier.path.display();
-        let root = durable::open_root(&tier.path)
+        let root = Root::open(&Place::plain(tier.path.clone()))
             .map_err(|errno| wrong(format!("{path} cannot be opened: {errno}: is its disk mounted?")))?;
-        match marker::read(root.as_fd()) {
+        match marker::read(root.dir()) {
             Ok(Some(marker)) => return Ok(marker.union),
             Ok(None) => {}
             Err(Broken::Os(Errno::EACCES)) => return Err(Failure::error(format!("{path}/.tierfs: {NOT_ROOT}"))),
@@ -346,7 +341,7 @@ impl Target {
         };
         match self.real(path) {
             Some(real) => there(&real),
-            None => self.roots().unwrap_or_default().iter().any(|(_, root)| there(&root.join(path.as_os_str()))),
+            None => self.roots().unwrap_or_default().iter().any(|(_, root)| there(&root.real_path(path))),
         }
     }
 
@@ -354,18 +349,20 @@ impl Target {
     ///
     /// # Errors
     /// One line where the mount does not tell.
-    pub fn roots(&self) -> Result<Vec<(Rank, PathBuf)>, Failure> {
+    pub fn roots(&self) -> Result<Vec<(Rank, Place)>, Failure> {
         match &self.reach {
             Reach::Alone(config) | Reach::Mounted { config: Some(config), .. } => {
-                let paths = config.tiers.iter().map(|tier| tier.path.clone());
-                Ok((0u8..).map(Rank).zip(paths).collect())
+                let places = config.tiers.iter().map(|tier| Place::plain(tier.path.clone()));
+                Ok((0u8..).map(Rank).zip(places).collect())
             }
             Reach::Mounted { at, .. } => {
                 let point = at.as_ref().map(|spot| spot.point.clone()).unwrap_or_default();
                 let copies = crate::cli::where_is::copies(&point)?;
                 let depth = at.as_ref().map_or(0, |spot| spot.root.names().count());
-                let root =
-                    |copy: FileCopy| Some((Rank::parse(&copy.tier)?, copy.path.ancestors().nth(depth)?.to_path_buf()));
+                let root = |copy: FileCopy| {
+                    let path = copy.path.ancestors().nth(depth)?.to_path_buf();
+                    Some((Rank::parse(&copy.tier)?, Place::plain(path)))
+                };
                 Ok(copies.into_iter().filter_map(root).collect())
             }
         }
@@ -375,7 +372,7 @@ impl Target {
     ///
     /// # Errors
     /// One line where the mount does not tell.
-    pub fn primary(&self) -> Result<PathBuf, Failure> {
+    pub fn primary(&self) -> Result<Place, Failure> {
         let first = self.roots()?.into_iter().next();
         first.map(|(_, root)| root).ok_or_else(|| Failure::error("the mount has no tiers"))
     }

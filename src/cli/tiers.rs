@@ -5,22 +5,23 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::{absolute, target, where_is};
+use crate::cli::{absolute, where_is};
 use crate::config::{load, spec};
 use crate::sys::mountinfo::{self, Mount};
 use crate::tier::marker::State;
 use crate::tier::marker::verify::{Found, What};
+use crate::tier::place::Place;
 use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
 
 /// Tiers that were named, not opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Named {
     /// What to call them: the mount point, the file or the tiers as they were given.
     pub subject: String,
     /// Rank and root of each, fastest first.
-    pub roots: Vec<(Rank, PathBuf)>,
+    pub roots: Vec<(Rank, Place)>,
     /// What is meant of the union: the root, unless a path inside a mount was given.
     pub path: UnionPath,
     /// Whether the configuration knows the tiers by their ids, so that they were there once.
@@ -79,7 +80,7 @@ impl Named {
             // A mount has looked itself, and tells only of those that are there.
             return Ok(());
         }
-        let found: Vec<Found> = self.roots.iter().map(|(_, root)| target::look(root)).collect();
+        let found: Vec<Found> = self.roots.iter().map(|(_, root)| root.look()).collect();
         match absent(&found, self.known) {
             lines if lines.is_empty() => Ok(()),
             lines => Err(Failure::new(Exit::Config, lines.join("; "))),
@@ -103,7 +104,7 @@ fn absent(found: &[Found], known: bool) -> Vec<String> {
 }
 
 fn of_roots(subject: String, roots: impl Iterator<Item = PathBuf>) -> Named {
-    let roots = (0..).map(Rank).zip(roots).collect();
+    let roots = (0..).map(Rank).zip(roots.map(Place::plain)).collect();
     Named { subject, roots, path: UnionPath::root(), known: false, mountpoint: None }
 }
 
@@ -130,7 +131,7 @@ fn of_mount(point: &Path, path: &Path) -> Result<Named, Failure> {
     let below = UnionPath::new(below.as_os_str().as_bytes())
         .map_err(|errno| Failure::error(format!("{}: {errno}", path.display())))?;
     let copies = where_is::copies(point)?;
-    let roots = copies.into_iter().filter_map(|copy| Some((Rank::parse(&copy.tier)?, copy.path)));
+    let roots = copies.into_iter().filter_map(|copy| Some((Rank::parse(&copy.tier)?, Place::plain(copy.path))));
     let subject = path.display().to_string();
     let mountpoint = Some(point.to_path_buf());
     Ok(Named { subject, roots: roots.collect(), path: below, known: false, mountpoint })
@@ -155,7 +156,8 @@ mod tests {
     #[test]
     fn tiers_are_named_by_their_roots() {
         let named = named(Some(OsStr::new("/nowhere/fast:/nowhere/slow"))).unwrap();
-        assert_eq!(named.roots, [(Rank(0), "/nowhere/fast".into()), (Rank(1), "/nowhere/slow".into())]);
+        let roots: Vec<_> = named.roots.iter().map(|(rank, place)| (*rank, place.path.to_str().unwrap())).collect();
+        assert_eq!(roots, [(Rank(0), "/nowhere/fast"), (Rank(1), "/nowhere/slow")]);
         assert!(named.path.is_root() && named.mountpoint.is_none());
     }
 

@@ -125,10 +125,9 @@ fn plain(path: &Path) -> Vec<Component<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::MinFree;
 
     fn tier(path: &str) -> TierConfig {
-        TierConfig { path: path.into(), id: None, min_free: MinFree::Bytes(0) }
+        TierConfig::at(path.into())
     }
 
     fn draft(paths: &[&str]) -> Draft {

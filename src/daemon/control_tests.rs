@@ -58,9 +58,7 @@ fn standing(policy: Option<std::path::PathBuf>) -> Arc<Standing> {
     let config = config::check::finish(config::Draft {
         mountpoint: Some("/m".into()),
         policy,
-        tiers: ["/a", "/b"]
-            .map(|path| TierConfig { path: path.into(), id: None, min_free: config::MinFree::Bytes(0) })
-            .to_vec(),
+        tiers: ["/a", "/b"].map(|path| TierConfig::at(path.into())).to_vec(),
         ..config::Draft::default()
     });
     Arc::new(Standing::load(&config.unwrap()).unwrap())

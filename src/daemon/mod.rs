@@ -9,7 +9,6 @@ use crate::fuse::{Behaviour, Session};
 use crate::migrate;
 use crate::sys::mount::{self, FuseMount};
 use crate::sys::{creds, limits, signal};
-use crate::tier::directory::DirectoryTier;
 use crate::types::ids::Rank;
 use crate::union::{self, Settings, SpaceOf, Union};
 use crate::watch;
@@ -23,6 +22,7 @@ pub mod repairs;
 pub mod runs;
 mod tiers;
 mod turns;
+pub mod views;
 
 pub use auto::check_policy;
 use auto::{Auto, Standing};
@@ -89,7 +89,7 @@ pub fn serve(config: &MountConfig, ready: impl FnOnce()) -> Result<(), Error> {
         }
     };
     let told = union.trusted() > options.ttl;
-    let behaviour = Behaviour { passthrough: options.passthrough && root, keep_cache: told, threads: threads(config) };
+    let behaviour = Behaviour { passthrough: options.passthrough && root, keep_cache: told, uncached: false, threads: threads(config) };
     let device = mount::mount_fuse(&config.mountpoint, &how_to_mount(config))
         .map_err(|error| Error::new(if error.is_busy() { BUSY } else { FAILED }, error.to_string()))?;
     let result = run(config, (&opened, &union, &standing), device, behaviour, &forgetter, ready);
@@ -174,7 +174,7 @@ fn threads(config: &MountConfig) -> usize {
 fn build(config: &MountConfig, opened: &[Option<tiers::Opened>], descriptors: u64, root: bool) -> Result<Union, Error> {
     let options = &config.options;
     let slots = config.tiers.iter().zip(opened).map(|(tier, opened)| union::Slot {
-        tier: opened.as_ref().map(|opened| Arc::clone(&opened.tier) as Arc<dyn crate::tier::Tier>),
+        tier: opened.as_ref().map(|opened| Arc::clone(&opened.tier)),
         min_free: match tier.min_free {
             MinFree::Bytes(bytes) => union::MinFree::Bytes(bytes),
             MinFree::Percent(percent) => union::MinFree::Percent(percent),
@@ -256,6 +256,3 @@ fn how_to_mount(config: &MountConfig) -> FuseMount {
         exec: options.exec,
     }
 }
-
-/// Where the tiers' roots are, for whoever needs them as they were opened.
-pub(crate) type Local = Arc<DirectoryTier>;

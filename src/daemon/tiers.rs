@@ -4,26 +4,27 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{BUSY, CONFIG, Error, FAILED, Local};
+use super::{BUSY, CONFIG, Error, FAILED};
 use crate::config::{MountConfig, OnMissing, TierConfig};
 use crate::sys::durable;
 use crate::sys::overlap;
 use crate::sys::tree;
-use crate::tier::directory::{DirectoryTier, News};
+use crate::tier::Tier;
 use crate::tier::marker::verify::{Found, Verdict, verify};
 use crate::tier::marker::{self, Id, Marker};
+use crate::tier::place::{Place, Root};
 use crate::types::errno::Errno;
 use crate::types::ids::{Rank, Ranks};
 
 /// A tier that is there.
 #[derive(Debug)]
 pub(super) struct Opened {
-    pub tier: Local,
+    pub tier: Arc<dyn Tier>,
     /// The union it belongs to.
     pub union: Id,
     /// The root as the administrator sees it, for the watch: tierfs itself goes through another
     /// view of the mount where it can, so that its own doings are told from others'.
-    root: OwnedFd,
+    root: Root,
     /// That other view, if there is one.
     view: Option<OwnedFd>,
     /// Keeps other mounts of the tier out while it is open.
@@ -52,14 +53,15 @@ pub(super) enum Purpose {
 
 /// Opens all tiers; `None` for those missing in degraded operation.
 pub(super) fn open(config: &MountConfig, purpose: Purpose) -> Result<Vec<Option<Opened>>, Error> {
-    let roots: Vec<Result<OwnedFd, Errno>> = config.tiers.iter().map(|tier| durable::open_root(&tier.path)).collect();
+    let places = config.tiers.iter().map(|tier| Place::plain(tier.path.clone()));
+    let roots: Vec<Result<Root, Errno>> = places.map(|place| Root::open(&place)).collect();
     let paths: Vec<_> = config.tiers.iter().map(|tier| tier.path.as_path()).collect();
     overlap::check(&paths, &config.mountpoint).map_err(|error| Error::new(CONFIG, error.to_string()))?;
     let found: Vec<Found> = config
         .tiers
         .iter()
         .zip(&roots)
-        .map(|(tier, root)| Found::look(&tier.path, root.as_ref().map(AsFd::as_fd).map_err(|errno| *errno)))
+        .map(|(tier, root)| Found::look(&tier.path, root.as_ref().map_err(|errno| *errno)))
         .collect();
     let markers = markers(config, &found, &roots, purpose)?;
     roots
@@ -76,7 +78,7 @@ pub(super) fn open(config: &MountConfig, purpose: Purpose) -> Result<Vec<Option<
 fn markers(
     config: &MountConfig,
     found: &[Found],
-    roots: &[Result<OwnedFd, Errno>],
+    roots: &[Result<Root, Errno>],
     purpose: Purpose,
 ) -> Result<Vec<Option<Marker>>, Error> {
     let expected: Vec<_> = config.tiers.iter().map(|tier| tier.id.as_deref().and_then(Id::parse)).collect();
@@ -93,7 +95,7 @@ fn markers(
             "the tiers have no markers yet, and a read-only mount makes none: run `tierfs init` first",
         )),
         Verdict::Fresh => {
-            let roots: Vec<_> = roots.iter().flatten().map(AsFd::as_fd).collect();
+            let roots: Vec<_> = roots.iter().flatten().map(Root::dir).collect();
             let written = marker::adopt(&roots, &known).map_err(|(rank, errno)| {
                 let path = config.tiers.get(rank.index()).map(|tier| tier.path.display().to_string());
                 let path = path.unwrap_or_default();
@@ -122,7 +124,7 @@ fn missing(config: &MountConfig, found: &[Found], ranks: Ranks, purpose: Purpose
     }
 }
 
-fn open_one(tier: &TierConfig, root: OwnedFd, marker: &Marker, track_access: bool) -> Result<Opened, Error> {
+fn open_one(tier: &TierConfig, root: Root, marker: &Marker, track_access: bool) -> Result<Opened, Error> {
     let broken = |errno: Errno| Error::new(FAILED, format!("{}: {errno}", tier.path.display()));
     // Where the kernel gives no private view the plain one serves as well, only slower.
     let view = tree::private_clone(root.as_fd())
@@ -135,29 +137,19 @@ fn open_one(tier: &TierConfig, root: OwnedFd, marker: &Marker, track_access: boo
             tracing::warn!(tier = %path, "track_access has no effect: {errno}: mount the tier with relatime instead");
         }
     }
-    let for_marker = crate::sys::at::duplicate(&root).map_err(broken)?;
-    let announce = Box::new(move |news: News| {
-        marker::announce(for_marker.as_fd(), |marker| match news {
-            News::Stamps => Marker { stamps: true, ..marker },
-            News::Given(since) => Marker { given: Some(since), ..marker },
-        })
-    });
-    let made = DirectoryTier::new(view.as_ref().unwrap_or(&root), tier.path.clone(), marker.known(), announce)
-        .map_err(broken)?;
-    let lock = lock(tier, root.as_fd())?;
-    Ok(Opened { tier: Arc::new(made), union: marker.union, root, view, _lock: lock })
+    let made = root.serve(view.as_ref(), marker).map_err(broken)?;
+    let lock = lock(tier, &root)?;
+    Ok(Opened { tier: made, union: marker.union, root, view, _lock: lock })
 }
 
 /// How long a mount that was just taken down may need to let go.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Two mounts of one tier would not know of each other's open files and renames.
-fn lock(tier: &TierConfig, root: BorrowedFd<'_>) -> Result<durable::Lock, Error> {
+fn lock(tier: &TierConfig, root: &Root) -> Result<durable::Lock, Error> {
     let path = tier.path.display();
-    let taken = durable::open_dir(root, marker::DIR)
-        .and_then(|dir| dir.ok_or(Errno::ENOENT))
-        .and_then(|dir| durable::lock(dir, PATIENCE))
-        .map_err(|errno| Error::new(FAILED, format!("{path}/.tierfs cannot be locked: {errno}")))?;
+    let taken =
+        root.lock(PATIENCE).map_err(|errno| Error::new(FAILED, format!("{path}/.tierfs cannot be locked: {errno}")))?;
     taken.ok_or_else(|| {
         let line = "another tierfs is at work on it, a mount or a run without one: wait for the run, or unmount";
         Error::new(BUSY, format!("{path}: {line}"))

@@ -22,6 +22,7 @@ pub mod directory;
 pub mod marker;
 mod read_only;
 pub mod reverse;
+pub mod place;
 pub mod small;
 pub mod source;
 

@@ -1,9 +1,10 @@
 //! Small files of tierfs's own in a tier: records and manifests.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::{Dir, File, Open, Rename};
+use crate::types::attr::SetAttr;
 use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
 use crate::types::name::Name;
@@ -49,6 +50,46 @@ pub fn write(dir: &dyn Dir, name: &Name, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Makes the directory `name` with exactly `mode`, durably, and opens it. One that is there meanwhile is
+/// taken.
+///
+/// # Errors
+/// ENOTDIR; what the tier says.
+pub fn make_dir(dir: &dyn Dir, name: &Name, mode: u32) -> Result<Arc<dyn Dir>> {
+    match dir.mkdir(name, mode, &Caller::DAEMON) {
+        Ok(()) => {
+            let made = dir.open_dir(name)?;
+            // The umask may have taken bits away.
+            made.set_attr(None, &SetAttr { mode: Some(mode), ..SetAttr::default() })?;
+            dir.fsync()?;
+            Ok(made)
+        }
+        Err(Errno::EEXIST) => dir.open_dir(name),
+        Err(other) => Err(other),
+    }
+}
+
+/// Puts `bytes` in place of the file `name`, with exactly `mode`. On success they are on the disk; after a
+/// crash at any point the file is the old one or the new one, whole. `scratch` is a name beside it that no
+/// other writer uses.
+///
+/// # Errors
+/// What the first failing call says; the old file is then still there.
+pub fn replace(dir: &dyn Dir, name: &Name, scratch: &Name, bytes: &[u8], mode: u32) -> Result<()> {
+    match dir.unlink(scratch) {
+        Ok(()) | Err(Errno::ENOENT) => {}
+        Err(other) => return Err(other),
+    }
+    let file = dir.create(scratch, mode, Open::ReadWrite, &Caller::DAEMON)?;
+    file.set_attr(&SetAttr { mode: Some(mode), ..SetAttr::default() })?;
+    if file.write_at(bytes, 0)? < bytes.len() {
+        return Err(Errno::ENOSPC);
+    }
+    file.fsync(false)?;
+    dir.rename(scratch, dir, name, Rename::Replace)?;
+    dir.fsync()
+}
+
 /// The bytes of a regular file; `None` if there are more than `len_max`.
 ///
 /// # Errors
@@ -65,7 +106,11 @@ pub fn read_quietly(dir: &dyn Dir, name: &Name, len_max: usize) -> Result<Option
     bytes(dir.open(name, Open::ReadQuiet)?.as_ref(), len_max)
 }
 
-fn bytes(file: &dyn File, len_max: usize) -> Result<Option<Vec<u8>>> {
+/// The bytes of an open regular file; `None` if there are more than `len_max`.
+///
+/// # Errors
+/// What the tier says.
+pub fn bytes(file: &dyn File, len_max: usize) -> Result<Option<Vec<u8>>> {
     let len = usize::try_from(file.stat()?.size).unwrap_or(usize::MAX);
     if len > len_max {
         return Ok(None);

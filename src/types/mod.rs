@@ -15,3 +15,4 @@ pub mod pin;
 pub mod rules;
 pub mod shown;
 pub mod units;
+pub mod view;

@@ -8,17 +8,16 @@
 pub mod queue;
 mod walk;
 
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use self::walk::Walk;
 use crate::migrate::Go;
-use crate::sys::durable;
 use crate::tier::Tier;
-use crate::tier::directory::{DirectoryTier, Known};
+use crate::tier::directory::Known;
 use crate::tier::marker::verify::Found;
+use crate::tier::place::{Place, Root};
 use crate::types::attr::Stat;
 use crate::types::errno::{Errno, Result};
 use crate::types::facts::{Facts, Seen};
@@ -183,27 +182,22 @@ impl Totals {
     }
 }
 
-/// A tier of the local machine, only to be scanned: neither its marker nor its lock is looked at,
-/// and the numbers of its bodies are not those of the mount.
+/// A tier, only to be scanned: neither its marker nor its lock is looked at, and the numbers of its bodies
+/// are not those of the mount.
 ///
 /// # Errors
 /// ENOTDIR for anything but a directory, and what `open(2)` says.
-pub fn open_to_read(path: &Path, rank: Rank) -> Result<Box<dyn Tier>> {
-    let root = durable::open_root(path)?;
-    let refuse = Box::new(|_| Err(Errno::EROFS));
-    let known = Known { seed: u64::from(rank.0), ..Known::default() };
-    Ok(Box::new(DirectoryTier::new(&root, path.to_path_buf(), known, refuse)?))
+pub fn open_to_read(place: &Place, rank: Rank) -> Result<Arc<dyn Tier>> {
+    Root::open(place)?.read(Known { seed: u64::from(rank.0), ..Known::default() })
 }
 
 /// A tier to be looked at with its marker, and by the numbers that the mount gives its bodies; only
 /// the marker where the root cannot be opened.
-pub fn open_with_marker(path: &Path) -> (Found, Result<Box<dyn Tier>>) {
-    let root = durable::open_root(path);
-    let found = Found::look(path, root.as_ref().map(AsFd::as_fd).map_err(|errno| *errno));
-    let refuse = Box::new(|_| Err(Errno::EROFS));
+pub fn open_with_marker(place: &Place) -> (Found, Result<Arc<dyn Tier>>) {
+    let root = Root::open(place);
+    let found = Found::look(&place.path, root.as_ref().map_err(|errno| *errno));
     let known = found.marker().map(|marker| marker.known()).unwrap_or_default();
-    let tier = root.and_then(|root| DirectoryTier::new(&root, path.to_path_buf(), known, refuse));
-    (found, tier.map(|tier| Box::new(tier) as Box<dyn Tier>))
+    (found, root.and_then(|root| root.read(known)))
 }
 
 /// Walks `tier`, which has `rank`, at and below each of `starts` (paths of directories or regular

@@ -44,7 +44,7 @@ impl Told {
 }
 
 fn scan_all(dir: &TempDir, starts: &[&str], threads: usize, take: Take) -> Told {
-    let tier = open_to_read(dir.path(), Rank(1)).unwrap();
+    let tier = open_to_read(&Place::plain(dir.path().into()), Rank(1)).unwrap();
     let progress = Progress::default();
     let options = Options { threads, pins: true, progress: &progress };
     let mut told = Told::default();
@@ -128,7 +128,7 @@ fn a_consumer_that_stops_ends_the_scan() {
         fs::create_dir(&below).unwrap();
         (0..30).for_each(|file| fs::write(below.join(file.to_string()), "").unwrap());
     }
-    let tier = open_to_read(dir.path(), Rank(0)).unwrap();
+    let tier = open_to_read(&Place::plain(dir.path().into()), Rank(0)).unwrap();
     let progress = Progress::default();
     let options = Options { threads: 4, pins: false, progress: &progress };
     let mut calls = 0;
@@ -145,7 +145,7 @@ fn a_consumer_that_stops_ends_the_scan() {
 
 /// Sets a pin; `false` where the filesystem has no such attributes.
 fn pin(dir: &TempDir, path: &str, word: &str) -> bool {
-    let root = durable::open_root(dir.path()).unwrap();
+    let root = crate::sys::durable::open_root(dir.path()).unwrap();
     let name = std::ffi::CString::new(path).unwrap();
     let name = Some(name.as_c_str()).filter(|name| !name.is_empty());
     match xattr::set(std::os::fd::AsFd::as_fd(&root), name, crate::types::pin::KEY, word.as_bytes(), 0) {

@@ -24,23 +24,22 @@
 //! made again; once one is, every tier has at least its `new` marker. So a crash while the union is
 //! made cannot look like a missing tier.
 
-use std::ffi::CStr;
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use crate::sys::durable;
 use crate::tier::directory::Known;
 use crate::tier::directory::bodies::mix;
-use crate::types::attr::Time;
+use crate::tier::{Dir, Open, small};
+use crate::types::attr::{Kind, Time};
 use crate::types::errno::Errno;
 use crate::types::ids::{Rank, TIERS_MAX};
+use crate::types::name::{Name, PRIVATE_DIR};
 
 pub mod verify;
 
-/// tierfs's own directory in a tier root.
-pub const DIR: &CStr = c".tierfs";
-const FILE: &CStr = c"marker";
-const SCRATCH: &CStr = c"marker.tmp";
+const FILE: &[u8] = b"marker";
+const SCRATCH: &[u8] = b"marker.tmp";
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o644;
 
@@ -245,30 +244,52 @@ fn version(key: &str, value: &str) -> Result<(), Broken> {
     }
 }
 
+/// tierfs's own directory in a tier root, if it is there.
+///
+/// # Errors
+/// ENOTDIR for anything but a directory, also for a link to one; what the tier says.
+pub fn own_dir(root: &dyn Dir) -> Result<Option<Arc<dyn Dir>>, Errno> {
+    match root.open_dir(&Name::new(PRIVATE_DIR.as_bytes())?) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(Errno::ELOOP) => Err(Errno::ENOTDIR),
+        Err(other) => Err(other),
+    }
+}
+
 /// The marker of the tier whose root is `root`; `None` if it has none.
 ///
 /// # Errors
 /// As [`Broken`] says.
-pub fn read(root: BorrowedFd<'_>) -> Result<Option<Marker>, Broken> {
+pub fn read(root: &dyn Dir) -> Result<Option<Marker>, Broken> {
     let of_os = |errno| match errno {
-        Errno::EFBIG => Broken::TooLong,
         Errno::ENOTDIR | Errno::ELOOP | Errno::EINVAL | Errno::ENXIO => Broken::NotAFile,
         other => Broken::Os(other),
     };
-    let Some(dir) = durable::open_dir(root, DIR).map_err(of_os)? else {
-        return Ok(None);
+    let Some(dir) = own_dir(root).map_err(of_os)? else { return Ok(None) };
+    let name = Name::new(FILE).map_err(of_os)?;
+    let file = match dir.open(&name, Open::ReadQuiet) {
+        Err(Errno::ENOENT) => return Ok(None),
+        other => other.map_err(of_os)?,
     };
-    let bytes = durable::read_small(dir.as_fd(), FILE, LEN_MAX).map_err(of_os)?;
-    bytes.map(|bytes| Marker::parse(&bytes)).transpose()
+    if file.stat().map_err(of_os)?.kind() != Kind::File {
+        return Err(Broken::NotAFile);
+    }
+    let bytes = small::bytes(file.as_ref(), LEN_MAX).map_err(of_os)?.ok_or(Broken::TooLong)?;
+    Marker::parse(&bytes).map(Some)
 }
 
 /// Writes the marker of the tier whose root is `root`; durable on return.
 ///
 /// # Errors
-/// What the file system says. The old marker is then still there.
-pub fn write(root: BorrowedFd<'_>, marker: &Marker) -> Result<(), Errno> {
-    let dir = durable::make_dir(root, DIR, DIR_MODE)?;
-    durable::replace(dir.as_fd(), FILE, SCRATCH, marker.render().as_bytes(), FILE_MODE)
+/// What the tier says. The old marker is then still there.
+pub fn write(root: &dyn Dir, marker: &Marker) -> Result<(), Errno> {
+    let dir = match own_dir(root)? {
+        Some(dir) => dir,
+        None => small::make_dir(root, &Name::new(PRIVATE_DIR.as_bytes())?, DIR_MODE)?,
+    };
+    let (name, scratch) = (Name::new(FILE)?, Name::new(SCRATCH)?);
+    small::replace(dir.as_ref(), &name, &scratch, marker.render().as_bytes(), FILE_MODE)
 }
 
 /// Makes the tiers with these roots, fastest first, one union. `old` are their markers so far:
@@ -276,7 +297,7 @@ pub fn write(root: BorrowedFd<'_>, marker: &Marker) -> Result<(), Errno> {
 ///
 /// # Errors
 /// The rank that failed and what its file system says.
-pub fn adopt(roots: &[BorrowedFd<'_>], old: &[Option<Marker>]) -> Result<Vec<Marker>, (Rank, Errno)> {
+pub fn adopt(roots: &[&dyn Dir], old: &[Option<Marker>]) -> Result<Vec<Marker>, (Rank, Errno)> {
     let of_rank = |index: usize| Rank(u8::try_from(index).unwrap_or(u8::MAX));
     let at_start = |errno| (Rank::PRIMARY, errno);
     let known = old.iter().flatten().next().map(|marker| marker.union);
@@ -311,7 +332,7 @@ pub fn adopt(roots: &[BorrowedFd<'_>], old: &[Option<Marker>]) -> Result<Vec<Mar
 ///
 /// # Errors
 /// EIO if the marker is not what it was at the start; else what the file system says.
-pub fn announce(root: BorrowedFd<'_>, change: impl FnOnce(Marker) -> Marker) -> Result<(), Errno> {
+pub fn announce(root: &dyn Dir, change: impl FnOnce(Marker) -> Marker) -> Result<(), Errno> {
     match read(root) {
         Ok(Some(marker)) => {
             let changed = change(marker);

@@ -1,12 +1,12 @@
 //! The format, its ways to break, and the table of verdicts.
 
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 
 use proptest::prelude::*;
 
 use super::verify::{self, Found, Verdict, What, verify};
 use super::*;
+use crate::tier::place::{Place, Root};
 use crate::types::ids::Ranks;
 
 fn marker(union: u128, rank: u8, tiers: u8) -> Marker {
@@ -156,21 +156,21 @@ fn a_marker_cut_anywhere_is_broken() {
     }
 }
 
-struct Root(tempfile::TempDir, OwnedFd);
+struct Tier(tempfile::TempDir, Root);
 
-fn root() -> Root {
+fn root() -> Tier {
     let dir = tempfile::tempdir().unwrap();
-    let fd = durable::open_root(dir.path()).unwrap();
-    Root(dir, fd)
+    let root = Root::open(&Place::plain(dir.path().into())).unwrap();
+    Tier(dir, root)
 }
 
 #[test]
 fn adopted_tiers_are_good_and_stay_so() {
     let (a, b) = (root(), root());
-    let roots = [a.1.as_fd(), b.1.as_fd()];
+    let roots = [a.1.dir(), b.1.dir()];
     assert_eq!(read(roots[0]), Ok(None));
     let markers = adopt(&roots, &[None, None]).unwrap();
-    let seen: Vec<Found> = [&a, &b].map(|r| Found::look(r.0.path(), Ok(r.1.as_fd()))).into();
+    let seen: Vec<Found> = [&a, &b].map(|r| Found::look(r.0.path(), Ok(&r.1))).into();
     assert_eq!(verify(&seen, &[Some(markers[0].tier), None]), Verdict::Good);
     let again = adopt(&roots, &[Some(markers[0]), Some(markers[1])]).unwrap();
     assert_eq!(again, markers);
@@ -181,21 +181,21 @@ fn adopted_tiers_are_good_and_stay_so() {
 #[test]
 fn a_tier_is_added_at_the_slow_end() {
     let (a, b) = (root(), root());
-    let one = adopt(&[a.1.as_fd()], &[None]).unwrap();
-    let two = adopt(&[a.1.as_fd(), b.1.as_fd()], &[Some(one[0]), None]).unwrap();
+    let one = adopt(&[a.1.dir()], &[None]).unwrap();
+    let two = adopt(&[a.1.dir(), b.1.dir()], &[Some(one[0]), None]).unwrap();
     assert_eq!((two[0].tier, two[0].tiers, two[1].tiers), (one[0].tier, 2, 2));
     assert_eq!(two[1].union, one[0].union);
-    assert_eq!(read(b.1.as_fd()), Ok(Some(two[1])));
+    assert_eq!(read(b.1.dir()), Ok(Some(two[1])));
 }
 
 #[test]
 fn stamps_are_announced_once() {
     let a = root();
-    assert_eq!(announce(a.1.as_fd(), |marker| Marker { stamps: true, ..marker }), Err(Errno::EIO));
-    adopt(&[a.1.as_fd()], &[None]).unwrap();
-    announce(a.1.as_fd(), |marker| Marker { stamps: true, ..marker }).unwrap();
-    announce(a.1.as_fd(), |marker| Marker { stamps: true, ..marker }).unwrap();
-    assert!(read(a.1.as_fd()).unwrap().unwrap().stamps);
+    assert_eq!(announce(a.1.dir(), |marker| Marker { stamps: true, ..marker }), Err(Errno::EIO));
+    adopt(&[a.1.dir()], &[None]).unwrap();
+    announce(a.1.dir(), |marker| Marker { stamps: true, ..marker }).unwrap();
+    announce(a.1.dir(), |marker| Marker { stamps: true, ..marker }).unwrap();
+    assert!(read(a.1.dir()).unwrap().unwrap().stamps);
 }
 
 #[test]
@@ -203,17 +203,17 @@ fn what_is_no_marker_file_is_told() {
     let a = root();
     let private = a.0.path().join(".tierfs");
     std::os::unix::fs::symlink("/etc", &private).unwrap();
-    assert_eq!(read(a.1.as_fd()), Err(Broken::NotAFile));
+    assert_eq!(read(a.1.dir()), Err(Broken::NotAFile));
     std::fs::remove_file(&private).unwrap();
     std::fs::write(&private, "").unwrap();
-    assert_eq!(read(a.1.as_fd()), Err(Broken::NotAFile));
+    assert_eq!(read(a.1.dir()), Err(Broken::NotAFile));
     std::fs::remove_file(&private).unwrap();
     std::fs::create_dir_all(private.join("marker")).unwrap();
-    assert_eq!(read(a.1.as_fd()), Err(Broken::NotAFile));
+    assert_eq!(read(a.1.dir()), Err(Broken::NotAFile));
     std::fs::remove_dir(private.join("marker")).unwrap();
-    assert_eq!(read(a.1.as_fd()), Ok(None));
+    assert_eq!(read(a.1.dir()), Ok(None));
     std::fs::write(private.join("marker"), vec![b'#'; LEN_MAX + 1]).unwrap();
-    assert_eq!(read(a.1.as_fd()), Err(Broken::TooLong));
+    assert_eq!(read(a.1.dir()), Err(Broken::TooLong));
 }
 
 proptest! {

@@ -1,9 +1,10 @@
 //! Whether the markers that were found make one whole union. Pure but for [`Found::look`].
 
-use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
+use crate::tier::Dir;
 use crate::tier::marker::{Broken, Id, Marker, State, read};
+use crate::tier::place::Root;
 use crate::types::errno::Errno;
 use crate::types::ids::{Rank, Ranks};
 
@@ -29,15 +30,20 @@ pub enum What {
     Marker(Marker),
 }
 
+impl What {
+    fn of(root: &dyn Dir) -> What {
+        match read(root) {
+            Ok(None) => What::NoMarker,
+            Ok(Some(marker)) => What::Marker(marker),
+            Err(broken) => What::Broken(broken),
+        }
+    }
+}
+
 impl Found {
     /// Looks at an opened root, or takes down why it could not be opened.
-    pub fn look(path: &Path, root: Result<BorrowedFd<'_>, Errno>) -> Found {
-        let what = match root.map(read) {
-            Err(errno) => What::NoRoot(errno),
-            Ok(Ok(None)) => What::NoMarker,
-            Ok(Ok(Some(marker))) => What::Marker(marker),
-            Ok(Err(broken)) => What::Broken(broken),
-        };
+    pub fn look(path: &Path, root: Result<&Root, Errno>) -> Found {
+        let what = root.map_or_else(What::NoRoot, |root| What::of(root.dir()));
         Found { path: path.to_path_buf(), what }
     }
 

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use super::fixed::{only_reads, seek_without_holes};
-use super::{OnChange, Settings, seed, settles_in, xattrs};
+use super::{Settings, seed, settles_in, xattrs};
 use crate::crypt::derive::{self, BlockNonces};
 use crate::crypt::layout::{BLOCK, FileId, HEADER};
 use crate::sys::clock;
@@ -25,6 +25,7 @@ use crate::types::attr::Stat;
 use crate::types::errno::{Errno, Result};
 use crate::types::name::Name;
 use crate::types::path::UnionPath;
+use crate::types::view::OnChange;
 
 /// Where a file is.
 #[derive(Debug)]

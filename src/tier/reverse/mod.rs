@@ -23,6 +23,7 @@ use crate::types::attr::{Body, Kind, Space, Stat, Time};
 use crate::types::errno::{Errno, Result};
 use crate::types::name::Name;
 use crate::types::rules::Rules;
+use crate::types::view::OnChange;
 
 mod dir;
 mod file;
@@ -34,16 +35,6 @@ mod tests;
 mod xattrs;
 
 use dir::ReverseDir;
-
-/// What happens to a file that changes while somebody reads it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnChange {
-    /// The read fails with EIO: a copy would be of no one moment.
-    #[default]
-    Fail,
-    /// It is read as it is at each moment, up to its size when it was opened.
-    Serve,
-}
 
 /// The configuration file that the view shows in its root.
 #[derive(Debug)]
