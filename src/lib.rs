@@ -10,6 +10,8 @@ pub mod sys;
 pub mod log;
 pub mod yaml;
 
+pub mod crypt;
+
 pub mod config;
 pub mod tier;
 

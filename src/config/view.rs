@@ -7,15 +7,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::schema::Plain;
+use super::schema::{self, Plain, VERSION};
 use super::words::Choice;
-use super::{Draft, Error, MountOptions, load};
+use super::{Draft, Encryption, Error, MountOptions, load};
 use crate::types::glob::Pattern;
 use crate::types::name::Name;
-use crate::types::passphrase;
 use crate::types::rules::{Rules, Verdict};
 use crate::types::view::OnChange;
-use crate::yaml;
+use crate::yaml::{self, Problem};
 
 /// How any view is mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -46,10 +45,8 @@ pub struct EncryptDraft {
     pub sources: Vec<(Option<Name>, PathBuf)>,
     /// Where it appears.
     pub mountpoint: Option<PathBuf>,
-    /// The configuration file of the volume.
-    pub conf: Option<PathBuf>,
-    /// Where the passphrase comes from.
-    pub passphrase: Option<passphrase::Source>,
+    /// The configuration file of the volume, and where the passphrase comes from.
+    pub encryption: Encryption,
     /// Which paths are shown.
     pub rules: Vec<(Verdict, Pattern)>,
     /// What happens to a file that changes.
@@ -67,10 +64,9 @@ pub struct EncryptView {
     pub labelled: bool,
     /// Where it appears.
     pub mountpoint: PathBuf,
-    /// The configuration file of the volume, where it is not in the only directory.
-    pub conf: Option<PathBuf>,
-    /// Where the passphrase comes from.
-    pub passphrase: passphrase::Source,
+    /// The configuration file of the volume, where it is not in the only directory, and where the
+    /// passphrase comes from.
+    pub encryption: Encryption,
     /// Which paths are shown.
     pub rules: Rules,
     /// What happens to a file that changes.
@@ -132,15 +128,14 @@ fn complete(draft: EncryptDraft) -> Result<EncryptView, String> {
     if sources.is_empty() {
         return Err("there is no directory to show: add `sources:`".into());
     }
-    if labelled && draft.conf.is_none() {
+    if labelled && draft.encryption.conf.is_none() {
         return Err("directories under labels need the configuration file of a volume that is outside of them: name it with --conf (`conf:`)".into());
     }
     Ok(EncryptView {
         sources,
         labelled,
         mountpoint,
-        conf: draft.conf,
-        passphrase: draft.passphrase.unwrap_or_default(),
+        encryption: draft.encryption,
         rules: Rules::new(draft.rules)?,
         on_change: draft.on_change.unwrap_or_default(),
         options: draft.options,
@@ -168,14 +163,66 @@ pub fn options(draft: Draft) -> Result<ViewOptions, Error> {
     Ok(ViewOptions { allow_other, fsname, threads })
 }
 
+/// Reads a file that describes a view. Paths in it are relative to its directory.
+///
+/// # Errors
+/// [`Error::File`] with path, line and column.
+pub fn load(path: &Path) -> Result<EncryptDraft, Error> {
+    let fail = |line: String| Error::File(format!("{}{line}", path.display()));
+    let text = load::read(path).map_err(|line| fail(format!(": {line}")))?;
+    let mut draft = parse(&text).map_err(|problem| fail(load::describe(&problem)))?;
+    let home = path.parent().unwrap_or(Path::new("")).to_path_buf();
+    let sources = draft.sources.iter_mut().map(|(_, path)| path);
+    for file in sources.chain(draft.mountpoint.iter_mut()).chain(load::files(&mut draft.encryption)) {
+        *file = std::path::absolute(home.join(&*file)).map_err(|error| fail(format!(": {error}")))?;
+    }
+    draft.file = Some(path.to_path_buf());
+    Ok(draft)
+}
+
+/// Reads the text of such a file.
+///
+/// # Errors
+/// The first thing that is wrong, with its place where it has one.
+pub fn parse(text: &str) -> Result<EncryptDraft, Problem> {
+    let file: File = yaml::parse(text).map_err(load::suggested)?;
+    let wrong = |message: String| Problem { at: None, message };
+    if file.version != VERSION {
+        return Err(wrong(format!("version {} is not known: this tierfs reads version 1", file.version)));
+    }
+    let source = |source: FileSource| {
+        let label = source.label.map(|label| read_label(label.0.as_bytes())).transpose()?;
+        Ok((label, source.path.0))
+    };
+    let rule = |rule: FileRule| match (rule.include, rule.exclude) {
+        (Some(text), None) => Ok((Verdict::Include, Pattern::new(&text.0)?)),
+        (None, Some(text)) => Ok((Verdict::Exclude, Pattern::new(&text.0)?)),
+        _ => Err("each of `rules` is one pattern: `include: PATTERN` or `exclude: PATTERN`".to_owned()),
+    };
+    let encryption = file.encryption.map(load::encryption).transpose();
+    Ok(EncryptDraft {
+        file: None,
+        sources: file.sources.into_iter().map(source).collect::<Result<_, _>>().map_err(wrong)?,
+        mountpoint: file.mountpoint.map(|path| path.0),
+        encryption: encryption.map_err(|line| wrong(format!("encryption: {line}")))?.unwrap_or_default(),
+        rules: file.rules.into_iter().map(rule).collect::<Result<_, _>>().map_err(wrong)?,
+        on_change: file.on_change.map(|word| word.0),
+        options: ViewOptions {
+            allow_other: file.allow_other.is_some_and(|word| word.0),
+            fsname: file.fsname.map(|name| name.0),
+            threads: file.threads.map(|threads| threads.0),
+        },
+    })
+}
+
 /// The file, field for field.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "keys such as version, sources, mountpoint and conf")]
+#[serde(deny_unknown_fields, expecting = "keys such as version, sources, mountpoint and encryption")]
 struct File {
     version: u32,
     mountpoint: Option<Plain<PathBuf>>,
     sources: Vec<FileSource>,
-    conf: Option<Plain<PathBuf>>,
+    encryption: Option<schema::Encryption>,
     #[serde(default)]
     rules: Vec<FileRule>,
     on_change: Option<Plain<OnChange>>,

@@ -7,6 +7,7 @@
 use crate::types::errno::{Errno, Result};
 
 pub mod accounts;
+pub mod aead;
 pub mod at;
 pub mod by_path;
 pub mod clock;
@@ -23,6 +24,8 @@ pub mod mount;
 pub mod mountinfo;
 pub mod overlap;
 pub mod process;
+pub mod random;
+pub mod secret;
 pub mod signal;
 pub mod stat;
 pub mod terminal;

@@ -14,8 +14,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("yaml", &[]),
     ("log", &[]),
     ("sys", &["types"]),
+    ("crypt", &["types", "sys"]),
+    ("keys", &["types", "sys", "crypt"]),
     ("config", &["types", "yaml"]),
-    ("tier", &["types", "sys"]),
+    ("tier", &["types", "sys", "crypt"]),
     ("union", &["types", "tier"]),
     ("watch", &["types", "sys"]),
     ("fuse", &["types", "sys", "union"]),
@@ -27,13 +29,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "daemon",
         &[
-            "types", "sys", "yaml", "log", "config", "tier", "union", "watch", "fuse", "policy", "migrate", "check",
-            "control",
+            "types", "sys", "yaml", "log", "crypt", "keys", "config", "tier", "union", "watch", "fuse", "policy",
+            "migrate", "check", "control",
         ],
     ),
     (
         "cli",
-        &["types", "sys", "yaml", "log", "config", "tier", "daemon", "policy", "report", "migrate", "check", "control"],
+        &[
+            "types", "sys", "yaml", "log", "crypt", "keys", "config", "tier", "daemon", "policy", "report", "migrate",
+            "check", "control",
+        ],
     ),
 ];
 
@@ -54,6 +59,13 @@ const HOMES: &[(&str, &str)] = &[
     ("indicatif", "src/cli/"),
     ("csv", "src/cli/"),
     ("globset", "src/types/glob.rs"),
+    ("aws_lc_sys", "src/sys/aead.rs"),
+    ("aes", "src/crypt/"),
+    ("base64", "src/crypt/"),
+    ("hkdf", "src/crypt/"),
+    ("scrypt", "src/crypt/"),
+    ("sha2", "src/crypt/"),
+    ("rpassword", "src/keys/"),
 ];
 
 /// Words that tierfs does not use for its own things, and the word that it does.

@@ -26,7 +26,7 @@ pub fn open(config: &EncryptView, unlock: Unlock<'_>) -> Result<View, Error> {
     let paths: Vec<PathBuf> = config.sources.iter().map(|source| source.path.clone()).collect();
     let tiers = open_sources(&config.sources)?;
     check_apart(&paths, &config.mountpoint)?;
-    let (conf_path, inside) = match (&config.conf, config.sources.as_slice()) {
+    let (conf_path, inside) = match (&config.encryption.conf, config.sources.as_slice()) {
         (Some(path), _) => (path.clone(), false),
         (None, [only]) if !config.labelled => (only.path.join(REVERSE_CONF), true),
         (None, _) => return Err(Error::new(CONFIG, "several directories need one key: name its file with --conf")),
