@@ -121,7 +121,10 @@ fn complete(draft: EncryptDraft) -> Result<EncryptView, String> {
     for (label, path) in draft.sources {
         let label = label.map_or_else(|| base_name(&path), Ok)?;
         if !labels.insert(label.as_bytes().to_vec()) {
-            return Err(format!("two directories would be called {label} in the view: give one another label, LABEL={}", path.display()));
+            return Err(format!(
+                "two directories would be called {label} in the view: give one another label, LABEL={}",
+                path.display()
+            ));
         }
         sources.push(Source { label, path });
     }

@@ -89,7 +89,12 @@ pub fn serve(config: &MountConfig, ready: impl FnOnce()) -> Result<(), Error> {
         }
     };
     let told = union.trusted() > options.ttl;
-    let behaviour = Behaviour { passthrough: options.passthrough && root, keep_cache: told, uncached: false, threads: threads(config) };
+    let behaviour = Behaviour {
+        passthrough: options.passthrough && root,
+        keep_cache: told,
+        uncached: false,
+        threads: threads(config),
+    };
     let device = mount::mount_fuse(&config.mountpoint, &how_to_mount(config))
         .map_err(|error| Error::new(if error.is_busy() { BUSY } else { FAILED }, error.to_string()))?;
     let result = run(config, (&opened, &union, &standing), device, behaviour, &forgetter, ready);

@@ -20,9 +20,9 @@ use crate::types::name::Name;
 
 pub mod directory;
 pub mod marker;
+pub mod place;
 mod read_only;
 pub mod reverse;
-pub mod place;
 pub mod small;
 pub mod source;
 

@@ -25,12 +25,7 @@ macro_rules! unchangeable_dir {
             Err(Errno::EROFS)
         }
 
-        fn symlink(
-            &self,
-            _name: &Name,
-            _target: &std::ffi::OsStr,
-            _by: &$crate::types::caller::Caller,
-        ) -> Result<()> {
+        fn symlink(&self, _name: &Name, _target: &std::ffi::OsStr, _by: &$crate::types::caller::Caller) -> Result<()> {
             Err(Errno::EROFS)
         }
 
@@ -57,10 +52,7 @@ macro_rules! unchangeable_dir {
         }
 
         /// Nothing is moved to or from here, so nobody surveys it.
-        fn survey(
-            &self,
-            _each: &mut dyn FnMut($crate::tier::Surveyed<'_>) -> std::ops::ControlFlow<()>,
-        ) -> Result<()> {
+        fn survey(&self, _each: &mut dyn FnMut($crate::tier::Surveyed<'_>) -> std::ops::ControlFlow<()>) -> Result<()> {
             Err(Errno::EOPNOTSUPP)
         }
 
@@ -143,13 +135,7 @@ macro_rules! unchangeable_file {
             Err(Errno::EROFS)
         }
 
-        fn copy_to(
-            &self,
-            _offset: u64,
-            _to: &dyn $crate::tier::File,
-            _to_offset: u64,
-            _length: u64,
-        ) -> Result<usize> {
+        fn copy_to(&self, _offset: u64, _to: &dyn $crate::tier::File, _to_offset: u64, _length: u64) -> Result<usize> {
             Err(Errno::EXDEV)
         }
 

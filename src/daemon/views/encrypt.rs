@@ -41,8 +41,7 @@ pub fn open(config: &EncryptView, unlock: Unlock<'_>) -> Result<View, Error> {
     let volume = Arc::new(Volume::new(&key, conf.features).map_err(broken)?);
     let conf_file = conf_file(&conf_path, inside)?;
     let inner = join(config, tiers, &conf_file)?;
-    let settings =
-        Settings { volume, rules: config.rules.clone(), on_change: config.on_change, conf: conf_file };
+    let settings = Settings { volume, rules: config.rules.clone(), on_change: config.on_change, conf: conf_file };
     let tier = Arc::new(ReverseTier::new(inner, settings).map_err(broken)?);
     let source = paths.iter().map(|path| path.as_os_str()).collect::<Vec<_>>().join(OsStr::new(":"));
     let (mountpoint, options) = (config.mountpoint.clone(), config.options.clone());

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::{BUSY, CONFIG, DESCRIPTORS_PART, Error, FAILED, take_down};
 use crate::config::view::ViewOptions;
-use crate::crypt::conf::{Conf, MasterKey};
+use crate::crypt::{Conf, MasterKey};
 use crate::fuse::{Behaviour, Session};
 use crate::sys::mount::{self, FuseMount};
 use crate::sys::overlap;
@@ -23,7 +23,6 @@ use crate::tier::directory::{DirectoryTier, Known};
 use crate::types::errno::Errno;
 use crate::union::{MinFree, Settings, Slot, SpaceOf, Union};
 
-pub mod decrypt;
 pub mod encrypt;
 
 /// How long the kernel keeps names and attributes: nobody tells a view of changes.

@@ -20,7 +20,7 @@ use crate::crypt::derive::{self, BlockNonces};
 use crate::crypt::layout::{BLOCK, FileId, HEADER};
 use crate::sys::clock;
 use crate::tier::read_only::unchangeable_file;
-use crate::tier::{Dir, File, Open};
+use crate::tier::{File, Open};
 use crate::types::attr::Stat;
 use crate::types::errno::{Errno, Result};
 use crate::types::name::Name;

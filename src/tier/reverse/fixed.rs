@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 use crate::tier::read_only::unchangeable_file;
-use crate::tier::{Dir, File, Open};
+use crate::tier::{File, Open};
 use crate::types::attr::{Body, Kind, Stat, Time};
 use crate::types::errno::{Errno, Result};
 use crate::types::name::Name;
