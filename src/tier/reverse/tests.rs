@@ -1,3 +1,5 @@
+//! The view over directories, without a mount.
+
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -176,11 +178,11 @@ fn a_change_in_the_same_tick_of_the_clock_is_seen() {
 #[test]
 fn a_changing_file_is_served_up_to_its_size_and_each_block_is_whole() {
     let view = Fixture::with(OnChange::Serve, &[]);
-    view.put("f", &vec![1; 10_000]);
+    view.put("f", &[1; 10_000]);
     let file = view.open("f");
     let mut start = vec![0; 5000];
     assert_eq!(file.read_at(&mut start, 0), Ok(5000));
-    view.put("f", &vec![2; 30_000]);
+    view.put("f", &[2; 30_000]);
     let mut cipher = start.clone();
     let rest = all_from(file.as_ref(), 5000, 3000);
     cipher.extend(rest);
@@ -190,11 +192,11 @@ fn a_changing_file_is_served_up_to_its_size_and_each_block_is_whole() {
     assert!(plain[..8192].iter().all(|byte| *byte == 1), "the block that was cut is still the old one");
     assert!(plain[8192..].iter().all(|byte| *byte == 2));
     // One that shrinks ends early, with a whole block.
-    view.put("f", &vec![1; 10_000]);
+    view.put("f", &[1; 10_000]);
     let file = view.open("f");
     let mut cipher = vec![0; 5000];
     assert_eq!(file.read_at(&mut cipher, 0), Ok(5000));
-    view.put("f", &vec![2; 100]);
+    view.put("f", &[2; 100]);
     cipher.extend(all_from(file.as_ref(), 5000, 3000));
     assert_eq!(view.decrypted(&cipher), vec![1; 8192]);
 }
