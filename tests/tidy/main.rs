@@ -58,7 +58,7 @@ const HOMES: &[(&str, &str)] = &[
     ("humantime", "src/types/units.rs"),
     ("indicatif", "src/cli/"),
     ("csv", "src/cli/"),
-    ("globset", "src/policy/glob.rs"),
+    ("globset", "src/types/glob.rs"),
     ("aws_lc_sys", "src/sys/aead.rs"),
     ("aes", "src/crypt/"),
     ("base64", "src/crypt/"),
