@@ -152,12 +152,30 @@ impl Look<'_> {
         }
         let mut files = 0;
         for (at, (rank, found)) in copies.iter().enumerate() {
-            if let Found::File(stat) = found {
-                files += 1;
-                self.file(merged, name, (*rank, stat), at == 0, seen);
+            match found {
+                Found::File(stat) => {
+                    files += 1;
+                    self.file(merged, name, (*rank, stat), at == 0, seen);
+                }
+                Found::Other(Kind::Symlink) if self.reads_ciphertext(*rank) => self.target(merged, name, *rank, seen),
+                Found::Other(_) => {}
             }
         }
         self.progress.add(files, 0);
+    }
+
+    fn reads_ciphertext(&self, rank: Rank) -> bool {
+        self.data.is_some() && self.tiers.iter().any(|tier| tier.rank == rank && tier.is_encrypted)
+    }
+
+    /// Reads where a link leads, which sets its access time.
+    fn target(&self, merged: &Merged, name: &[u8], rank: Rank, seen: &mut Seen<'_>) {
+        let read = Name::new(name).and_then(|name| dir_on(merged, rank)?.readlink(&name));
+        match read {
+            // It is something else by now.
+            Ok(_) | Err(Errno::EINVAL) => {}
+            Err(errno) => self.failed(merged.path.join(name), rank, errno, "reading the target of the link", seen),
+        }
     }
 
     fn shadowed(
@@ -282,6 +300,12 @@ impl Look<'_> {
         if before.kind() != Kind::File || before.body != stat.body {
             return Ok(None);
         }
+        if self.reads_ciphertext(rank)
+            && let Err(errno) = attributes(file.as_ref())
+        {
+            let what = What::Unreadable { rank, errno, during: "reading extended attributes" };
+            return Ok(Some(Finding { path, what }));
+        }
         let known = expected.of(&path, before.size, before.mtime);
         let mut pace = |bytes: usize| {
             self.progress.add(0, bytes as u64);
@@ -327,6 +351,7 @@ impl Look<'_> {
         let mut first: Option<(Rank, Stat, Attributes)> = None;
         let slowest = merged.copies.last().map(|(rank, _)| *rank);
         for (rank, dir) in &merged.copies {
+            self.names(&path, *rank, dir.as_ref(), seen);
             let looked = dir.stat(None).and_then(|stat| Ok((stat.ok_or(Errno::ENOENT)?, of_dir(dir.as_ref())?)));
             let (stat, all) = match looked {
                 Ok(looked) => looked,
@@ -357,6 +382,17 @@ impl Look<'_> {
                 let what = What::Attributes { visible: *visible, other: *rank, differs, has };
                 seen.findings.push(Finding { path: path(), what });
             }
+        }
+    }
+
+    /// What is in the storage and has no name.
+    fn names(&self, path: &dyn Fn() -> UnionPath, rank: Rank, dir: &dyn Dir, seen: &mut Seen<'_>) {
+        let read = dir.list_damaged(&mut |stored, why| {
+            let what = What::Nameless { rank, stored: stored.to_vec(), why };
+            seen.findings.push(Finding { path: path(), what });
+        });
+        if let Err(errno) = read {
+            self.failed(path(), rank, errno, "reading the directory", seen);
         }
     }
 

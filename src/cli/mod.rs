@@ -17,6 +17,7 @@ pub mod config;
 pub mod conflicts;
 pub mod criteria;
 pub mod demo;
+pub mod encrypt_view;
 pub mod exit;
 pub mod explain;
 pub mod explained;
@@ -37,6 +38,7 @@ pub mod target;
 pub mod tiers;
 pub mod umount;
 pub mod unpin;
+pub mod view;
 pub mod where_is;
 pub mod whole;
 
@@ -92,6 +94,8 @@ enum Command {
     Check(check::Check),
     /// Make encrypted volumes, and change their passphrases
     Key(key::Key),
+    /// Show directories as an encrypted volume, for a backup
+    EncryptView(encrypt_view::EncryptViewCommand),
     /// Check a configuration file
     Config(config::Config),
     /// Show tierfs at work on two small tiers in a temporary directory
@@ -136,6 +140,7 @@ fn execute(arguments: Vec<OsString>) -> Outcome {
         Command::History(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Key(command) => command.run(),
+        Command::EncryptView(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Demo(command) => command.run(),
     }

@@ -13,7 +13,7 @@ use crate::types::passphrase::Source;
 /// Where the passphrase comes from; without any of these it is asked for at the terminal.
 #[derive(Debug, Clone, Default, Args)]
 #[group(multiple = false)]
-pub struct SourceArgs {
+pub struct Passphrase {
     /// Take the passphrase from the first line of a file
     #[arg(long, value_name = "FILE", help_heading = "Passphrase (asked for where none of these is given)")]
     passfile: Option<PathBuf>,
@@ -34,7 +34,7 @@ pub struct SourceArgs {
 /// Where a new passphrase comes from; without any of these it is asked for twice.
 #[derive(Debug, Clone, Default, Args)]
 #[group(multiple = false)]
-pub struct NewSourceArgs {
+pub struct NewPassphrase {
     /// The same as --passfile, for the new passphrase
     #[arg(long, value_name = "FILE", help_heading = "New passphrase (asked for where none of these is given)")]
     new_passfile: Option<PathBuf>,
@@ -52,24 +52,25 @@ pub struct NewSourceArgs {
     new_keyring: Option<String>,
 }
 
-impl SourceArgs {
-    /// The one source; warns where it is careless.
-    pub fn source(&self) -> Source {
-        let first = None
-            .or(self.passfile.clone().map(Source::PassFile))
-            .or(self.keyfile.clone().map(Source::KeyFile))
-            .or(self.extpass.clone().map(Source::Command))
-            .or(self.credential.clone().map(Source::Credential))
-            .or(self.keyring.clone().map(Source::Keyring));
-        warned(first.unwrap_or_default())
+impl Passphrase {
+    /// The source that was named, if any; warns where it is careless.
+    pub fn source(&self) -> Option<Source> {
+        let sources = [
+            self.passfile.clone().map(Source::PassFile),
+            self.keyfile.clone().map(Source::KeyFile),
+            self.extpass.clone().map(Source::Command),
+            self.credential.clone().map(Source::Credential),
+            self.keyring.clone().map(Source::Keyring),
+        ];
+        sources.into_iter().flatten().next().map(warned)
     }
 }
 
-impl NewSourceArgs {
-    /// The one source; warns where it is careless.
-    pub fn source(&self) -> Source {
+impl NewPassphrase {
+    /// The source that was named, if any; warns where it is careless.
+    pub fn source(&self) -> Option<Source> {
         let args = self.clone();
-        SourceArgs {
+        Passphrase {
             passfile: args.new_passfile,
             keyfile: args.new_keyfile,
             extpass: args.new_extpass,

@@ -19,9 +19,13 @@ use crate::types::lease::Excludes;
 use crate::types::name::Name;
 
 pub mod directory;
+pub mod encrypted;
 pub mod marker;
 pub mod place;
+mod read_only;
+pub mod reverse;
 pub mod small;
+pub mod source;
 
 /// One level of storage.
 pub trait Tier: std::fmt::Debug + Send + Sync {
@@ -74,9 +78,25 @@ pub trait Tier: std::fmt::Debug + Send + Sync {
         Ok(path)
     }
 
+    /// What another program's change of `stored`, a name in the storage's directory `dir`, concerns.
+    fn outside(&self, _dir: std::os::fd::BorrowedFd<'_>, stored: &[u8]) -> Outside {
+        Name::new(stored).map_or(Outside::Nothing, |name| Outside::Name(Box::new(name)))
+    }
+
     /// The number of the body that an opened directory is; `None` where the tier is no directory
     /// of the local machine. It need not be inside the tier.
     fn body_of(&self, dir: std::os::fd::BorrowedFd<'_>) -> Result<Option<crate::types::attr::Body>>;
+}
+
+/// What a change beside the mount concerns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outside {
+    /// The entry of this name.
+    Name(Box<Name>),
+    /// Any entry of the directory: which cannot be told.
+    Any,
+    /// No entry.
+    Nothing,
 }
 
 /// Makes a tier durable as a whole: one call for thousands of files.
@@ -171,6 +191,15 @@ pub trait Dir: std::fmt::Debug + Send + Sync + std::any::Any {
     /// ENAMETOOLONG for what the storage cannot name; what reading the directory says.
     fn stored_name(&self, name: &Name) -> Result<Vec<u8>> {
         Ok(name.as_bytes().to_vec())
+    }
+
+    /// Passes on what the storage holds here that should be an entry and is none, with the reason: on an
+    /// encrypted tier names that are damaged, forged or foreign. [`Dir::list`] leaves them out.
+    ///
+    /// # Errors
+    /// What reading the directory says.
+    fn list_damaged(&self, _each: &mut dyn FnMut(&[u8], String)) -> Result<()> {
+        Ok(())
     }
 
     /// For the tier's own downcast in `link` and `rename`.

@@ -26,6 +26,11 @@ impl Place {
         Place { path }
     }
 
+    /// Whether what is there is ciphertext.
+    pub fn is_encrypted(&self) -> bool {
+        false
+    }
+
     /// Where on the local machine a path of the union is, if it is on this tier.
     pub fn real_path(&self, path: &UnionPath) -> PathBuf {
         if path.is_root() { self.path.clone() } else { self.path.join(path.as_os_str()) }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::key::{KindArgs, is_read, show_master};
-use crate::cli::passphrase::{SourceArgs, protect};
+use crate::cli::passphrase::{Passphrase, protect};
 use crate::cli::{complain, print};
 use crate::crypt::MasterKey;
 use crate::keys;
@@ -26,7 +26,7 @@ pub(super) struct Init {
     #[command(flatten)]
     kind: KindArgs,
     #[command(flatten)]
-    source: SourceArgs,
+    source: Passphrase,
     /// Print the master key also where the output is no terminal
     #[arg(long)]
     print_master_key: bool,
@@ -41,7 +41,7 @@ impl Init {
         protect()?;
         let plan = self.kind.plan()?;
         plan.check()?;
-        let passphrase = keys::new_passphrase(&self.source.source(), &plan.dir)?;
+        let passphrase = keys::new_passphrase(&self.source.source().unwrap_or_default(), &plan.dir)?;
         let master = MasterKey::random().map_err(|errno| Failure::error(format!("no random bytes: {errno}")))?;
         let conf = plan.make(&master, &passphrase)?;
         let what = if plan.reverse { "made a reverse view of" } else { "made an encrypted volume in" };

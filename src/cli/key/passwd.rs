@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::key::{PlaceArgs, check_master};
-use crate::cli::passphrase::{NewSourceArgs, SourceArgs, protect};
+use crate::cli::passphrase::{NewPassphrase, Passphrase, protect};
 use crate::cli::print;
 use crate::crypt::conf::{Conf, ScryptCost};
 use crate::keys::{self, file};
@@ -27,9 +27,9 @@ pub(super) struct Passwd {
     #[command(flatten)]
     place: PlaceArgs,
     #[command(flatten)]
-    source: SourceArgs,
+    source: Passphrase,
     #[command(flatten)]
-    new: NewSourceArgs,
+    new: NewPassphrase,
     /// Unlock the volume with its master key instead of the passphrase
     #[arg(long)]
     master_key: bool,
@@ -51,7 +51,7 @@ impl Passwd {
         let place = self.place.place()?;
         let conf = keys::read_conf(&place.conf)?;
         let label = place.label();
-        let source = self.source.source();
+        let source = self.source.source().unwrap_or_default();
         let master = if self.master_key {
             let master = keys::master_key(&source, label)?;
             check_master(&master, conf.features, place.dir.as_deref(), self.unchecked)?;
@@ -59,7 +59,7 @@ impl Passwd {
         } else {
             keys::unlock(&conf, &source, label)?
         };
-        let new = keys::new_passphrase(&self.new.source(), label)?;
+        let new = keys::new_passphrase(&self.new.source().unwrap_or_default(), label)?;
         let cost = match self.scrypt_cost {
             Some(log_n) => ScryptCost::with_log_n(log_n).map_err(|why| Failure::new(Exit::Usage, why))?,
             None => conf.cost,

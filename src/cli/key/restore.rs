@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::exit::{Exit, Outcome};
 use crate::cli::key::{KindArgs, check_master};
-use crate::cli::passphrase::{NewSourceArgs, SourceArgs, protect};
+use crate::cli::passphrase::{NewPassphrase, Passphrase, protect};
 use crate::cli::print;
 use crate::keys;
 
@@ -25,9 +25,9 @@ pub(super) struct Restore {
     #[command(flatten)]
     kind: KindArgs,
     #[command(flatten)]
-    source: SourceArgs,
+    source: Passphrase,
     #[command(flatten)]
-    new: NewSourceArgs,
+    new: NewPassphrase,
     /// Take the master key also where there are no files to try it on
     #[arg(long)]
     unchecked: bool,
@@ -42,10 +42,10 @@ impl Restore {
         protect()?;
         let plan = self.kind.plan()?;
         plan.check_restore()?;
-        let master = keys::master_key(&self.source.source(), &plan.dir)?;
+        let master = keys::master_key(&self.source.source().unwrap_or_default(), &plan.dir)?;
         let files = (!plan.reverse).then_some(plan.dir.as_path());
         check_master(&master, plan.features, files, self.unchecked)?;
-        let new = keys::new_passphrase(&self.new.source(), &plan.dir)?;
+        let new = keys::new_passphrase(&self.new.source().unwrap_or_default(), &plan.dir)?;
         plan.restore(&master, &new)?;
         print(&format!("made {} again\n", plan.place().conf.display()))?;
         Ok(Exit::Ok)

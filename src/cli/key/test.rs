@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::exit::{Exit, Outcome};
 use crate::cli::key::{PlaceArgs, check_master, show_master};
-use crate::cli::passphrase::{SourceArgs, protect};
+use crate::cli::passphrase::{Passphrase, protect};
 use crate::cli::print;
 use crate::keys;
 
@@ -20,7 +20,7 @@ pub(super) struct Test {
     #[command(flatten)]
     place: PlaceArgs,
     #[command(flatten)]
-    source: SourceArgs,
+    source: Passphrase,
     /// Try a master key on the files of the volume
     #[arg(long)]
     master_key: bool,
@@ -38,7 +38,7 @@ impl Test {
         protect()?;
         let place = self.place.place()?;
         let conf = keys::read_conf(&place.conf)?;
-        let (source, label) = (self.source.source(), place.label());
+        let (source, label) = (self.source.source().unwrap_or_default(), place.label());
         if self.master_key {
             let master = keys::master_key(&source, label)?;
             check_master(&master, conf.features, place.dir.as_deref(), false)?;
