@@ -22,6 +22,7 @@ pub mod repairs;
 pub mod runs;
 mod tiers;
 mod turns;
+pub mod views;
 
 pub use auto::check_policy;
 use auto::{Auto, Standing};
@@ -88,7 +89,12 @@ pub fn serve(config: &MountConfig, ready: impl FnOnce()) -> Result<(), Error> {
         }
     };
     let told = union.trusted() > options.ttl;
-    let behaviour = Behaviour { passthrough: options.passthrough && root, keep_cache: told, threads: threads(config) };
+    let behaviour = Behaviour {
+        passthrough: options.passthrough && root,
+        keep_cache: told,
+        uncached: false,
+        threads: threads(config),
+    };
     let device = mount::mount_fuse(&config.mountpoint, &how_to_mount(config))
         .map_err(|error| Error::new(if error.is_busy() { BUSY } else { FAILED }, error.to_string()))?;
     let result = run(config, (&opened, &union, &standing), device, behaviour, &forgetter, ready);
