@@ -19,6 +19,7 @@ use crate::types::lease::Excludes;
 use crate::types::name::Name;
 
 pub mod directory;
+pub mod encrypted;
 pub mod marker;
 pub mod place;
 mod read_only;
