@@ -23,6 +23,7 @@ use crate::tier::directory::{DirectoryTier, Known};
 use crate::types::errno::Errno;
 use crate::union::{MinFree, Settings, Slot, SpaceOf, Union};
 
+pub mod decrypt;
 pub mod encrypt;
 
 /// How long the kernel keeps names and attributes: nobody tells a view of changes.
