@@ -50,6 +50,7 @@ fn a_file_that_changes_is_served_where_that_is_asked_for() {
     let len = file.read_at(&mut rest, 100_001).expect("read");
     cipher.extend_from_slice(&rest[..len]);
     assert_eq!(cipher.len() as u64, size);
+    drop(file);
     view.unmount();
     // All blocks of the mixture are whole.
     let copy = ground.dir("copy");

@@ -1,6 +1,7 @@
 //! A directory of plaintext, its key, and views that are taken down whatever happens.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -26,6 +27,7 @@ impl Ground {
         let ground = Ground { home: temp_dir() };
         std::fs::create_dir(ground.source()).expect("source");
         put(ground.pass(), format!("{PASSPHRASE}\n"));
+        std::fs::set_permissions(ground.pass(), std::fs::Permissions::from_mode(0o600)).expect("chmod");
         Some(ground)
     }
 
@@ -192,8 +194,15 @@ impl Drop for StockView {
 }
 
 /// `OsString`s as arguments.
-pub(crate) fn words<'a>(words: &'a [OsString]) -> Vec<&'a OsStr> {
+pub(crate) fn words(words: &[OsString]) -> Vec<&OsStr> {
     words.iter().map(OsString::as_os_str).collect()
+}
+
+/// A directory under a label, as an argument.
+pub(crate) fn labelled(label: &str, path: &Path) -> OsString {
+    let mut word = OsString::from(format!("{label}="));
+    word.push(path);
+    word
 }
 
 /// Mirrors a tree with rsync; gives the lines that tell what was changed.

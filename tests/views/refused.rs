@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 
 use crate::common::fs::{exists, put};
 use crate::common::mount::is_mounted;
-use crate::kit::{Ground, words};
+use crate::kit::{Ground, labelled, words};
 
 /// One line that holds each of `parts`, and this exit code.
 #[track_caller]
@@ -41,7 +41,14 @@ fn what_is_no_source_is_refused() {
     put(ground.path("file"), "x");
     refused(&ground, "encrypt-view", &[ground.path("file").as_os_str()], 1, &["file: Not a directory"]);
     let source = ground.source();
-    refused(&ground, "encrypt-view", &[source.as_os_str()], 78, &["reverse.conf is not there", "tierfs key init --reverse"]);
+    put(source.join("file"), "x");
+    refused(
+        &ground,
+        "encrypt-view",
+        &[source.as_os_str()],
+        78,
+        &["reverse.conf is not there", "tierfs key init --reverse"],
+    );
     ground.init(&[]);
     refused(&ground, "decrypt-view", &[source.as_os_str()], 78, &["holds plaintext", "encrypt-view"]);
     put(ground.path("bad"), "{}");
@@ -54,6 +61,7 @@ fn a_key_of_another_cipher_is_refused() {
     let Some(ground) = Ground::new() else { return };
     let conf = ground.forward("volume").cipher.join("gocryptfs.conf");
     let source = ground.source();
+    put(source.join("file"), "x");
     refused(&ground, "encrypt-view", &["--conf".as_ref(), conf.as_os_str(), source.as_os_str()], 78, &["AES-SIV"]);
 }
 
@@ -65,7 +73,7 @@ fn labels_must_differ_and_need_a_key_outside() {
     let with_conf = |sources: &[OsString]| [&["--conf".into(), conf.clone().into()], sources].concat();
     let twice = with_conf(&[one.clone().into(), other.clone().into()]);
     refused(&ground, "encrypt-view", &words(&twice), 2, &["two directories would be called docs", "LABEL="]);
-    let bad = [OsStr::new("..="), one.as_os_str()].concat();
+    let bad = labelled("..", &one);
     refused(&ground, "encrypt-view", &words(&with_conf(&[bad])), 2, &["cannot be a label"]);
     refused(&ground, "encrypt-view", &[one.as_os_str(), ground.source().as_os_str()], 2, &["--conf"]);
     refused(&ground, "encrypt-view", &[], 2, &["a directory to show"]);
@@ -86,7 +94,9 @@ fn a_mount_point_within_the_source_is_refused() {
         assert!(line.contains("must be apart"), "{line}");
     }
     // The other way round it would be under its own mount.
-    refused(&ground, "encrypt-view", &["--conf".as_ref(), conf.as_os_str(), ground.dir("view/x").as_os_str()], 78, &["apart"]);
+    let above = ground.dir("view/x");
+    put(above.join("file"), "x");
+    refused(&ground, "encrypt-view", &["--conf".as_ref(), conf.as_os_str(), above.as_os_str()], 78, &["apart"]);
     assert!(!exists(ground.source().join(".tierfs")), "nothing was written");
 }
 
@@ -102,5 +112,11 @@ fn what_the_command_line_says_wrong_is_told() {
     refused(&ground, "encrypt-view", &["-o".as_ref(), "nospill".as_ref(), source.as_os_str()], 2, &["allow_other"]);
     put(ground.path("view.yaml"), "version: 1\nsources: []\nmont: /x\n");
     let file = ground.path("view.yaml");
-    refused(&ground, "encrypt-view", &["--config".as_ref(), file.as_os_str()], 78, &[":3:1: unknown field `mont`", "mountpoint"]);
+    refused(
+        &ground,
+        "encrypt-view",
+        &["--config".as_ref(), file.as_os_str()],
+        78,
+        &[":3:1: unknown field `mont`", "mountpoint"],
+    );
 }

@@ -11,7 +11,7 @@ use crate::common::mount::{Setup, is_mounted, program, unmount_for_sure};
 use crate::common::trees::{plant, same};
 use crate::common::user::User;
 use crate::common::{need, wait};
-use crate::kit::{Ground, View, words};
+use crate::kit::{Ground, View, labelled, words};
 
 #[test]
 fn several_directories_are_shown_under_their_labels() {
@@ -20,13 +20,9 @@ fn several_directories_are_shown_under_their_labels() {
     let (home, www) = (ground.dir("one/home"), ground.dir("two/www"));
     plant(&home);
     put(www.join("index"), "hello");
-    let labelled: Vec<OsString> = vec![
-        "--conf".into(),
-        conf.clone().into(),
-        home.clone().into(),
-        [std::ffi::OsStr::new("web="), www.as_os_str()].concat(),
-    ];
-    let view = ground.encrypt("view", &words(&labelled));
+    let arguments: Vec<OsString> =
+        vec!["--conf".into(), conf.clone().into(), home.clone().into(), labelled("web", &www)];
+    let view = ground.encrypt("view", &words(&arguments));
     let plain = ground.decrypt("plain", &[view.root().as_os_str()]);
     assert_eq!(names(plain.root()), ["home", "web"]);
     same(&home, &plain.root().join("home"), "under its own name");
@@ -109,7 +105,7 @@ fn a_user_sees_all_and_reads_what_is_his() {
     std::fs::set_permissions(source.join("closed"), PermissionsExt::from_mode(0o700)).expect("chmod");
     ground.init(&["-plaintextnames"]);
     let (point, copy) = (ground.dir("view"), ground.path("tierfs"));
-    for path in [&source.join(".gocryptfs.reverse.conf"), &point] {
+    for path in [&source.join(".gocryptfs.reverse.conf"), &point, &ground.pass()] {
         std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)).expect("chown");
     }
     crate::common::fs::copy_program(program(), &copy);
@@ -161,8 +157,7 @@ fn a_directory_that_is_gone_does_not_hide_the_others() {
     let conf = ground.init_outside(&["-plaintextnames"]);
     let (lost, there) = (ground.dir("lost"), ground.dir("there"));
     put(there.join("f"), "x");
-    let view =
-        ground.encrypt("view", &["--conf".as_ref(), conf.as_os_str(), lost.as_os_str(), there.as_os_str()]);
+    let view = ground.encrypt("view", &["--conf".as_ref(), conf.as_os_str(), lost.as_os_str(), there.as_os_str()]);
     std::fs::remove_dir(&lost).expect("rmdir");
     assert_eq!(names(view.root()), ["gocryptfs.conf", "lost", "there"]);
     assert_eq!(names(view.root().join("there")), ["f"]);

@@ -31,7 +31,10 @@ pub fn open(config: &DecryptView, unlock: Unlock<'_>) -> Result<View, Error> {
     let volume = volume.map_err(|errno| Error::new(FAILED, format!("the view cannot be made: {errno}")))?;
     if verify::try_on(&volume, &config.volume) == Evidence::Refuses {
         let (conf, dir) = (conf_path.display(), config.volume.display());
-        return Err(Error::new(CONFIG, format!("{conf} is not the configuration of what is in {dir}: nothing there opens with its key")));
+        return Err(Error::new(
+            CONFIG,
+            format!("{conf} is not the configuration of what is in {dir}: nothing there opens with its key"),
+        ));
     }
     let label = config.volume.clone();
     let tier = EncryptedTier::new(Arc::new(ShieldedTier::new(Arc::new(inner))), Arc::new(volume), label);
@@ -49,7 +52,10 @@ fn conf_in(volume: &std::path::Path) -> Result<PathBuf, Error> {
     let is_plain = !path.exists() && volume.join(REVERSE_CONF).exists();
     if is_plain {
         let shown = volume.display();
-        return Err(Error::new(CONFIG, format!("{shown} holds plaintext: it is `tierfs encrypt-view` that shows its ciphertext")));
+        return Err(Error::new(
+            CONFIG,
+            format!("{shown} holds plaintext: it is `tierfs encrypt-view` that shows its ciphertext"),
+        ));
     }
     Ok(path)
 }
