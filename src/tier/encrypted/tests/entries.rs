@@ -250,3 +250,51 @@ fn two_tiers_with_one_key_name_nothing_alike_but_with_deterministic_names() {
         assert_eq!(stored(one.root().as_ref()) == stored(other.as_ref()), alike);
     }
 }
+
+/// Every directory below has its IV, every long name its side file, and nothing else is there.
+fn assert_whole(at: &Path) {
+    let names = stored_in(at);
+    assert!(names.iter().any(|name| name == "gocryptfs.diriv"), "{}", at.display());
+    for name in &names {
+        let path = at.join(name);
+        if let Some(long) = name.strip_suffix(".name") {
+            assert!(names.iter().any(|other| other == long), "{name} has no entry");
+        } else if name.starts_with("gocryptfs.longname.") {
+            assert!(names.contains(&format!("{name}.name")), "{name} has no side file");
+        }
+        if std::fs::symlink_metadata(&path).unwrap().is_dir() {
+            assert_whole(&path);
+        }
+    }
+}
+
+#[test]
+fn many_at_once_leave_whole_directories() {
+    let home = Home::gcm();
+    let dirs = [name("d"), long('d'), name("e")];
+    std::thread::scope(|scope| {
+        for seed in 0..4 {
+            let (root, dirs) = (home.root(), &dirs);
+            scope.spawn(move || {
+                let mut dice = super::Dice(seed);
+                let mut pick = |count: usize| usize::try_from(dice.roll(count as u64)).unwrap();
+                for _ in 0..400 {
+                    let (one, two) = (&dirs[pick(3)], &dirs[pick(3)]);
+                    let file = [name("f"), long('f'), long('g')][pick(3)].clone();
+                    let answer = match pick(6) {
+                        0 | 1 => root.mkdir(one, 0o755, &caller()),
+                        2 => root.rmdir(one),
+                        3 => root.rename(one, root.as_ref(), two, [Rename::Replace, Rename::Exchange][pick(2)]),
+                        4 => {
+                            root.open_dir(one).and_then(|dir| dir.create(&file, 0o644, Open::Read, &caller()).map(drop))
+                        }
+                        _ => root.open_dir(one).and_then(|dir| dir.unlink(&file)),
+                    };
+                    let usual = [Errno::ENOENT, Errno::EEXIST, Errno::ENOTEMPTY];
+                    assert!(answer.is_ok() || usual.contains(&answer.unwrap_err()), "{answer:?}");
+                }
+            });
+        }
+    });
+    assert_whole(home.dir.path());
+}
