@@ -1,6 +1,7 @@
 //! Volumes in the gocryptfs format, made, mounted and checked by the stock program, which is the
 //! judge of all that tierfs writes.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -72,7 +73,7 @@ impl Volume {
     pub(crate) fn init(cipher: &Path, passfile: &Path, flavour: Flavour) -> Option<Volume> {
         let [gocryptfs] = need::programs(["gocryptfs"])?;
         std::fs::create_dir_all(cipher).expect("cipher directory");
-        fs::put(passfile, format!("{PASSPHRASE}\n"));
+        write_passphrase(passfile);
         let mut command = Command::new(gocryptfs);
         command.args(["-init", "-q", "-scryptn", "10"]).args(flavour.flags);
         command.arg("-passfile").arg(passfile).arg("--").arg(cipher);
@@ -127,6 +128,12 @@ impl Volume {
         let (code, words) = self.fsck();
         assert!(code == Some(0) && words.trim().is_empty(), "{when}: gocryptfs -fsck {code:?}: {words}");
     }
+}
+
+/// Writes the tests' passphrase where only its owner reads it.
+pub(crate) fn write_passphrase(passfile: &Path) {
+    fs::put(passfile, format!("{PASSPHRASE}\n"));
+    std::fs::set_permissions(passfile, std::fs::Permissions::from_mode(0o600)).expect("chmod");
 }
 
 fn told(output: &Output) -> String {

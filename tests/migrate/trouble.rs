@@ -32,7 +32,8 @@ fn all_whole(mount: &TestMount, count: u64) {
 
 fn two(fast: &'static str, slow: LoopFs, fast_mib: u64) -> Option<(LoopFs, LoopFs, Setup)> {
     let first = LoopFs::new(fast, fast_mib)?;
-    let setup = Setup::new().roots(&[first.path().join("tier"), slow.path().join("tier")]);
+    let mut setup = Setup::new().roots(&[first.path().join("tier"), slow.path().join("tier")]);
+    setup.ready();
     Some((first, slow, setup))
 }
 
