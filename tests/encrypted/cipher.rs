@@ -27,7 +27,7 @@ pub(crate) fn volume(setup: &Setup, rank: usize) -> Volume {
 pub(crate) fn real(mount: &TestMount, rank: usize, path: &str) -> PathBuf {
     let output = wait::output(mount.tierfs().args(["where", "--json"]).arg(mount.path(path)));
     let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
-    let real = line["copies"][0]["real"].as_str().unwrap_or_else(|| panic!("{line}"));
+    let real = line["realpath"].as_str().unwrap_or_else(|| panic!("{line}"));
     let real = PathBuf::from(real);
     assert!(real.starts_with(mount.place(rank, "")), "{path} is at {real:?}");
     real
