@@ -17,6 +17,7 @@ pub mod config;
 pub mod conflicts;
 pub mod criteria;
 pub mod demo;
+pub mod encrypt_view;
 pub mod exit;
 pub mod explain;
 pub mod explained;
@@ -26,6 +27,7 @@ pub mod init;
 pub mod migrate;
 pub mod mount;
 pub mod output;
+pub mod passphrase;
 pub mod pin;
 pub mod pins;
 pub mod recall;
@@ -35,6 +37,7 @@ pub mod target;
 pub mod tiers;
 pub mod umount;
 pub mod unpin;
+pub mod view;
 pub mod where_is;
 pub mod whole;
 
@@ -88,6 +91,8 @@ enum Command {
     History(history::History),
     /// Find what hides, differs, is left over or damaged, and mend what can be
     Check(check::Check),
+    /// Show directories as an encrypted volume, for a backup
+    EncryptView(encrypt_view::EncryptViewCommand),
     /// Check a configuration file
     Config(config::Config),
     /// Show tierfs at work on two small tiers in a temporary directory
@@ -131,6 +136,7 @@ fn execute(arguments: Vec<OsString>) -> Outcome {
         Command::Explain(command) => command.run(),
         Command::History(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::EncryptView(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Demo(command) => command.run(),
     }

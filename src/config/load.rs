@@ -37,7 +37,7 @@ pub fn load(path: &Path) -> Result<Draft, Error> {
 }
 
 /// The files that a section `encryption:` names.
-fn files(encryption: &mut Encryption) -> impl Iterator<Item = &mut PathBuf> {
+pub(super) fn files(encryption: &mut Encryption) -> impl Iterator<Item = &mut PathBuf> {
     let source = match &mut encryption.source {
         Source::PassFile(file) | Source::KeyFile(file) => Some(file),
         Source::Prompt | Source::Command(_) | Source::Credential(_) | Source::Keyring(_) => None,
@@ -108,7 +108,7 @@ fn tier(tier: Tier) -> Result<TierConfig, String> {
     Ok(TierConfig { path, id: tier.id.map(|id| id.0), min_free, encryption })
 }
 
-fn encryption(section: schema::Encryption) -> Result<Encryption, String> {
+pub(super) fn encryption(section: schema::Encryption) -> Result<Encryption, String> {
     let sources = [
         section.passfile.map(|file| Source::PassFile(file.0)),
         section.keyfile.map(|file| Source::KeyFile(file.0)),

@@ -13,6 +13,7 @@ pub mod schema;
 pub mod spec;
 pub mod suggest;
 pub mod template;
+pub mod view;
 pub mod words;
 
 /// Why a configuration cannot be used: one line for the administrator.

@@ -24,6 +24,7 @@ pub mod runs;
 mod tiers;
 mod turns;
 pub mod unlock;
+pub mod views;
 
 pub use auto::check_policy;
 use auto::{Auto, Standing};
@@ -97,7 +98,12 @@ pub fn serve(config: &MountConfig, places: &[Place], ready: impl FnOnce()) -> Re
         }
     };
     let told = union.trusted() > options.ttl;
-    let behaviour = Behaviour { passthrough: options.passthrough && root, keep_cache: told, threads: threads(config) };
+    let behaviour = Behaviour {
+        passthrough: options.passthrough && root,
+        keep_cache: told,
+        uncached: false,
+        threads: threads(config),
+    };
     let device = mount::mount_fuse(&config.mountpoint, &how_to_mount(config))
         .map_err(|error| Error::new(if error.is_busy() { BUSY } else { FAILED }, error.to_string()))?;
     let result = run(config, (&opened, &union, &standing), device, behaviour, &forgetter, ready);

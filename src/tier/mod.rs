@@ -19,9 +19,13 @@ use crate::types::lease::Excludes;
 use crate::types::name::Name;
 
 pub mod directory;
+pub mod encrypted;
 pub mod marker;
 pub mod place;
+mod read_only;
+pub mod reverse;
 pub mod small;
+pub mod source;
 
 /// One level of storage.
 pub trait Tier: std::fmt::Debug + Send + Sync {

@@ -58,7 +58,7 @@ const HOMES: &[(&str, &str)] = &[
     ("humantime", "src/types/units.rs"),
     ("indicatif", "src/cli/"),
     ("csv", "src/cli/"),
-    ("globset", "src/policy/glob.rs"),
+    ("globset", "src/types/glob.rs"),
     ("aws_lc_sys", "src/sys/aead.rs"),
     ("aes", "src/crypt/"),
     ("base64", "src/crypt/"),
@@ -106,7 +106,7 @@ struct Source {
 impl Source {
     fn new(path: &str, text: &str) -> Source {
         let name = Path::new(path).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        let all_tests = name == "tests" || name.ends_with("_tests") || path.starts_with("tests/");
+        let all_tests = name == "tests" || name.ends_with("_tests") || format!("/{path}").contains("/tests/");
         let program = if all_tests { String::new() } else { without_tests(text) };
         Source { path: path.to_owned(), text: text.to_owned(), program }
     }
