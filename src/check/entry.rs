@@ -86,6 +86,7 @@ impl Look<'_> {
         let read = dir.survey(&mut |entry| {
             match entry.what {
                 Ok(found) => self.name(merged, entry.name, &[(rank, found)], seen),
+                Err(_) if self.is_nameless(rank, dir, entry.name) => {}
                 Err(errno) => self.failed(merged.path.join(entry.name), rank, errno, "reading attributes", seen),
             }
             self.go_on()
@@ -101,6 +102,7 @@ impl Look<'_> {
             let read = dir.survey(&mut |entry| {
                 match entry.what {
                     Ok(found) => names.entry(entry.name.to_vec()).or_default().push((*rank, found)),
+                    Err(_) if self.is_nameless(*rank, dir.as_ref(), entry.name) => {}
                     Err(errno) => self.failed(merged.path.join(entry.name), *rank, errno, "reading attributes", seen),
                 }
                 self.go_on()
@@ -166,6 +168,13 @@ impl Look<'_> {
 
     fn reads_ciphertext(&self, rank: Rank) -> bool {
         self.data.is_some() && self.tiers.iter().any(|tier| tier.rank == rank && tier.is_encrypted)
+    }
+
+    /// Whether an entry is one of those that [`What::Nameless`] tells.
+    fn is_nameless(&self, rank: Rank, dir: &dyn Dir, stored: &[u8]) -> bool {
+        let mut is_nameless = false;
+        let is_encrypted = self.tiers.iter().any(|tier| tier.rank == rank && tier.is_encrypted);
+        is_encrypted && dir.list_damaged(&mut |name, _| is_nameless |= name == stored).is_ok() && is_nameless
     }
 
     /// Reads where a link leads, which sets its access time.

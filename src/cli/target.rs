@@ -13,6 +13,7 @@ use crate::cli::where_is::FileCopy;
 use crate::config::{Draft, MountConfig, TierConfig, check, load, spec};
 use crate::control::client::{self, Refused};
 use crate::control::place;
+use crate::crypt::names::CONF_NAME;
 use crate::daemon::unlock;
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::{by_path, xattr};

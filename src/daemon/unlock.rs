@@ -34,7 +34,8 @@ pub fn places(config: &MountConfig) -> Result<Vec<Place>, Error> {
     if config.tiers.iter().all(|tier| tier.encryption.is_none()) {
         return Ok(config.tiers.iter().map(|tier| Place::plain(tier.path.clone())).collect());
     }
-    secret::protect_process().map_err(|errno| Error::new(FAILED, format!("core dumps cannot be forbidden: {errno}")))?;
+    secret::protect_process()
+        .map_err(|errno| Error::new(FAILED, format!("core dumps cannot be forbidden: {errno}")))?;
     let confs: Vec<Option<Wanted<'_>>> = config.tiers.iter().map(wanted).collect::<Result<_, _>>()?;
     let mut distinct: Vec<&Wanted<'_>> = Vec::new();
     for wanted in confs.iter().flatten() {
