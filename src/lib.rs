@@ -11,6 +11,7 @@ pub mod log;
 pub mod yaml;
 
 pub mod crypt;
+pub mod keys;
 
 pub mod config;
 pub mod tier;

@@ -24,6 +24,7 @@ pub mod explained;
 pub mod helper;
 pub mod history;
 pub mod init;
+pub mod key;
 pub mod migrate;
 pub mod mount;
 pub mod output;
@@ -61,7 +62,7 @@ Examples:
 
 Exit codes:
   0 done   1 error   2 wrong usage   3 done in part   4 nothing moved   8 stopped at a limit
-  75 in use   78 wrong configuration   130 interrupted";
+  75 in use   77 wrong passphrase   78 wrong configuration   130 interrupted";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -91,6 +92,8 @@ enum Command {
     History(history::History),
     /// Find what hides, differs, is left over or damaged, and mend what can be
     Check(check::Check),
+    /// Make encrypted volumes, and change their passphrases
+    Key(key::Key),
     /// Show directories as an encrypted volume, for a backup
     EncryptView(encrypt_view::EncryptViewCommand),
     /// Check a configuration file
@@ -136,6 +139,7 @@ fn execute(arguments: Vec<OsString>) -> Outcome {
         Command::Explain(command) => command.run(),
         Command::History(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::Key(command) => command.run(),
         Command::EncryptView(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Demo(command) => command.run(),

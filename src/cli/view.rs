@@ -7,12 +7,14 @@ use std::path::Path;
 use clap::{ArgAction, Args};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::passphrase;
 use crate::config::options::Options;
 use crate::config::view::{self, ViewOptions};
 use crate::config::{Draft, Error as ConfigError};
 use crate::crypt::{Conf, MasterKey};
 use crate::daemon::Error;
 use crate::daemon::views::{self, View};
+use crate::keys;
 use crate::log;
 use crate::sys::process::{self, Forked, Teller};
 use crate::sys::secret;
@@ -102,12 +104,7 @@ fn in_background(view: &View, teller: Teller) -> Outcome {
 /// # Errors
 /// 77 for a wrong passphrase.
 pub fn unlock(source: &Source, conf: &Conf, path: &Path) -> Result<MasterKey, Error> {
-    let told = |code: Exit, line: String| Error { line, code: code as u8 };
-    let Source::PassFile(file) = source else {
-        return Err(told(Exit::Error, "name a file with --passfile".into()));
-    };
-    let bytes = std::fs::read(file).map_err(|error| told(Exit::Error, format!("{}: {error}", file.display())))?;
-    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    conf.unlock(&crate::sys::secret::Secret::from_slice(line))
-        .map_err(|error| Error { line: format!("{}: {error}", path.display()), code: 77 })
+    passphrase::protect()
+        .and_then(|()| keys::unlock(conf, source, path).map_err(Failure::from))
+        .map_err(|failure| Error { line: failure.line, code: failure.code })
 }

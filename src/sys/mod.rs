@@ -17,6 +17,7 @@ pub mod durable;
 pub mod fanotify;
 pub mod fusermount;
 pub mod io;
+pub mod keyring;
 pub mod lease;
 pub mod limits;
 pub mod local;
