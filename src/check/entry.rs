@@ -42,8 +42,8 @@ pub(super) struct Look<'a> {
 }
 
 /// What comes of one directory.
-struct Seen<'o> {
-    findings: &'o mut Vec<Finding>,
+pub(super) struct Seen<'o> {
+    pub(super) findings: &'o mut Vec<Finding>,
     below: Below,
     numbers: Vec<(Ino, Body)>,
 }
@@ -126,7 +126,7 @@ impl Look<'_> {
     }
 
     /// What has gone meanwhile is no failure.
-    fn failed(&self, path: UnionPath, rank: Rank, errno: Errno, during: &'static str, seen: &mut Seen<'_>) {
+    pub(super) fn failed(&self, path: UnionPath, rank: Rank, errno: Errno, during: &'static str, seen: &mut Seen<'_>) {
         if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ESTALE | Errno::EINTR) {
             seen.findings.push(Finding { path, what: What::Unreadable { rank, errno, during } });
         }
@@ -164,27 +164,6 @@ impl Look<'_> {
             }
         }
         self.progress.add(files, 0);
-    }
-
-    fn reads_ciphertext(&self, rank: Rank) -> bool {
-        self.data.is_some() && self.tiers.iter().any(|tier| tier.rank == rank && tier.is_encrypted)
-    }
-
-    /// Whether an entry is one of those that [`What::Nameless`] tells.
-    fn is_nameless(&self, rank: Rank, dir: &dyn Dir, stored: &[u8]) -> bool {
-        let mut is_nameless = false;
-        let is_encrypted = self.tiers.iter().any(|tier| tier.rank == rank && tier.is_encrypted);
-        is_encrypted && dir.list_damaged(&mut |name, _| is_nameless |= name == stored).is_ok() && is_nameless
-    }
-
-    /// Reads where a link leads, which sets its access time.
-    fn target(&self, merged: &Merged, name: &[u8], rank: Rank, seen: &mut Seen<'_>) {
-        let read = Name::new(name).and_then(|name| dir_on(merged, rank)?.readlink(&name));
-        match read {
-            // It is something else by now.
-            Ok(_) | Err(Errno::EINVAL) => {}
-            Err(errno) => self.failed(merged.path.join(name), rank, errno, "reading the target of the link", seen),
-        }
     }
 
     fn shadowed(
@@ -391,17 +370,6 @@ impl Look<'_> {
                 let what = What::Attributes { visible: *visible, other: *rank, differs, has };
                 seen.findings.push(Finding { path: path(), what });
             }
-        }
-    }
-
-    /// What is in the storage and has no name.
-    fn names(&self, path: &dyn Fn() -> UnionPath, rank: Rank, dir: &dyn Dir, seen: &mut Seen<'_>) {
-        let read = dir.list_damaged(&mut |stored, why| {
-            let what = What::Nameless { rank, stored: stored.to_vec(), why };
-            seen.findings.push(Finding { path: path(), what });
-        });
-        if let Err(errno) = read {
-            self.failed(path(), rank, errno, "reading the directory", seen);
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::where_is::{self, FileCopy};
-use crate::cli::{absolute, target};
+use crate::cli::{absolute, unlocked};
 use crate::config::{check, load, spec};
 use crate::sys::mountinfo::{self, Mount};
 use crate::tier::marker::State;
@@ -47,7 +47,7 @@ pub fn named(argument: Option<&OsStr>) -> Result<Named, Failure> {
         if real.is_file() {
             let draft = load::load(path)?;
             let known = draft.tiers.iter().any(|tier| tier.id.is_some());
-            let places = target::unlocked(&check::finish_unmounted(draft)?)?;
+            let places = unlocked::unlocked(&check::finish_unmounted(draft)?)?;
             return Ok(Named { known, ..of_places(path.display().to_string(), places.into_iter()) });
         }
     }
@@ -132,7 +132,7 @@ fn of_mount(point: &Path, path: &Path) -> Result<Named, Failure> {
     let below = path.strip_prefix(point).unwrap_or(Path::new(""));
     let below = UnionPath::new(below.as_os_str().as_bytes())
         .map_err(|errno| Failure::error(format!("{}: {errno}", path.display())))?;
-    let unlocked = target::unlocked_of_mount(point)?;
+    let unlocked = unlocked::unlocked_of_mount(point)?;
     let copies = where_is::copies(point)?;
     let there = |copy: FileCopy| Some((Rank::parse(&copy.tier)?, Place::plain(copy.path)));
     let ranks: Vec<(Rank, Place)> = copies.into_iter().filter_map(there).collect();
