@@ -4,16 +4,12 @@ use std::ops::ControlFlow;
 
 use super::dir::EncryptedDir;
 use crate::tier::{Found, Listed, Surveyed};
-use crate::types::errno::{Errno, Result};
+use crate::types::errno::Result;
 
 impl EncryptedDir {
     /// An entry without a valid name is left out, and told of: it must not hide the others.
     pub(super) fn list_entries(&self, each: &mut dyn FnMut(Listed<'_>)) -> Result<()> {
-        let iv = match self.iv() {
-            // The directory itself is gone: nothing is in it.
-            Err(Errno::ENOENT) => return Ok(()),
-            other => other?,
-        };
+        let iv = self.iv()?;
         self.inner.list(&mut |found| match self.plain_name(&iv, found.name) {
             Ok(Some(name)) => each(Listed { name: name.as_bytes(), ..found }),
             Ok(None) => {}
@@ -23,10 +19,7 @@ impl EncryptedDir {
 
     /// An entry without a valid name is passed with its error, under the name that it has in the storage.
     pub(super) fn survey_entries(&self, each: &mut dyn FnMut(Surveyed<'_>) -> ControlFlow<()>) -> Result<()> {
-        let iv = match self.iv() {
-            Err(Errno::ENOENT) => return Ok(()),
-            other => other?,
-        };
+        let iv = self.iv()?;
         self.inner.survey(&mut |found| match self.plain_name(&iv, found.name) {
             Ok(Some(name)) => {
                 let what = found.what.map(|what| match what {

@@ -72,7 +72,7 @@ impl Teller {
         }
     }
 
-    fn is_news(&self, stored: Option<&Path>, words: &str) -> bool {
+    pub(super) fn is_news(&self, stored: Option<&Path>, words: &str) -> bool {
         let now = Instant::now();
         let mut told = self.told.lock();
         if told.len() >= TOLD_MAX {
@@ -83,7 +83,7 @@ impl Teller {
     }
 
     /// The path in plaintext, from the root of the tier, as far as its names are valid.
-    fn plain(&self, stored: &Path) -> Option<PathBuf> {
+    pub(super) fn plain(&self, stored: &Path) -> Option<PathBuf> {
         let top = self.below.held().and_then(by_path::of)?;
         let mut dir: Arc<dyn Dir> = self.root.get()?.upgrade()?;
         let mut path = PathBuf::from("/");

@@ -13,8 +13,12 @@ use crate::tier::{Dir, File, Open, Tier};
 use crate::types::caller::Caller;
 use crate::types::name::Name;
 
+mod beside;
 mod contents;
+mod damage;
+mod entries;
 mod model;
+mod room;
 
 /// A volume in a directory that goes with it.
 struct Home {
