@@ -38,6 +38,7 @@ pub mod run;
 pub mod target;
 pub mod tiers;
 pub mod umount;
+pub mod unlocked;
 pub mod unpin;
 pub mod view;
 pub mod where_is;
