@@ -62,9 +62,13 @@ impl Plan {
         if self.reverse {
             return Ok(());
         }
-        let others = others(&self.dir)?;
+        let (left, others) = entries(&self.dir)?;
         if !others.is_empty() {
             return Err(Error::new(Kind::Failed, not_empty(&self.dir, &others)));
+        }
+        for name in left {
+            let path = self.dir.join(name);
+            std::fs::remove_file(&path).map_err(|error| Error::at(&path, Errno::of(&error)))?;
         }
         if self.features.names == NameMode::Plain { Ok(()) } else { self.probe() }
     }
@@ -116,13 +120,6 @@ impl Plan {
 
     fn make_dir_iv(&self) -> Result<(), Error> {
         let path = self.dir.join(DIRIV_NAME);
-        // Left by a crash of an earlier try: nothing but the configuration comes after it.
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::at(&path, Errno::of(&error)));
-            }
-            _ => {}
-        }
         let iv = DirIv::random().map_err(|errno| Error::at(&path, errno))?;
         file::write(&path, &iv.0, DIRIV_MODE, There::Refuse)
     }
@@ -182,23 +179,21 @@ fn with_file<T>(dir: BorrowedFd<'_>, name: &str, act: impl FnOnce() -> OsResult<
     answer
 }
 
-/// What is in a directory besides what a crash of an earlier try has left.
-fn others(dir: &Path) -> Result<Vec<OsString>, Error> {
+/// What is in a directory: first what a crash of an earlier try has left, then all else.
+fn entries(dir: &Path) -> Result<(Vec<OsString>, Vec<OsString>), Error> {
     let fail = |error: std::io::Error| Error::at(dir, Errno::of(&error));
     let mut names = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(fail)? {
-        let name = entry.map_err(fail)?.file_name();
-        let bytes = name.as_bytes();
-        let bare = bytes.strip_suffix(SCRATCH_SUFFIX.as_bytes());
-        let left = bytes == DIRIV_NAME.as_bytes()
-            || bare.is_some_and(|bare| [CONF_NAME, DIRIV_NAME].iter().any(|name| bare == name.as_bytes()))
-            || bytes.starts_with(PROBE.as_bytes());
-        if !left {
-            names.push(name);
-        }
+        names.push(entry.map_err(fail)?.file_name());
     }
     names.sort();
-    Ok(names)
+    Ok(names.into_iter().partition(|name| {
+        let bytes = name.as_bytes();
+        let bare = bytes.strip_suffix(SCRATCH_SUFFIX.as_bytes());
+        let scratch = bare.is_some_and(|bare| [CONF_NAME, DIRIV_NAME].iter().any(|name| bare == name.as_bytes()));
+        // Nothing but the configuration comes after the number of the root.
+        scratch || bytes == DIRIV_NAME.as_bytes() || bytes.starts_with(PROBE.as_bytes())
+    }))
 }
 
 fn not_empty(dir: &Path, names: &[OsString]) -> String {

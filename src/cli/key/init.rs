@@ -6,8 +6,10 @@ use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::key::{KindArgs, is_read, show_master};
 use crate::cli::passphrase::{Passphrase, protect};
 use crate::cli::{complain, print};
-use crate::crypt::MasterKey;
+use crate::crypt::features::LONG_MAX;
+use crate::crypt::{Cipher, MasterKey, NameMode};
 use crate::keys;
+use crate::keys::create::Plan;
 
 /// Makes an encrypted volume in an empty directory. Its files are encrypted with a random master key;
 /// the passphrase only unlocks that, so that it can be changed at any time. The master key is shown
@@ -57,7 +59,9 @@ impl Init {
             print(&format!(
                 "Write it down and keep it away from this disk. Whoever has it can read the files; you need it\n\
                  where the passphrase is forgotten (`tierfs key passwd --master-key {dir}`)\n\
-                 or the configuration file is lost (`tierfs key restore {dir}`).\n"
+                 or the configuration file is lost (`tierfs key restore {dir}`).\n\
+                 gocryptfs takes it with `-masterkey=stdin{}`.\n",
+                stock_options(&plan)
             ))?;
         } else {
             complain(
@@ -70,4 +74,25 @@ impl Init {
         }
         Ok(Exit::Ok)
     }
+}
+
+/// What gocryptfs must be told where it has no configuration to read.
+fn stock_options(plan: &Plan) -> String {
+    let mut options = String::new();
+    options.push_str(match plan.features.cipher {
+        // In a reverse view it knows.
+        Cipher::Siv if plan.reverse => " -reverse",
+        Cipher::Siv => " -aessiv",
+        Cipher::Gcm => "",
+        Cipher::XChaCha => " -xchacha",
+    });
+    options.push_str(match plan.features.names {
+        NameMode::Plain => " -plaintextnames",
+        NameMode::Encrypted { dir_iv: true } => "",
+        NameMode::Encrypted { dir_iv: false } => " -deterministic-names",
+    });
+    if plan.features.long_max != *LONG_MAX.end() {
+        options.push_str(&format!(" -longnamemax {}", plan.features.long_max));
+    }
+    options
 }

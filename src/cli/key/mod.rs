@@ -98,10 +98,13 @@ impl PlaceArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum CipherName {
     /// AES-256-GCM
+    #[value(alias = "aes-256-gcm")]
     Gcm,
     /// XChaCha20-Poly1305, for processors without AES
+    #[value(alias = "xchacha20-poly1305")]
     Xchacha,
     /// AES-SIV, which reverse views need
+    #[value(alias = "aes-siv")]
     Siv,
 }
 
