@@ -24,6 +24,7 @@ pub mod marker;
 pub mod place;
 mod read_only;
 pub mod reverse;
+pub mod shielded;
 pub mod small;
 pub mod source;
 
