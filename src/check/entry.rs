@@ -42,8 +42,8 @@ pub(super) struct Look<'a> {
 }
 
 /// What comes of one directory.
-struct Seen<'o> {
-    findings: &'o mut Vec<Finding>,
+pub(super) struct Seen<'o> {
+    pub(super) findings: &'o mut Vec<Finding>,
     below: Below,
     numbers: Vec<(Ino, Body)>,
 }
@@ -86,6 +86,7 @@ impl Look<'_> {
         let read = dir.survey(&mut |entry| {
             match entry.what {
                 Ok(found) => self.name(merged, entry.name, &[(rank, found)], seen),
+                Err(_) if self.is_nameless(rank, dir, entry.name) => {}
                 Err(errno) => self.failed(merged.path.join(entry.name), rank, errno, "reading attributes", seen),
             }
             self.go_on()
@@ -101,6 +102,7 @@ impl Look<'_> {
             let read = dir.survey(&mut |entry| {
                 match entry.what {
                     Ok(found) => names.entry(entry.name.to_vec()).or_default().push((*rank, found)),
+                    Err(_) if self.is_nameless(*rank, dir.as_ref(), entry.name) => {}
                     Err(errno) => self.failed(merged.path.join(entry.name), *rank, errno, "reading attributes", seen),
                 }
                 self.go_on()
@@ -124,7 +126,7 @@ impl Look<'_> {
     }
 
     /// What has gone meanwhile is no failure.
-    fn failed(&self, path: UnionPath, rank: Rank, errno: Errno, during: &'static str, seen: &mut Seen<'_>) {
+    pub(super) fn failed(&self, path: UnionPath, rank: Rank, errno: Errno, during: &'static str, seen: &mut Seen<'_>) {
         if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ESTALE | Errno::EINTR) {
             seen.findings.push(Finding { path, what: What::Unreadable { rank, errno, during } });
         }
@@ -162,20 +164,6 @@ impl Look<'_> {
             }
         }
         self.progress.add(files, 0);
-    }
-
-    fn reads_ciphertext(&self, rank: Rank) -> bool {
-        self.data.is_some() && self.tiers.iter().any(|tier| tier.rank == rank && tier.is_encrypted)
-    }
-
-    /// Reads where a link leads, which sets its access time.
-    fn target(&self, merged: &Merged, name: &[u8], rank: Rank, seen: &mut Seen<'_>) {
-        let read = Name::new(name).and_then(|name| dir_on(merged, rank)?.readlink(&name));
-        match read {
-            // It is something else by now.
-            Ok(_) | Err(Errno::EINVAL) => {}
-            Err(errno) => self.failed(merged.path.join(name), rank, errno, "reading the target of the link", seen),
-        }
     }
 
     fn shadowed(
@@ -382,17 +370,6 @@ impl Look<'_> {
                 let what = What::Attributes { visible: *visible, other: *rank, differs, has };
                 seen.findings.push(Finding { path: path(), what });
             }
-        }
-    }
-
-    /// What is in the storage and has no name.
-    fn names(&self, path: &dyn Fn() -> UnionPath, rank: Rank, dir: &dyn Dir, seen: &mut Seen<'_>) {
-        let read = dir.list_damaged(&mut |stored, why| {
-            let what = What::Nameless { rank, stored: stored.to_vec(), why };
-            seen.findings.push(Finding { path: path(), what });
-        });
-        if let Err(errno) = read {
-            self.failed(path(), rank, errno, "reading the directory", seen);
         }
     }
 

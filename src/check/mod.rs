@@ -17,6 +17,7 @@ use crate::types::ids::{Ino, Rank, Ranks};
 use crate::types::path::UnionPath;
 
 mod again;
+mod ciphertext;
 mod compare;
 mod entry;
 mod marker;

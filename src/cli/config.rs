@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::{print, print_line, run};
+use crate::cli::{complain, print, print_line, run};
 use crate::config::{check, load};
-use crate::daemon::{self, runs};
+use crate::daemon::{self, runs, unlock};
 use crate::{policy, yaml};
 
 /// Works on configuration files.
@@ -53,6 +53,8 @@ impl Config {
         }
         let config = check::finish(load::load(&file)?)?;
         daemon::check_policy(&config).map_err(|line| Failure::new(Exit::Config, line))?;
+        let careless = unlock::check(&config).map_err(|error| Failure { line: error.line, code: error.code })?;
+        careless.iter().for_each(|line| complain(line.as_bytes()));
         if !quiet {
             print(&load::show(&config).map_err(|line| Failure::new(Exit::Config, line))?)?;
         }

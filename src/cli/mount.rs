@@ -10,7 +10,9 @@ use crate::cli::absolute;
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::config::options::Options;
 use crate::config::{Draft, Error, MountConfig, TierConfig, check, load, spec};
+use crate::daemon::unlock;
 use crate::sys::process::{self, Forked, Teller};
+use crate::tier::place::Place;
 use crate::{daemon, log};
 
 /// Mounts tiers as one tree and goes to the background once it serves. If it cannot serve, it says
@@ -77,14 +79,16 @@ impl Mount {
     pub fn run(self) -> Outcome {
         let config = self.configuration()?;
         log::start(self.verbose).map_err(|line| Failure::new(Exit::Usage, line))?;
+        // Somebody may have to type a passphrase, which nobody can in the background.
+        let places = unlock::places(&config).map_err(|error| Failure { line: error.line, code: error.code })?;
         if self.foreground {
-            return serve(&config, || {});
+            return serve(&config, &places, || {});
         }
         match process::background() {
             Err(errno) => Err(Failure::error(format!("going to the background: {errno}"))),
             Ok(Forked::Parent(told)) if told.code == 0 => Ok(Exit::Ok),
             Ok(Forked::Parent(told)) => Err(Failure { line: told.line, code: told.code }),
-            Ok(Forked::Child(teller)) => in_background(&config, teller),
+            Ok(Forked::Child(teller)) => in_background(&config, &places, teller),
         }
     }
 
@@ -141,17 +145,17 @@ fn name_tiers(draft: &mut Draft, given: &OsString) -> Result<(), Failure> {
     Err(Error::Usage(line).into())
 }
 
-fn serve(config: &MountConfig, ready: impl FnOnce()) -> Outcome {
-    match daemon::serve(config, ready) {
+fn serve(config: &MountConfig, places: &[Place], ready: impl FnOnce()) -> Outcome {
+    match daemon::serve(config, places, ready) {
         Ok(()) => Ok(Exit::Ok),
         Err(error) => Err(Failure { line: error.line, code: error.code }),
     }
 }
 
 /// What fails before it serves goes to the parent, what fails later to the log.
-fn in_background(config: &MountConfig, teller: Teller) -> Outcome {
+fn in_background(config: &MountConfig, places: &[Place], teller: Teller) -> Outcome {
     let teller = Cell::new(Some(teller));
-    let outcome = serve(config, || {
+    let outcome = serve(config, places, || {
         log::detach();
         if let Some(Err(errno)) = teller.take().map(Teller::serving) {
             tracing::warn!("going to the background: {errno}");

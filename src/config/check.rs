@@ -44,7 +44,8 @@ fn complete(draft: Draft) -> Result<MountConfig, String> {
     let Some(mountpoint) = draft.mountpoint else {
         return Err("there is no mount point: add `mountpoint: /some/directory`".into());
     };
-    Ok(MountConfig { tiers: draft.tiers, mountpoint, policy: draft.policy, options })
+    let file = draft.file.map(|file| std::path::absolute(&file).unwrap_or(file));
+    Ok(MountConfig { tiers: draft.tiers, mountpoint, policy: draft.policy, file, options })
 }
 
 fn legal(draft: &Draft) -> Result<(), String> {

@@ -61,6 +61,8 @@ pub struct MountConfig {
     pub mountpoint: PathBuf,
     /// The file with the policy of the migrator, as an absolute path.
     pub policy: Option<PathBuf>,
+    /// The file that was read, if any, as an absolute path.
+    pub file: Option<PathBuf>,
     /// How it behaves.
     pub options: MountOptions,
 }

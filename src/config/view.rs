@@ -75,6 +75,19 @@ pub struct EncryptView {
     pub options: ViewOptions,
 }
 
+/// A view of ciphertext as plaintext.
+#[derive(Debug, Clone)]
+pub struct DecryptView {
+    /// The root of the volume.
+    pub volume: PathBuf,
+    /// The configuration file of the volume, where it is not in its root, and where the passphrase comes from.
+    pub encryption: Encryption,
+    /// Where it appears.
+    pub mountpoint: PathBuf,
+    /// How it is mounted.
+    pub options: ViewOptions,
+}
+
 impl Choice for OnChange {
     const WORDS: &'static [(&'static str, Self)] = &[("fail", OnChange::Fail), ("serve", OnChange::Serve)];
 }

@@ -188,6 +188,10 @@ impl Dir for EncryptedDir {
         Ok(Box::new(self.file(self.inner.as_file()?)))
     }
 
+    fn list_damaged(&self, each: &mut dyn FnMut(&[u8], String)) -> Result<()> {
+        self.damaged_entries(each)
+    }
+
     fn stored_name(&self, name: &Name) -> Result<Vec<u8>> {
         Ok(self.entry(name)?.name.as_bytes().to_vec())
     }

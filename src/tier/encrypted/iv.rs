@@ -124,7 +124,11 @@ impl EncryptedDir {
         }
         let iv = match read(self.inner.as_ref())? {
             Present::Whole(iv) => iv,
-            Present::Missing => self.mend()?,
+            Present::Missing => match self.mend() {
+                // It is empty: there is no name that another IV could read.
+                Err(Errno::EROFS) => return Ok(DirIv::ZERO),
+                other => other?,
+            },
             Present::Damaged(damage) => return Err(self.no_iv(&damage.to_string())),
         };
         Ok(*self.iv.get_or_init(|| iv))

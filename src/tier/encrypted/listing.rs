@@ -35,4 +35,14 @@ impl EncryptedDir {
             }
         })
     }
+
+    /// Only what has no valid name. That of a directory without an IV is told by whoever lists it.
+    pub(super) fn damaged_entries(&self, each: &mut dyn FnMut(&[u8], String)) -> Result<()> {
+        let Ok(iv) = self.iv() else { return Ok(()) };
+        self.inner.list(&mut |found| {
+            if let Err(why) = self.plain_name(&iv, found.name) {
+                each(found.name, why.to_string());
+            }
+        })
+    }
 }

@@ -18,7 +18,7 @@ use crate::crypt::volume::Volume;
 use crate::tier::{Dir, Syncing, Tier};
 use crate::types::attr::{Body, Kind, Space, Stat};
 use crate::types::errno::Result;
-use crate::types::name::NAME_MAX;
+use crate::types::name::{NAME_MAX, Name};
 
 mod blocks;
 mod dir;
@@ -84,6 +84,10 @@ impl Tier for EncryptedTier {
         Ok(Space { namelen, ..space })
     }
 
+    fn holds(&self, free: u64) -> u64 {
+        self.root.shared.volume.content().layout().plain_size(free)
+    }
+
     fn has_stamps(&self) -> bool {
         self.inner.has_stamps()
     }
@@ -110,6 +114,15 @@ impl Tier for EncryptedTier {
 
     fn path(&self) -> Option<&Path> {
         self.inner.path()
+    }
+
+    fn outside(&self, dir: BorrowedFd<'_>, stored: &[u8]) -> crate::tier::Outside {
+        match outside(&self.root.shared.volume, dir, stored) {
+            Outside::Entry(name) => Name::new(&name)
+                .map_or(crate::tier::Outside::Nothing, |name| crate::tier::Outside::Name(Box::new(name))),
+            Outside::Directory | Outside::Unknown => crate::tier::Outside::Any,
+            Outside::Nothing => crate::tier::Outside::Nothing,
+        }
     }
 
     fn body_of(&self, dir: BorrowedFd<'_>) -> Result<Option<Body>> {

@@ -14,12 +14,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use super::fixed::{only_reads, seek_without_holes};
+use super::fixed::seek_without_holes;
 use super::{Settings, seed, settles_in, xattrs};
 use crate::crypt::derive::{self, BlockNonces};
 use crate::crypt::layout::{BLOCK, FileId, HEADER};
 use crate::sys::clock;
 use crate::tier::read_only::unchangeable_file;
+use crate::tier::shielded::only_reads;
 use crate::tier::{File, Open};
 use crate::types::attr::Stat;
 use crate::types::errno::{Errno, Result};
