@@ -81,3 +81,23 @@ fn what_comes_and_goes_is_seen() {
     wait::until("it is gone", || (!view.root().join("new").exists()).then_some(()));
     view.unmount();
 }
+
+/// A program that asks for the size of what it has opened and reads so much would cut a block if it were told
+/// the size of before a change.
+#[test]
+fn the_size_of_an_open_file_is_the_one_that_can_be_read() {
+    let Some(ground) = Ground::new() else { return };
+    ground.init(&["-plaintextnames"]);
+    let view = ground.view("view");
+    for round in 1..10 {
+        let path = view.root().join("file");
+        put(ground.source().join("file"), vec![1; 1000 * round]);
+        let _remembered = path.metadata();
+        put(ground.source().join("file"), vec![2; 5000 * round]);
+        let file = std::fs::File::open(&path).expect("open");
+        let size = file.metadata().expect("stat").len();
+        let mut cipher = vec![0; 100_000];
+        assert_eq!(file.read_at(&mut cipher, 0).expect("read") as u64, size, "round {round}");
+    }
+    view.unmount();
+}

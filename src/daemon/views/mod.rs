@@ -22,6 +22,7 @@ use crate::sys::{by_path, creds, durable, limits, signal, xattr};
 use crate::tier::Tier;
 use crate::tier::directory::{DirectoryTier, Known};
 use crate::types::errno::Errno;
+use crate::types::view::FILE_TTL;
 use crate::union::{MinFree, Settings, Slot, SpaceOf, Union};
 
 pub mod decrypt;
@@ -82,6 +83,7 @@ fn union(view: &View) -> Result<Union, Error> {
     let slot = Slot { tier: Some(Arc::clone(&view.tier)), min_free: MinFree::Bytes(0) };
     let settings = Settings {
         ttl: TTL,
+        file_ttl: FILE_TTL,
         space_of: SpaceOf::Sum,
         spill: false,
         read_only: true,
