@@ -16,6 +16,7 @@ pub mod check;
 pub mod config;
 pub mod conflicts;
 pub mod criteria;
+pub mod decrypt_view;
 pub mod demo;
 pub mod encrypt_view;
 pub mod exit;
@@ -97,6 +98,8 @@ enum Command {
     Key(key::Key),
     /// Show directories as an encrypted volume, for a backup
     EncryptView(encrypt_view::EncryptViewCommand),
+    /// Show the plaintext of an encrypted volume, to restore from it
+    DecryptView(decrypt_view::DecryptViewCommand),
     /// Check a configuration file
     Config(config::Config),
     /// Show tierfs at work on two small tiers in a temporary directory
@@ -142,6 +145,7 @@ fn execute(arguments: Vec<OsString>) -> Outcome {
         Command::Check(command) => command.run(),
         Command::Key(command) => command.run(),
         Command::EncryptView(command) => command.run(),
+        Command::DecryptView(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Demo(command) => command.run(),
     }

@@ -82,6 +82,9 @@ impl Named {
             return Ok(());
         }
         let found: Vec<Found> = self.roots.iter().map(|(_, root)| root.look()).collect();
+        if let Some((path, why)) = found.iter().find_map(Found::misfit) {
+            return Err(Failure::new(Exit::Config, format!("{} {why}", path.display())));
+        }
         match absent(&found, self.known) {
             lines if lines.is_empty() => Ok(()),
             lines => Err(Failure::new(Exit::Config, lines.join("; "))),

@@ -75,6 +75,19 @@ pub struct EncryptView {
     pub options: ViewOptions,
 }
 
+/// A view of ciphertext as plaintext.
+#[derive(Debug, Clone)]
+pub struct DecryptView {
+    /// The root of the volume.
+    pub volume: PathBuf,
+    /// The configuration file of the volume, where it is not in its root, and where the passphrase comes from.
+    pub encryption: Encryption,
+    /// Where it appears.
+    pub mountpoint: PathBuf,
+    /// How it is mounted.
+    pub options: ViewOptions,
+}
+
 impl Choice for OnChange {
     const WORDS: &'static [(&'static str, Self)] = &[("fail", OnChange::Fail), ("serve", OnChange::Serve)];
 }
@@ -246,4 +259,104 @@ struct FileSource {
 struct FileRule {
     include: Option<Plain<String>>,
     exclude: Option<Plain<String>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::passphrase;
+    use crate::types::path::UnionPath;
+
+    const FULL: &str = "\
+version: 1
+mountpoint: /mnt/backup
+encryption: {conf: /etc/c, passfile: /etc/p}
+sources:
+  - {path: /home}
+  - {path: /srv/www, label: web}
+rules:
+  - include: /home/*/docs
+  - exclude: /home/*/*
+on_change: serve
+allow_other: yes
+threads: 3
+";
+
+    #[test]
+    fn a_full_file_is_read() {
+        let view = finish(parse(FULL).unwrap()).unwrap();
+        let sources: Vec<_> =
+            view.sources.iter().map(|source| (source.label.to_string(), source.path.clone())).collect();
+        assert_eq!(sources, [("home".into(), "/home".into()), ("web".into(), PathBuf::from("/srv/www"))]);
+        assert_eq!(view.encryption.source, passphrase::Source::PassFile("/etc/p".into()));
+        assert!(view.labelled && view.on_change == OnChange::Serve && view.options.allow_other);
+        assert_eq!(view.options.threads, Some(3));
+        let shows = |path: &str| view.rules.shows(&UnionPath::new(path.as_bytes()).unwrap(), false);
+        assert!(shows("home/me/docs/a") && !shows("home/me/other") && shows("web/a"));
+    }
+
+    #[test]
+    fn paths_in_a_file_are_relative_to_it() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("view.yaml");
+        std::fs::write(&file, "version: 1\nmountpoint: m\nsources: [{path: a}]\nencryption: {keyfile: k}\n").unwrap();
+        let view = finish(load(&file).unwrap()).unwrap();
+        assert_eq!((view.mountpoint, view.labelled), (home.path().join("m"), false));
+        assert_eq!(view.sources[0].path, home.path().join("a"));
+        assert_eq!(view.encryption.source, passphrase::Source::KeyFile(home.path().join("k")));
+    }
+
+    #[test]
+    fn a_mistake_is_told() {
+        let head = "version: 1\nmountpoint: /m\n";
+        for (text, part) in [
+            ("sources: [{path: /a, lable: x}]", "did you mean `label`?"),
+            ("sources: [{path: /a}, {path: /b/a}]\nencryption: {conf: /c}", "two directories would be called a"),
+            ("sources: [{path: /a}, {path: /b}]", "--conf"),
+            ("sources: [{path: /a, label: x/y}]", "cannot be a label"),
+            ("sources: [{path: /}, {path: /b}]", "/ has no name of its own"),
+            ("sources: []", "there is no directory to show"),
+            ("sources: [{path: /a}]\nrules: [{include: a, exclude: b}]", "is one pattern"),
+            ("sources: [{path: /a}]\nrules: [{exclude: a//b}]", "from the root"),
+            ("sources: [{path: /a}]\non_change: ignore", "fail or serve"),
+            ("sources: [{path: /a}]\nencryption: {passfile: /p, keyring: k}", "give one of passfile"),
+        ] {
+            let told = match parse(&format!("{head}{text}\n")) {
+                Err(problem) => load::describe(&problem),
+                Ok(draft) => finish(draft).unwrap_err().to_string(),
+            };
+            assert!(told.contains(part), "{text}: {told}");
+        }
+        let nowhere = parse("version: 1\nsources: [{path: /a}]\n").unwrap();
+        assert!(finish(nowhere).unwrap_err().to_string().contains("no mount point"));
+    }
+
+    #[test]
+    fn a_label_comes_before_the_first_equals_sign() {
+        let read = |text: &str| {
+            read_source(OsStr::new(text)).map(|(label, path)| (label.map(|label| label.to_string()), path))
+        };
+        for (text, label, path) in [
+            ("/home", None, "/home"),
+            ("home=/a", Some("home"), "/a"),
+            ("a=b=c", Some("a"), "b=c"),
+            ("./a=b", None, "./a=b"),
+            ("/x/a=b", None, "/x/a=b"),
+        ] {
+            assert_eq!(read(text), Ok((label.map(String::from), PathBuf::from(path))), "{text}");
+        }
+        for text in ["", "a=", "=b", "..=b"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn options_that_a_view_has_not_are_refused() {
+        let mut draft = Draft::default();
+        draft.options.threads = Some(2);
+        draft.options.read_only = true;
+        assert_eq!(options(draft.clone()).unwrap().threads, Some(2));
+        draft.options.spill = false;
+        assert!(options(draft).unwrap_err().to_string().contains("allow_other"));
+    }
 }

@@ -24,6 +24,7 @@ pub(in crate::daemon) fn union(home: &std::path::Path) -> Arc<Union> {
     });
     let settings = Settings {
         ttl: Duration::ZERO,
+        file_ttl: std::time::Duration::MAX,
         space_of: SpaceOf::Sum,
         spill: true,
         read_only: false,

@@ -197,6 +197,7 @@ fn build(config: &MountConfig, opened: &[Option<tiers::Opened>], descriptors: u6
     let dirs = descriptors / DESCRIPTORS_PART / config.tiers.len().max(1) as u64;
     let settings = Settings {
         ttl: options.ttl,
+        file_ttl: Duration::MAX,
         space_of: match options.statfs {
             StatfsOf::Sum => SpaceOf::Sum,
             StatfsOf::Primary => SpaceOf::Tier(Rank::PRIMARY),

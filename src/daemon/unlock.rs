@@ -105,8 +105,8 @@ fn conf_file(tier: &TierConfig, encryption: &Encryption) -> Result<Option<PathBu
         return Ok(Some(file));
     }
     if tier.path.join(DIRIV_NAME).symlink_metadata().is_ok() {
-        let line = "has lost its gocryptfs.conf: put a copy back, or make one from the master key with \
-                    `tierfs key init --master-key`";
+        let line = "has lost its gocryptfs.conf: put a copy back, or make it again from the master \
+                    key with `tierfs key restore`";
         return Err(Error::new(CONFIG, format!("{} {line}", tier.path.display())));
     }
     Ok(None)

@@ -44,6 +44,7 @@ impl Tree {
         });
         let settings = Settings {
             ttl: Duration::ZERO,
+            file_ttl: std::time::Duration::MAX,
             space_of: SpaceOf::Sum,
             spill: true,
             read_only: false,

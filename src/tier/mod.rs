@@ -24,6 +24,7 @@ pub mod marker;
 pub mod place;
 mod read_only;
 pub mod reverse;
+pub mod shielded;
 pub mod small;
 pub mod source;
 
@@ -34,6 +35,11 @@ pub trait Tier: std::fmt::Debug + Send + Sync {
 
     /// Space and inodes.
     fn space(&self) -> Result<Space>;
+
+    /// How many bytes of contents find room in so many free bytes; on an encrypted tier fewer.
+    fn holds(&self, free: u64) -> u64 {
+        free
+    }
 
     /// Whether bodies that tierfs stamped with the number of an older body may be here, so that
     /// [`Dir::stat`] alone does not tell a directory's number.

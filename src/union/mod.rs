@@ -91,6 +91,8 @@ pub enum SpaceOf {
 pub struct Settings {
     /// How long the kernel may keep names, attributes and absences that may change untold.
     pub ttl: Duration,
+    /// The most of that for the attributes of regular files.
+    pub file_ttl: Duration,
     /// Whose space `statfs` tells.
     pub space_of: SpaceOf,
     /// Whether new files go to the next tier when one is full.

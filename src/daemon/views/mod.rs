@@ -15,21 +15,21 @@ use super::{BUSY, CONFIG, DESCRIPTORS_PART, Error, FAILED, take_down};
 use crate::config::view::ViewOptions;
 use crate::crypt::{Conf, MasterKey};
 use crate::fuse::{Behaviour, Session};
+use crate::keys;
 use crate::sys::mount::{self, FuseMount};
 use crate::sys::overlap;
 use crate::sys::{by_path, creds, durable, limits, signal, xattr};
 use crate::tier::Tier;
 use crate::tier::directory::{DirectoryTier, Known};
 use crate::types::errno::Errno;
+use crate::types::view::FILE_TTL;
 use crate::union::{MinFree, Settings, Slot, SpaceOf, Union};
 
+pub mod decrypt;
 pub mod encrypt;
 
 /// How long the kernel keeps names and attributes: nobody tells a view of changes.
 const TTL: Duration = Duration::from_secs(1);
-
-/// The largest configuration file that is read, in bytes.
-const CONF_LEN_MAX: usize = 1 << 20;
 
 /// Gives the master key of a volume, whose configuration file is at the path.
 pub type Unlock<'a> = &'a dyn Fn(&Conf, &Path) -> Result<MasterKey, Error>;
@@ -83,6 +83,7 @@ fn union(view: &View) -> Result<Union, Error> {
     let slot = Slot { tier: Some(Arc::clone(&view.tier)), min_free: MinFree::Bytes(0) };
     let settings = Settings {
         ttl: TTL,
+        file_ttl: FILE_TTL,
         space_of: SpaceOf::Sum,
         spill: false,
         read_only: true,
@@ -136,13 +137,9 @@ fn tiers_of(path: &Path) -> Vec<PathBuf> {
 
 /// Reads the configuration file of a volume.
 fn read_conf(path: &Path, hint: &str) -> Result<Conf, Error> {
-    let shown = path.display();
-    let bytes = std::fs::read(path).map_err(|error| match Errno::of(&error) {
-        Errno::ENOENT => Error::new(CONFIG, format!("{shown} is not there: {hint}")),
-        errno => Error::new(FAILED, format!("{shown}: {errno}")),
-    })?;
-    if bytes.len() > CONF_LEN_MAX {
-        return Err(Error::new(CONFIG, format!("{shown}: too large for the configuration of a volume")));
+    if !path.exists() {
+        return Err(Error::new(CONFIG, format!("{} is not there: {hint}", path.display())));
     }
-    Conf::parse(&bytes).map_err(|problem| Error::new(CONFIG, format!("{shown}: {problem}")))
+    keys::read_conf(path)
+        .map_err(|error| Error::new(if error.kind == keys::Kind::Conf { CONFIG } else { FAILED }, error.line))
 }

@@ -84,6 +84,10 @@ impl Tier for EncryptedTier {
         Ok(Space { namelen, ..space })
     }
 
+    fn holds(&self, free: u64) -> u64 {
+        self.root.shared.volume.content().layout().plain_size(free)
+    }
+
     fn has_stamps(&self) -> bool {
         self.inner.has_stamps()
     }

@@ -52,6 +52,16 @@ impl Found {
         }
     }
 
+    /// Where something is that does not fit how it is to be read, and why.
+    pub fn misfit(&self) -> Option<(&Path, &str)> {
+        match &self.what {
+            What::Misfit(why) => Some((&self.path, why)),
+            What::NoRoot(_) | What::NoMarker | What::Marker(_) | What::Broken(_) | What::NoVolume | What::Locked => {
+                None
+            }
+        }
+    }
+
     /// Why the tier counts as missing, in one line.
     pub fn absence(&self) -> String {
         let path = self.path.display();

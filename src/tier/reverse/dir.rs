@@ -4,12 +4,13 @@ use std::ffi::CStr;
 use std::sync::Arc;
 
 use super::file::{Held, Place};
-use super::fixed::{self, Conf, Fixed};
+use super::fixed::{Conf, Fixed};
 use super::long::{Gathering, LongNames};
 use super::{Settings, number, seed, xattrs};
 use crate::crypt::names::{CONF_NAME, DIRIV_NAME, LONG_PREFIX, NAME_SUFFIX, REVERSE_CONF};
 use crate::crypt::{DirIv, Stored, derive};
 use crate::tier::read_only::unchangeable_dir;
+use crate::tier::shielded::only_reads;
 use crate::tier::{Dir, File, Listed, Open};
 use crate::types::attr::{Body, Kind, Stat};
 use crate::types::errno::{Errno, Result};
@@ -204,7 +205,7 @@ impl Dir for ReverseDir {
     }
 
     fn open(&self, name: &Name, how: Open) -> Result<Box<dyn File>> {
-        fixed::only_reads(how)?;
+        only_reads(how)?;
         match self.meaning(name)? {
             None => Err(Errno::ENOENT),
             Some(Meaning::DirIv) => Ok(Box::new(self.dir_iv_file()?)),

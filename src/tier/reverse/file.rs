@@ -4,7 +4,8 @@
 //! holds bytes of two reads. That the plaintext is still the one that was opened is seen
 //! afterwards, before the answer: what has the times and size of the moment it was opened is the same. That
 //! rests on times that move with every change. Two changes within one tick of the filesystem's clock
-//! would have the same, so a file that changed just now is opened a moment later. Only stores
+//! would have the same, and the kernel may still give out the attributes of before the last, so a file that
+//! changed just now is opened a moment later. Only stores
 //! through a mapping of memory can stay unseen, for as long as the kernel lets them.
 
 use std::cell::Cell;
@@ -14,12 +15,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use super::fixed::{only_reads, seek_without_holes};
+use super::fixed::seek_without_holes;
 use super::{Settings, seed, settles_in, xattrs};
 use crate::crypt::derive::{self, BlockNonces};
 use crate::crypt::layout::{BLOCK, FileId, HEADER};
 use crate::sys::clock;
 use crate::tier::read_only::unchangeable_file;
+use crate::tier::shielded::only_reads;
 use crate::tier::{File, Open};
 use crate::types::attr::Stat;
 use crate::types::errno::{Errno, Result};
@@ -115,18 +117,20 @@ thread_local! {
     static SPARE: Cell<(Vec<u8>, Vec<u8>)> = const { Cell::new((Vec::new(), Vec::new())) };
 }
 
-/// Looks at a file that keeps changing, before it is opened as it is.
-const SETTLING_MAX: u32 = 3;
+/// Looks at a file that keeps changing, before that is the answer.
+const SETTLING_MAX: u32 = 5;
 
 impl Opened {
     fn new(settings: Arc<Settings>, inner: Box<dyn File>, place: Arc<Place>) -> Result<Opened> {
         let mut was = inner.stat()?;
-        if settings.on_change == OnChange::Fail {
-            for _ in 0..SETTLING_MAX {
-                let Some(rest) = settles_in(&was, clock::now()) else { break };
-                std::thread::sleep(rest);
-                was = inner.stat()?;
-            }
+        for _ in 0..SETTLING_MAX {
+            let Some(rest) = settles_in(&was, clock::now()) else { break };
+            std::thread::sleep(rest);
+            was = inner.stat()?;
+        }
+        if settings.on_change == OnChange::Fail && settles_in(&was, clock::now()).is_some() {
+            tracing::warn!(file = %place.plain, "changes all the time: whoever opens it gets an error");
+            return Err(Errno::EIO);
         }
         let seed = seed::of(&place.path, &was);
         let (id, nonces) = (derive::file_id(&seed), BlockNonces::of(&seed));

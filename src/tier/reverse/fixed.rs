@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 
 use crate::tier::read_only::unchangeable_file;
+use crate::tier::shielded::only_reads;
 use crate::tier::{File, Open};
 use crate::types::attr::{Body, Kind, Stat, Time};
 use crate::types::errno::{Errno, Result};
@@ -121,14 +122,6 @@ impl File for Conf {
     }
 
     unchangeable_file!();
-}
-
-/// EROFS for what writes.
-pub(super) fn only_reads(how: Open) -> Result<()> {
-    match how {
-        Open::Hold | Open::Read | Open::ReadQuiet => Ok(()),
-        Open::Write | Open::ReadWrite | Open::ReadWriteQuiet => Err(Errno::EROFS),
-    }
 }
 
 /// SEEK_DATA and SEEK_HOLE of `lseek(2)` in a file of `size` bytes that is all data: the ciphertext

@@ -23,7 +23,7 @@ use crate::types::attr::{Body, Kind, Space, Stat, Time};
 use crate::types::errno::{Errno, Result};
 use crate::types::name::Name;
 use crate::types::rules::Rules;
-use crate::types::view::OnChange;
+use crate::types::view::{OnChange, SETTLED};
 
 mod dir;
 mod file;
@@ -126,16 +126,12 @@ impl Settings {
 /// No target is longer, in bytes (`PATH_MAX`, `linux/limits.h`).
 const TARGET_MAX: usize = 4096;
 
-/// Longer than a tick of the clock by which filesystems stamp changes (at most 10 ms): two changes so
-/// far apart have different times.
-const TICK: Duration = Duration::from_millis(20);
-
-/// How long after `now` a change of what `stat` describes will certainly have another time than its last;
-/// nothing if that is so already, also where times lie ahead and tell nothing.
+/// How long after `now` what `stat` describes will be [`SETTLED`] if nothing more happens to it; nothing if
+/// it is so already, also where times lie ahead and tell nothing.
 fn settles_in(stat: &Stat, now: Time) -> Option<Duration> {
     let nanos = |time: Time| i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec);
     let age = nanos(now) - nanos(stat.mtime.max(stat.ctime));
-    let rest = i128::try_from(TICK.as_nanos()).unwrap_or(0) - age;
+    let rest = i128::try_from(SETTLED.as_nanos()).unwrap_or(0) - age;
     if age < 0 || rest <= 0 {
         return None;
     }
