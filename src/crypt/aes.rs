@@ -64,6 +64,33 @@ impl Encryptor {
     pub(super) fn chain(&self, state: &mut Block, blocks: &[Block]) {
         self.0.encrypt_with_backend(Chain { state, blocks });
     }
+
+    /// The same for many chains, several in step, which the processor works on at the same time.
+    /// `blocks` are `stride` of the first chain, then as many of the second, and so on; the last of
+    /// each is left out.
+    pub(super) fn chains(&self, states: &mut [Block], blocks: &[Block], stride: usize) {
+        let mut at = 0;
+        while at < states.len() {
+            let taken = match states.len() - at {
+                8.. => 8,
+                3.. => 3,
+                _ => 1,
+            };
+            let (states, blocks) = (&mut states[at..at + taken], &blocks[at * stride..]);
+            match taken {
+                8 => self.in_step::<8>(states, blocks, stride),
+                3 => self.in_step::<3>(states, blocks, stride),
+                _ => self.in_step::<1>(states, blocks, stride),
+            }
+            at += taken;
+        }
+    }
+
+    fn in_step<const N: usize>(&self, states: &mut [Block], blocks: &[Block], stride: usize) {
+        if let Ok(states) = states.try_into() {
+            self.0.encrypt_with_backend(Chains::<N> { states, blocks, stride });
+        }
+    }
 }
 
 /// Runs inside of the cipher's backend: one call for the whole chain.
@@ -83,5 +110,34 @@ impl BlockCipherEncClosure for Chain<'_> {
             xor(self.state, block);
             backend.encrypt_block_inplace(self.state.into());
         }
+    }
+}
+
+/// Several chains in step.
+struct Chains<'a, const N: usize> {
+    states: &'a mut [Block; N],
+    blocks: &'a [Block],
+    stride: usize,
+}
+
+impl<const N: usize> BlockSizeUser for Chains<'_, N> {
+    type BlockSize = U16;
+}
+
+impl<const N: usize> BlockCipherEncClosure for Chains<'_, N> {
+    #[inline(always)]
+    fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, backend: &B) {
+        let steps = self.stride.saturating_sub(1);
+        let lanes: [&[Block]; N] = std::array::from_fn(|lane| &self.blocks[lane * self.stride..][..steps]);
+        let mut states = *self.states;
+        for step in 0..steps {
+            for (state, lane) in states.iter_mut().zip(&lanes) {
+                xor(state, &lane[step]);
+            }
+            for state in &mut states {
+                backend.encrypt_block_inplace(state.into());
+            }
+        }
+        *self.states = states;
     }
 }

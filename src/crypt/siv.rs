@@ -153,17 +153,13 @@ impl Siv {
         let (blocks, _) = plain.as_chunks::<LEN>();
         let count = BLOCK / LEN;
         states.fill([0; LEN]);
-        for at in 0..count {
-            let last = at + 1 == count;
-            for (lane, state) in states.iter_mut().enumerate() {
-                xor(state, &blocks[lane * count + at]);
-                if last {
-                    xor(state, &sums[lane]);
-                    xor(state, &self.fixed.full);
-                }
-            }
-            self.mac.encrypt(states);
+        self.mac.chains(states, blocks, count);
+        for (lane, state) in states.iter_mut().enumerate() {
+            xor(state, &blocks[(lane + 1) * count - 1]);
+            xor(state, &sums[lane]);
+            xor(state, &self.fixed.full);
         }
+        self.mac.encrypt(states);
         tags.copy_from_slice(states);
     }
 

@@ -54,7 +54,7 @@ impl Init {
             None => plan.dir.display().to_string(),
         };
         if is_read() || self.print_master_key {
-            print("Its master key, shown only now:\n")?;
+            print("Its master key:\n")?;
             show_master(&master)?;
             print(&format!(
                 "Write it down and keep it away from this disk. Whoever has it can read the files; you need it\n\
