@@ -134,7 +134,9 @@ pub fn socket_of(point: &Path) -> Result<PathBuf, Failure> {
     let fail = |why: &dyn std::fmt::Display| Failure::error(format!("{}: {why}", point.display()));
     match by_path::hold(point).and_then(|held| xattr::get(held.as_fd(), None, CONTROL)) {
         Ok(bytes) => Ok(PathBuf::from(OsStr::from_bytes(&bytes))),
-        Err(Errno::ENODATA) => Err(fail(&"this mount takes no commands; its log says why, at its start")),
+        Err(Errno::ENODATA) => {
+            Err(fail(&"this mount takes no commands: it is a view, or its log says at the start why not"))
+        }
         Err(errno) => Err(fail(&why(errno))),
     }
 }

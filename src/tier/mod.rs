@@ -233,6 +233,14 @@ pub trait File: std::fmt::Debug + Send + Sync {
     /// Makes contents (and, unless `data_only`, attributes) durable.
     fn fsync(&self, data_only: bool) -> Result<()>;
 
+    /// Has the contents reach the disk no later than what is done to names in the tier afterwards.
+    ///
+    /// # Errors
+    /// As [`File::fsync`].
+    fn settle(&self) -> Result<()> {
+        self.fsync(true)
+    }
+
     /// `fallocate(2)`.
     fn allocate(&self, mode: i32, offset: u64, length: u64) -> Result<()>;
 

@@ -50,7 +50,10 @@ impl<'a> Aside<'a> {
     /// The directory stays.
     pub(super) fn put_back(self) {
         let back = iv_name().and_then(|name| self.parent.rename(&self.draft, self.dir, &name, Rename::NoReplace));
-        if let Err(errno) = back {
+        // Where there was none before there is none now.
+        if let Err(errno) = back
+            && errno != Errno::ENOENT
+        {
             tracing::warn!(draft = %self.draft, "the IV of a directory that could not be removed cannot be put back: {errno}");
         }
     }

@@ -111,6 +111,10 @@ impl File for EncryptedFile {
         self.inner.fsync(data_only)
     }
 
+    fn settle(&self) -> Result<()> {
+        self.inner.settle()
+    }
+
     fn allocate(&self, mode: i32, offset: u64, length: u64) -> Result<()> {
         let blocks = self.blocks()?;
         let _alone = blocks.opened.lock.write();

@@ -54,7 +54,7 @@ pub(super) fn peek(dir: &EncryptedDir) -> Option<DirIv> {
     }
 }
 
-/// Gives a directory an IV, which is on the disk afterwards.
+/// Gives a directory an IV, which is on the disk before a name that the directory gets afterwards.
 ///
 /// # Errors
 /// EEXIST; what the storage says. There is none then.
@@ -63,8 +63,7 @@ pub(super) fn give(inner: &dyn Dir, by: &Caller) -> Result<DirIv> {
     let iv = DirIv::random()?;
     let file = inner.create(&name, 0o444, Open::ReadWrite, &Caller { umask: 0, ..*by })?;
     let written = file.write_at(&iv.0, 0).and_then(|len| if len < IV_LEN { Err(Errno::ENOSPC) } else { Ok(()) });
-    // A directory may reach the disk with the next commit of the filesystem, and must not without this.
-    match written.and_then(|()| file.fsync(true)) {
+    match written.and_then(|()| file.settle()) {
         Ok(()) => Ok(iv),
         Err(errno) => {
             if let Err(why) = inner.unlink(&name) {

@@ -94,8 +94,7 @@ impl EncryptedDir {
         }
     }
 
-    /// Has `act` put an entry called `name` into this directory. A side file is there before, whole and on the
-    /// disk, and is gone again if `act` fails.
+    /// Has `act` put an entry called `name` into this directory. A side file is there before, whole, and is gone again if `act` fails.
     ///
     /// # Errors
     /// EPERM for a name that no entry can have; what `act` says.
@@ -142,7 +141,7 @@ impl EncryptedDir {
         let file = self.inner.create(side, 0o444, Open::ReadWrite, &Caller::DAEMON)?;
         let written = file.write_at(full, 0).and_then(|len| if len < full.len() { Err(Errno::ENOSPC) } else { Ok(()) });
         // An entry whose name did not reach the disk with it would have none after a power cut.
-        written.and_then(|()| file.fsync(true)).inspect_err(|_| self.drop_side(side))
+        written.and_then(|()| file.settle()).inspect_err(|_| self.drop_side(side))
     }
 
     /// Removes a side file, or what else is in nobody's way.

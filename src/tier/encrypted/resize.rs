@@ -1,6 +1,6 @@
 //! Truncation, both ways.
 
-use super::blocks::{BLOCK_LEN, Blocks};
+use super::blocks::{BLOCK_LEN, Blocks, Header};
 use crate::crypt::layout::{BLOCK, Layout};
 use crate::types::errno::{Errno, Result};
 
@@ -32,7 +32,7 @@ impl Blocks<'_> {
         if rest == 0 {
             return self.set_inner_size(cut);
         }
-        let (id, _) = self.id_to_write(size)?;
+        let Header::Id(id) = self.header()? else { return Err(Errno::EIO) };
         let sealed = self.read_sealed(block, old_size)?;
         let (plain, _) = self.read_block(&id, block, old_size)?;
         let shortened = self
