@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::mount::{Setup, spec};
 use super::user::User;
-use super::volume::{Flavour, Stock, Volume};
+use super::volume::{Flavour, Stock, Volume, write_passphrase};
 
 /// Of one union.
 #[derive(Debug, Default)]
@@ -22,6 +22,8 @@ pub(crate) struct Encrypted {
     views: Vec<Stock>,
     /// None is to stand: the filesystems below will lose their power.
     hidden: bool,
+    /// The passphrase is written once: a test may take it away.
+    made: bool,
 }
 
 /// Whether the tests of this program run on encrypted tiers if they do not say otherwise: those of
@@ -73,6 +75,10 @@ impl Encrypted {
     /// Makes volumes that are not there. `None` where the stock program is missing.
     pub(crate) fn make(&mut self, home: &Path, roots: &[PathBuf], user: Option<&User>) -> Option<()> {
         let passfile = home.join("passphrase");
+        if !passfile.exists() && !self.made {
+            write_passphrase(&passfile);
+            self.made = true;
+        }
         for root in roots.iter().enumerate().filter(|(rank, _)| self.has(*rank)).map(|(_, root)| root) {
             let cipher = cipher_of(root);
             if !cipher.join("gocryptfs.conf").exists() {

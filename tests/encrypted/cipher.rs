@@ -25,8 +25,10 @@ pub(crate) fn volume(setup: &Setup, rank: usize) -> Volume {
 
 /// The path of the ciphertext of what the mount shows as `path`.
 pub(crate) fn real(mount: &TestMount, rank: usize, path: &str) -> PathBuf {
-    let real = crate::common::fs::xattr(mount.path(path), "user.tierfs.realpath").expect("user.tierfs.realpath");
-    let real = PathBuf::from(String::from_utf8(real).expect("a ciphertext path is text"));
+    let output = wait::output(mount.tierfs().args(["where", "--json"]).arg(mount.path(path)));
+    let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    let real = line["realpath"].as_str().unwrap_or_else(|| panic!("{line}"));
+    let real = PathBuf::from(real);
     assert!(real.starts_with(mount.place(rank, "")), "{path} is at {real:?}");
     real
 }

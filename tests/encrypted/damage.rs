@@ -160,6 +160,8 @@ fn a_file_cut_anywhere_keeps_what_is_before_the_cut() {
         let end = HEADER + block * BLOCK;
         cuts.extend([end - 1, end, end + 1, end + 16, end + 32, end + 33]);
     }
+    cuts.sort_unstable();
+    cuts.dedup();
     let files: Vec<String> = cuts.iter().map(|cut| format!("cut-{cut}")).collect();
     let Some(damaged) = Damaged::plant(Flavour::DEFAULT, &files, size) else { return };
     for (name, cut) in files.iter().zip(&cuts) {

@@ -22,9 +22,9 @@ fn small(kind: &'static str, size_mib: u64, options: &'static str) -> Option<(Lo
 /// Fills the tier with one file, in pieces of `piece` bytes; what was acknowledged.
 fn fill(mount: &TestMount, name: &str, piece: usize) -> usize {
     let mut file = std::fs::File::create(mount.path(name)).expect("create");
-    let mut done = 0;
+    let (all, mut done) = (bytes(5, 32 << 20), 0);
     loop {
-        match file.write(&bytes(5, 64 << 20)[done..done + piece]) {
+        match file.write(&all[done..done + piece]) {
             Ok(count) => done += count,
             Err(error) => {
                 assert_eq!(Errno::from_io_error(&error), Some(Errno::NOSPC), "{error}");
@@ -40,7 +40,7 @@ fn a_full_disk_tears_nothing() {
         let Some((_below, mount)) = small(kind, size, "noatime") else { return };
         put(mount.path("before"), bytes(1, 50_000));
         set_xattr(mount.path("before"), "user.mark", b"kept");
-        let all = bytes(5, 64 << 20);
+        let all = bytes(5, 32 << 20);
         let done = fill(&mount, "filler", piece);
         assert!(done > 1 << 20, "{kind}: only {done} bytes fit");
         let found = std::fs::read(mount.path("filler")).expect("read");

@@ -119,14 +119,14 @@ fn init(volume: &Path, passfile: &Path, words: &[&str]) -> Option<std::process::
 fn stock_opens_what_key_init_makes() {
     let kinds: [&[&str]; 5] = [
         &[],
-        &["--cipher", "xchacha20-poly1305"],
-        &["--cipher", "aes-siv"],
-        &["--names", "deterministic"],
-        &["--names", "plain"],
+        &["--cipher", "xchacha"],
+        &["--cipher", "siv", "--long-name-max", "100"],
+        &["--deterministic-names"],
+        &["--plaintext-names"],
     ];
     for (at, kind) in kinds.iter().enumerate() {
         let setup: Setup = union(FLAVOURS[0]);
-        let words = [&["--scrypt", "10"], *kind].concat();
+        let words = [&["--scrypt-cost", "10"], *kind].concat();
         let Some(output) = init(&setup.place(0), &setup.home().join("passphrase"), &words) else { return };
         assert!(output.status.success(), "{kind:?}: {output:?}");
         let reference = crate::common::mount::temp_dir();

@@ -1,7 +1,8 @@
 //! Damaged links and extended attributes, and what the format cannot hold.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 
+use rustix::fs::SeekFrom as Seeking;
 use rustix::io::Errno;
 
 use crate::cipher::{real, tierfs, told, union};
@@ -67,6 +68,31 @@ fn a_damaged_attribute_is_an_error_and_the_others_are_there() {
     set_xattr(&file, "user.only", b"healed");
     assert_eq!(xattr(&file, "user.only").expect("getxattr"), b"healed");
     mount.unmount();
+}
+
+/// A hole of the ciphertext is one of the plaintext where it covers whole blocks.
+#[test]
+fn holes_are_found_by_blocks() {
+    let Some(mount) = union(Flavour::DEFAULT).mount() else { return };
+    let file = std::fs::File::create(mount.path("sparse")).expect("create");
+    file.write_all_at(&bytes(1, 4096), 0).expect("write");
+    file.write_all_at(&bytes(2, 4096), 1 << 20).expect("write");
+    file.set_len(4 << 20).expect("truncate");
+    file.sync_all().expect("fsync");
+    let file = std::fs::File::open(mount.path("sparse")).expect("open");
+    let seek = |to| rustix::fs::seek(&file, to);
+    // Its edges share pages of the storage with data.
+    assert_eq!(seek(Seeking::Hole(0)), Ok(4096));
+    assert_eq!(seek(Seeking::Data(4096)), Ok(1 << 20));
+    assert_eq!(seek(Seeking::Hole(1 << 20)), Ok((1 << 20) + 4096));
+    assert_eq!(seek(Seeking::End(0)), Ok(4 << 20));
+    assert!(stat(mount.path("sparse")).blocks() < 200, "sparse");
+    let whole = std::fs::read(mount.path("sparse")).expect("read");
+    assert!(whole[..4096] == bytes(1, 4096) && whole[1 << 20..][..4096] == bytes(2, 4096));
+    assert_eq!(whole.iter().filter(|byte| **byte != 0).count(), {
+        let written = [bytes(1, 4096), bytes(2, 4096)].concat();
+        written.iter().filter(|byte| **byte != 0).count()
+    });
 }
 
 /// What is longer than the format can hold is refused with the error that a filesystem has for it, and what

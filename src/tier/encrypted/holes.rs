@@ -78,8 +78,7 @@ impl Blocks<'_> {
         let from = self.layout().start(offset / BLOCK_LEN);
         match whence {
             SEEK_DATA => {
-                let block = self.layout().block_at(self.inner.seek(from, SEEK_DATA)?);
-                let at = offset.max(block * BLOCK_LEN);
+                let at = offset.max(self.next_data(from, cipher_size)? * BLOCK_LEN);
                 if at < size { Ok(at) } else { Err(Errno::ENXIO) }
             }
             SEEK_HOLE => {
@@ -87,6 +86,26 @@ impl Blocks<'_> {
             }
             _ => Err(Errno::EINVAL),
         }
+    }
+
+    /// The first block from place `from` of the ciphertext on that is no hole.
+    fn next_data(&self, from: u64, size: u64) -> Result<u64> {
+        let mut at = from;
+        loop {
+            let block = self.layout().block_at(self.inner.seek(at, SEEK_DATA)?);
+            if !self.is_zero(block, size)? {
+                return Ok(block);
+            }
+            at = self.layout().start(block + 1);
+        }
+    }
+
+    /// Whether a whole block is zeros: at the edge of data it shares a page of the storage with another block,
+    /// so where data is does not tell. Taken for data, a sparse file would gain some at each move.
+    fn is_zero(&self, block: u64, size: u64) -> Result<bool> {
+        let (start, end) = (self.layout().start(block), self.layout().start(block + 1));
+        let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(0)];
+        Ok(end <= size && self.inner.read_at(&mut bytes, start)? == bytes.len() && bytes.iter().all(|byte| *byte == 0))
     }
 
     /// The first block from place `from` of the ciphertext on that is a hole as a whole.
@@ -97,6 +116,10 @@ impl Blocks<'_> {
             let hole = self.inner.seek(at, SEEK_HOLE)?;
             let block = layout.block_at(hole) + u64::from(layout.start(layout.block_at(hole)) < hole);
             let (start, end) = (layout.start(block), layout.start(block + 1));
+            // The block before ends in the hole and begins beside data.
+            if block > layout.block_at(from) && self.is_zero(block - 1, size)? {
+                return Ok(Some(block - 1));
+            }
             if end > size {
                 return Ok(None);
             }
