@@ -54,6 +54,11 @@ pub fn conf_in(dir: &Path) -> Result<PathBuf, Error> {
 
 /// Reads a configuration file.
 pub fn read_conf(path: &Path) -> Result<Conf, Error> {
+    let metadata = path.metadata().map_err(|error| Error::at(path, Errno::of(&error)))?;
+    if !metadata.is_file() {
+        // Opening a pipe would wait for whoever writes to it.
+        return Err(Error::new(Kind::Conf, format!("{} is no file", path.display())));
+    }
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(SIZE_MAX).read_to_end(&mut bytes));
     read.map_err(|error| Error::at(path, Errno::of(&error)))?;
