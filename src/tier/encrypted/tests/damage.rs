@@ -96,13 +96,26 @@ fn a_header_alone_is_an_empty_file() {
     let home = Home::gcm();
     let one = name("file");
     let file = home.make(&one, b"x");
-    for len in [1, 17, 18] {
-        change(&home.stored(&one), |stored| stored.resize(len, 1));
-        assert_eq!(contents(home.root().as_ref(), &one), Ok(Vec::new()));
-        assert_eq!(file.stat().unwrap().size, 0);
-        file.write_at(b"anew", 4094).unwrap();
-        assert!(contents(home.afresh().root().as_ref(), &one).unwrap().ends_with(b"\0\0anew"));
+    change(&home.stored(&one), |stored| stored.truncate(18));
+    assert_eq!(contents(home.root().as_ref(), &one), Ok(Vec::new()));
+    assert_eq!(file.stat().unwrap().size, 0);
+    file.write_at(b"anew", 4094).unwrap();
+    assert!(contents(home.afresh().root().as_ref(), &one).unwrap().ends_with(b"\0\0anew"));
+}
+
+#[test]
+fn a_torn_header_is_eio_until_the_file_is_emptied() {
+    let home = Home::gcm();
+    let one = name("file");
+    let file = home.make(&one, b"x");
+    for len in [1, 17] {
+        change(&home.stored(&one), |stored| stored.truncate(len));
+        assert_eq!(contents(home.root().as_ref(), &one), Err(Errno::EIO));
+        assert_eq!(file.stat().unwrap().size, 1);
+        assert_eq!(file.write_at(b"anew", 4094), Err(Errno::EIO));
         file.set_attr(&SetAttr { size: Some(0), ..SetAttr::default() }).unwrap();
+        file.write_at(b"anew", 0).unwrap();
+        assert_eq!(contents(home.afresh().root().as_ref(), &one).unwrap(), b"anew");
     }
 }
 
