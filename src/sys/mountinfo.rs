@@ -23,6 +23,8 @@ pub struct Mount {
     pub kind: OsString,
     /// What it was mounted from.
     pub source: OsString,
+    /// The user whose program answers for it, of a FUSE mount: the kernel holds that, not the program.
+    pub user: Option<u32>,
 }
 
 impl Mount {
@@ -63,7 +65,9 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     words.find(|word| *word == b"-")?;
     let kind = unescape(words.next()?);
     let source = unescape(words.next()?);
-    Some(Mount { id, parent, device, root, point, kind, source })
+    let mut options = words.next().unwrap_or_default().split(|byte| *byte == b',');
+    let user = options.find_map(|option| option.strip_prefix(b"user_id=")).and_then(number);
+    Some(Mount { id, parent, device, root, point, kind, source, user })
 }
 
 fn number<T: std::str::FromStr>(word: &[u8]) -> Option<T> {
@@ -121,6 +125,7 @@ a line that is something else\n";
         assert_eq!(mounts[2].point, Path::new(OsStr::from_bytes(b"/srv/\xff\t")));
         assert_eq!((mounts[2].device, mounts[2].source.as_os_str()), ((0, 44), OsStr::new("docs#")));
         assert!(mounts[2].is_tierfs());
+        assert_eq!((mounts[1].user, mounts[2].user), (None, Some(0)));
     }
 
     #[test]
