@@ -60,6 +60,7 @@ Mount options (-o):
   threads=N                threads that serve requests
   nopassthrough, suid, dev, noexec
   config=FILE              the same as --config
+A tier that holds ciphertext takes a configuration file, with a section `encryption:` (see tierfs key).
 Options meant for mount(8) and systemd (nofail, _netdev, x-..., noatime) are accepted.
 
 Examples:

@@ -15,7 +15,10 @@ fn a_volume_is_made_in_an_empty_directory_alone() {
     assert_eq!(fs::names(home.volume()), ["lost+found"], "nothing was left");
     home.key("init --passfile OLD @absent").refused(1, "mkdir -p");
     home.key("init --passfile OLD OLD").refused(1, "Not a directory");
-    home.key("test --passfile OLD VOLUME").refused(1, "no encrypted volume");
+    std::fs::remove_dir(home.volume().join("lost+found")).expect("removed");
+    home.key("init --passfile OLD --conf @volume/x.conf VOLUME").refused(1, "outside");
+    assert!(fs::names(home.volume()).is_empty(), "nothing was left");
+    home.key("test --passfile OLD VOLUME").refused(78, "no encrypted volume");
     home.key("test --passfile OLD @absent").refused(1, "No such file");
 }
 
