@@ -70,7 +70,7 @@ Examples:
 In /etc/fstab:
   /fast/docs:/slow/docs  /srv/docs  tierfs  allow_other,nofail  0 0
 
-The environment variable TIERFS_LOG sets what is logged, such as TIERFS_LOG=tierfs=debug.";
+Messages go to standard error with -f, else to the journal or the system log. The environment variable TIERFS_LOG sets what is logged, such as TIERFS_LOG=tierfs=debug.";
 
 impl Mount {
     /// Mounts.

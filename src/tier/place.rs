@@ -11,7 +11,7 @@ use super::marker::verify::{Found, What};
 use super::marker::{self, Broken, Marker};
 use super::{Dir, Tier};
 use crate::crypt::features::{Features, NameMode};
-use crate::crypt::names::{CONF_NAME, DIRIV_NAME};
+use crate::crypt::names::{CONF_NAME, DIRIV_NAME, NAME_SUFFIX};
 use crate::crypt::volume::Volume;
 use crate::sys::durable;
 use crate::types::errno::{Errno, Result};
@@ -218,7 +218,7 @@ impl Root {
                 Ok(What::Misfit(format!("is a tier of {then}, but its gocryptfs.conf says {features}: that {CHANGED}")))
             }
             What::NoMarker if self.is_foreign()? => {
-                Ok(What::Misfit(format!("holds no name that opens with its gocryptfs.conf: that {OF_ANOTHER}")))
+                Ok(What::Misfit(format!("holds no name that opens with its gocryptfs.conf: this {OF_ANOTHER}")))
             }
             other => Ok(other),
         }
@@ -226,10 +226,14 @@ impl Root {
 
     /// Whether there are entries, and none has a valid name.
     fn is_foreign(&self) -> Result<bool> {
-        let (mut damaged, mut named) = (false, false);
-        self.dir.list_damaged(&mut |_, _| damaged = true)?;
-        self.dir.list(&mut |_| named = true)?;
-        Ok(damaged && !named)
+        // Not by a listing, which tells of each such name.
+        let (mut damaged, mut all) = (0_usize, 0_usize);
+        self.dir.list_damaged(&mut |_, _| damaged += 1)?;
+        self.outside.list(&mut |found| {
+            let own = found.name == CONF_NAME.as_bytes() || found.name == DIRIV_NAME.as_bytes();
+            all += usize::from(!own && !found.name.ends_with(NAME_SUFFIX.as_bytes()));
+        })?;
+        Ok(damaged > 0 && damaged >= all)
     }
 
     fn has(&self, name: &str) -> Result<bool> {
