@@ -199,10 +199,6 @@ fn a_save_by_rename_replaces_a_file_of_the_slower_tier() {
 /// While a name is replaced again and again, a reader sees some whole version, never none.
 #[test]
 fn a_reader_beside_renames_always_finds_a_whole_file() {
-    // On plain tiers, too: one read of some 100,000 is EIO, and then nothing of the file is read.
-    if only_plain("without passthrough a file that is replaced in the moment of a read can be EIO once") {
-        return;
-    }
     let setup = Setup::new().seed(|tiers| {
         put(tiers[0].join("name"), "0".repeat(5000));
         put(tiers[1].join("name"), "never");
