@@ -20,6 +20,7 @@ pub mod demo;
 pub mod exit;
 pub mod explain;
 pub mod explained;
+pub mod generate;
 pub mod helper;
 pub mod history;
 pub mod init;
@@ -29,6 +30,7 @@ pub mod output;
 pub mod pin;
 pub mod pins;
 pub mod recall;
+pub mod remount;
 pub mod report;
 pub mod run;
 pub mod target;
@@ -92,6 +94,9 @@ enum Command {
     Config(config::Config),
     /// Show tierfs at work on two small tiers in a temporary directory
     Demo(demo::Demo),
+    /// Write manual pages, completions and systemd's drop-ins
+    #[command(hide = true)]
+    Generate(generate::Generate),
 }
 
 /// Runs the command of this process's arguments.
@@ -133,6 +138,7 @@ fn execute(arguments: Vec<OsString>) -> Outcome {
         Command::Check(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Demo(command) => command.run(),
+        Command::Generate(command) => command.run(),
     }
 }
 

@@ -21,6 +21,7 @@ pub mod limits;
 pub mod local;
 pub mod mount;
 pub mod mountinfo;
+pub mod notify;
 pub mod overlap;
 pub mod process;
 pub mod signal;
