@@ -28,7 +28,8 @@ const CHANGES: &[(&str, fn(&mut Enforced))] = &[
 /// Asked of the daemon, not of the kernel: nobody has it, and removing it fails in one of two ways.
 const NEVER_SET: &std::ffi::CStr = c"user.tierfs-is-writable";
 
-const FSTAB: &str = "/etc/fstab";
+/// Where `mount(8)` and systemd read what is mounted at boot.
+pub(super) const FSTAB: &str = "/etc/fstab";
 
 /// Changes the mount at `mountpoint`.
 ///
@@ -78,7 +79,7 @@ fn standing(mountpoint: &Path) -> BTreeSet<OsString> {
 }
 
 /// The fourth field of the line of `fstab(5)` for `mountpoint`.
-fn in_fstab(text: &[u8], mountpoint: &Path) -> Option<OsString> {
+pub(super) fn in_fstab(text: &[u8], mountpoint: &Path) -> Option<OsString> {
     text.split(|byte| *byte == b'\n').find_map(|line| {
         let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
         let (source, point) = (fields.next()?, fields.next()?);

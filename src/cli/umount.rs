@@ -37,7 +37,8 @@ pub struct Umount {
     /// Also unmount what is in use: it vanishes at once and ends when nobody uses it any more
     #[arg(short = 'l', long)]
     lazy: bool,
-    /// Only clear a mount whose program has ended; where there is none, nothing is done and that is success
+    /// Only clear a mount whose program has ended; where there is none, nothing is done and that is
+    /// success. Says nothing about a configuration that is wrong
     #[arg(long, conflicts_with = "lazy")]
     dead: bool,
 }
@@ -48,7 +49,11 @@ impl Umount {
     /// # Errors
     /// The first that cannot be unmounted; the rest are left.
     pub fn run(self) -> Outcome {
-        let configured = self.config.as_deref().map(configured).transpose()?;
+        let configured = match self.config.as_deref().map(configured).transpose() {
+            // Its service says so when it mounts; before and after that it need not be said again.
+            Err(failure) if self.dead => return Err(Failure { line: String::new(), ..failure }),
+            other => other?,
+        };
         for mountpoint in self.mountpoints.iter().chain(&configured) {
             if self.dead {
                 clear(mountpoint)?;

@@ -6,24 +6,27 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::cli::remount::in_fstab;
 use crate::config::{MountConfig, check, load};
 use crate::{policy, yaml};
 
 /// The name of each drop-in.
 const DROP_IN: &str = "50-tierfs.conf";
 
-/// Whoever reads through the mount is stopped before it, and so has its files closed.
-const USERS: &str = "smbd.service samba-ad-dc.service smb.service nfs-server.service docker.service";
+/// systemd makes a unit of every mount that it sees, and orders it before `local-fs.target`, and so
+/// before the service that has mounted it: a cycle, of which it gives up the service's stop. It would also
+/// unmount it while the service's users are still stopping. The service does both in order.
+const OF_THE_SERVICE: &str = "[Unit]\nDefaultDependencies=no\n";
 
 /// Name, relative to the directory of generated units, and text of each drop-in for the configurations
-/// in `from`. One that is wrong is told and left out: its service will say the same when it starts.
-pub(super) fn of_directory(from: &Path) -> Vec<(PathBuf, String)> {
+/// in `from`, of which those that `fstab` mounts need none of their own. One that is wrong is told and left out: its service will say the same when it starts.
+pub(super) fn of_directory(from: &Path, fstab: &[u8]) -> Vec<(PathBuf, String)> {
     let entries = fs::read_dir(from).into_iter().flatten().flatten();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     files.sort();
     let mut units = Vec::new();
     for file in files.iter().filter(|file| file.extension() == Some(OsStr::new("yaml"))) {
-        match of_file(file) {
+        match of_file(file, fstab) {
             Ok(found) => units.extend(found),
             Err(line) => eprintln!("tierfs: {line}"),
         }
@@ -31,7 +34,7 @@ pub(super) fn of_directory(from: &Path) -> Vec<(PathBuf, String)> {
     units
 }
 
-fn of_file(file: &Path) -> Result<Vec<(PathBuf, String)>, String> {
+fn of_file(file: &Path, fstab: &[u8]) -> Result<Vec<(PathBuf, String)>, String> {
     let name = file.file_stem().and_then(OsStr::to_str).filter(|name| is_instance(name));
     let name = name.ok_or_else(|| format!("{}: is no name for tierfs@NAME.service: rename it", file.display()))?;
     let text = load::read(file).map_err(|error| error.to_string())?;
@@ -39,7 +42,7 @@ fn of_file(file: &Path) -> Result<Vec<(PathBuf, String)>, String> {
         return Ok(Vec::new());
     }
     let config = load::load(file).and_then(check::finish).map_err(|error| error.to_string())?;
-    Ok(of_mount(name, &config))
+    Ok(of_mount(name, &config, fstab))
 }
 
 /// What may stand between `@` and `.service` and means itself.
@@ -47,19 +50,20 @@ fn is_instance(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":_.-".contains(&byte))
 }
 
-fn of_mount(name: &str, config: &MountConfig) -> Vec<(PathBuf, String)> {
+fn of_mount(name: &str, config: &MountConfig, fstab: &[u8]) -> Vec<(PathBuf, String)> {
     let tiers: Vec<String> = config.tiers.iter().map(|tier| value(&tier.path)).collect();
     let needs = |paths: &[String]| format!("[Unit]\nRequiresMountsFor={}\n", paths.join(" "));
     let above = config.mountpoint.parent().map(value);
     let all: Vec<String> = tiers.iter().cloned().chain(above).collect();
     let drop_in = |unit: String| PathBuf::from(format!("{unit}.d")).join(DROP_IN);
-    // systemd makes a unit of every mount, and would unmount this one while programs still use it.
-    let point = format!("[Unit]\nAfter=tierfs@{name}.service\nBefore={USERS}\n");
-    vec![
+    let mut units = vec![
         (drop_in(format!("tierfs@{name}.service")), needs(&all)),
         (drop_in(format!("tierfs-migrate@{name}.service")), needs(&tiers)),
-        (drop_in(mount_unit(&config.mountpoint)), point),
-    ]
+    ];
+    if in_fstab(fstab, &config.mountpoint).is_none() {
+        units.push((drop_in(mount_unit(&config.mountpoint)), OF_THE_SERVICE.into()));
+    }
+    units
 }
 
 /// The unit of a mount point, as `systemd-escape --path` names it.
@@ -123,10 +127,12 @@ mod tests {
         put("wrong.yaml", "version: 1\n");
         put("a b.yaml", "version: 1\n");
         put("docs.yaml.dpkg-old", "");
-        let found = of_directory(dir.path());
+        let found = of_directory(dir.path(), b"");
         let names: Vec<String> = found.iter().map(|(name, _)| name.display().to_string()).collect();
         let expected = ["tierfs@docs.service.d", "tierfs-migrate@docs.service.d", "srv-docs.mount.d"];
         assert_eq!(names, expected.map(|dir| format!("{dir}/50-tierfs.conf")));
+        let listed = of_directory(dir.path(), b"none /srv/docs tierfs config=/etc/tierfs/docs.yaml 0 0\n");
+        assert_eq!(listed, found[..2], "the unit of a line of fstab keeps its order");
         assert_eq!(found[0].1, "[Unit]\nRequiresMountsFor=\"/fast/docs\" \"/slow/docs\" \"/srv\"\n");
     }
 }
