@@ -10,7 +10,7 @@ use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::{absolute, remount};
 use crate::config::options::Options;
 use crate::config::{Draft, Error, MinFree, MountConfig, TierConfig, check, load, spec};
-use crate::sys::notify;
+use crate::sys::manager;
 use crate::sys::process::{self, Forked, Teller};
 use crate::{daemon, log};
 
@@ -86,8 +86,8 @@ impl Mount {
         let config = self.configuration()?;
         log::start(self.verbose).map_err(|line| Failure::new(Exit::Usage, line))?;
         if self.foreground {
-            notify::connect();
-            return serve(&config, || notify::ready(&status(&config)));
+            manager::connect();
+            return serve(&config, || manager::ready(&status(&config)));
         }
         match process::background() {
             Err(errno) => Err(Failure::error(format!("going to the background: {errno}"))),

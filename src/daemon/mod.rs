@@ -8,7 +8,7 @@ use crate::config::{MinFree, MountConfig, OutOfBand, StatfsOf};
 use crate::fuse::{Behaviour, Session};
 use crate::migrate;
 use crate::sys::mount::{self, FuseMount};
-use crate::sys::{creds, limits, notify, signal};
+use crate::sys::{creds, limits, manager, signal};
 use crate::types::ids::Rank;
 use crate::union::{self, Settings, SpaceOf, Union};
 use crate::watch;
@@ -158,7 +158,7 @@ fn run(
 
 /// What a signal asks for: the mount goes, and the process with it once the last program has let go.
 fn end(mountpoint: &Path) {
-    notify::stopping("unmounted; waiting for programs that have files open and for a run that is at work");
+    manager::stopping("unmounted; waiting for programs that have files open and for a run that is at work");
     take_down(mountpoint);
 }
 

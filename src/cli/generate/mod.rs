@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory, Subcommand};
+use clap::{Args, Command, CommandFactory, Subcommand};
 use clap_complete::Shell;
 
 use crate::cli::Cli;
@@ -64,7 +64,7 @@ impl Generate {
                 let shells = [(Shell::Bash, "tierfs"), (Shell::Zsh, "_tierfs"), (Shell::Fish, "tierfs.fish")];
                 for (shell, name) in shells {
                     let mut text = Vec::new();
-                    clap_complete::generate(shell, &mut Cli::command(), "tierfs", &mut text);
+                    clap_complete::generate(shell, &mut visible(), "tierfs", &mut text);
                     write(&dir.join(shell.to_string()), name, &text)?;
                 }
             }
@@ -78,6 +78,13 @@ impl Generate {
         }
         Ok(Exit::Ok)
     }
+}
+
+/// The program without its hidden commands, which completions would offer.
+fn visible() -> Command {
+    let all = Cli::command();
+    let shown = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    Command::new("tierfs").version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true).subcommands(shown)
 }
 
 fn write(dir: &Path, name: &str, text: &[u8]) -> Result<(), Failure> {
