@@ -1,6 +1,6 @@
 //! A machine that is booted for one test: the real systemd over a copy of this one, in namespaces.
 
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -43,7 +43,7 @@ impl Machine {
         if !need::root() {
             return None;
         }
-        need::programs(["unshare", "nsenter", "chroot", "systemctl", "dpkg"])?;
+        need::programs(["unshare", "nsenter", "setpriv", "chroot", "systemctl", "dpkg"])?;
         if !Path::new("/lib/systemd/systemd").exists() {
             need::skip("needs the program /lib/systemd/systemd");
             return None;
@@ -56,19 +56,20 @@ impl Machine {
         let name = home.path().file_name().expect("a name");
         let group = group.expect("control groups").join(name);
         std::fs::create_dir(&group).expect("a control group");
-        // A group of its own is the root of what the machine sees, and can be removed with all below it.
+        // Whatever ends this thread ends the machine. A group of its own is the root of what the machine
+        // sees, and can be removed with all below it.
         let mut command = Command::new("sh");
         command
             .arg("-c")
             .arg(
-                "echo $$ >\"$1/cgroup.procs\" && exec unshare -m -p -f -C -u -i -n --kill-child sh -c \"$2\" sh \"$3\"",
+                "echo $$ >\"$1/cgroup.procs\"
+                 exec setpriv --pdeathsig KILL unshare -m -p -f -C -u -i -n --kill-child sh -c \"$2\" sh \"$3\"",
             )
             .arg("sh")
             .args([group.as_path(), Path::new(include_str!("boot.sh")), &root])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(std::fs::File::create(home.path().join("log")).expect("log"))
-            .process_group(0);
+            .stderr(std::fs::File::create(home.path().join("log")).expect("log"));
         let unshare = command.spawn().expect("unshare starts");
         let mut machine = Machine { home, group, unshare, init: 0 };
         machine.init = wait::until("the machine has a first process", || machine.first_process());
