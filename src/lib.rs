@@ -10,6 +10,9 @@ pub mod sys;
 pub mod log;
 pub mod yaml;
 
+pub mod crypt;
+pub mod keys;
+
 pub mod config;
 pub mod tier;
 

@@ -16,7 +16,9 @@ use std::time::Duration;
 use common::loopfs::LoopFs;
 use common::mount::{Setup, TestMount};
 use common::need;
+use common::setting::Encrypted;
 use common::user::User;
+use common::volume::Flavour;
 
 #[test]
 fn pjdfstest_on_ext4() {
@@ -33,14 +35,32 @@ fn pjdfstest_on_tmpfs() {
     pjdfstest("tmpfs");
 }
 
+/// Both tiers hold ciphertext.
+#[test]
+fn pjdfstest_on_encrypted_tiers() {
+    if need::programs(["gocryptfs"]).is_some() {
+        pjdfstest_of("ext4", |setup| setup.encrypted(Encrypted::all()));
+    }
+}
+
 #[test]
 fn fsx_with_passthrough() {
-    fsx("passthrough", 160_000, [1, 2, 3, 4]);
+    fsx("passthrough", 160_000, [1, 2, 3, 4], |setup| setup);
 }
 
 #[test]
 fn fsx_without_passthrough() {
-    fsx("nopassthrough", 90_000, [5, 6, 7, 8]);
+    fsx("nopassthrough", 90_000, [5, 6, 7, 8], |setup| setup);
+}
+
+/// Ciphertext never passes the kernel by: passthrough is not used there, asked for or not.
+#[test]
+fn fsx_on_encrypted_tiers() {
+    if need::programs(["gocryptfs"]).is_some() {
+        fsx("passthrough", 40_000, [9, 10, 11, 12], |setup| setup.encrypted(Encrypted::all()));
+        let xchacha = Flavour { name: "xchacha", flags: &["-xchacha"] };
+        fsx("passthrough", 20_000, [13, 14, 15, 16], |setup| setup.encrypted(Encrypted::all().flavour(xchacha)));
+    }
 }
 
 /// How one pjdfstest case ended, and what it said.
@@ -52,6 +72,10 @@ enum Verdict {
 }
 
 fn pjdfstest(kind: &'static str) {
+    pjdfstest_of(kind, |setup| setup);
+}
+
+fn pjdfstest_of(kind: &'static str, dress: impl Fn(Setup) -> Setup) {
     let Some(users) = User::two() else { return };
     let Some([program]) = need::programs(["pjdfstest"]) else { return };
     let other = LoopFs::new("tmpfs", 64);
@@ -62,6 +86,7 @@ fn pjdfstest(kind: &'static str) {
     let roots = [fast.path().join("tier"), slow.path().join("tier")];
     // Set-id bits and device nodes are part of what the suite looks at.
     let setup = Setup::new().roots(&roots).option("suid").option("dev").hangs_after(LIMIT);
+    let setup = dress(setup);
     let Some(mount) = setup.mount() else { return };
     let mounted = suite.run(&mount.root());
     mount.unmount();
@@ -201,7 +226,7 @@ fn without_colours(text: &str) -> String {
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// Four runs; with and without passthrough they are a million operations.
-fn fsx(option: &str, operations: u32, seeds: [u32; 4]) {
+fn fsx(option: &str, operations: u32, seeds: [u32; 4], dress: impl Fn(Setup) -> Setup) {
     if !need::root() {
         return;
     }
@@ -209,7 +234,7 @@ fn fsx(option: &str, operations: u32, seeds: [u32; 4]) {
     let Some(memory) = LoopFs::new("tmpfs", 256) else { return };
     let roots = [memory.path().join("fast"), memory.path().join("slow")];
     // The odd seeds work on a file that lives on the slower tier.
-    let setup = Setup::new().roots(&roots).option(option).hangs_after(LIMIT);
+    let setup = dress(Setup::new().roots(&roots).option(option).hangs_after(LIMIT));
     let setup = setup.seed(|roots| {
         for seed in seeds.iter().filter(|seed| *seed % 2 == 1) {
             common::fs::put(roots[1].join(format!("file{seed}")), "");

@@ -34,9 +34,12 @@ fn holds(finding: &Finding, look: &Look<'_>, moving: &HashSet<UnionPath>) -> boo
             !moving.contains(&finding.path) && now.any(|now| is_same_pair(&finding.what, &now.what))
         }
         What::CaseFold(names) => names.iter().all(|(name, ranks)| has(look.tiers, &finding.path, name, *ranks)),
-        What::Types { .. } | What::Attributes { .. } | What::ForeignStamp(_) | What::UntoldStamp(_) | What::Pin(..) => {
-            look_again(&finding.path, look).contains(finding)
-        }
+        What::Types { .. }
+        | What::Attributes { .. }
+        | What::ForeignStamp(_)
+        | What::UntoldStamp(_)
+        | What::Pin(..)
+        | What::Nameless { .. } => look_again(&finding.path, look).contains(finding),
         What::Leftover { .. }
         | What::Lost { .. }
         | What::Marker(_)

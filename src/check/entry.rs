@@ -42,8 +42,8 @@ pub(super) struct Look<'a> {
 }
 
 /// What comes of one directory.
-struct Seen<'o> {
-    findings: &'o mut Vec<Finding>,
+pub(super) struct Seen<'o> {
+    pub(super) findings: &'o mut Vec<Finding>,
     below: Below,
     numbers: Vec<(Ino, Body)>,
 }
@@ -86,6 +86,7 @@ impl Look<'_> {
         let read = dir.survey(&mut |entry| {
             match entry.what {
                 Ok(found) => self.name(merged, entry.name, &[(rank, found)], seen),
+                Err(_) if self.is_nameless(rank, dir, entry.name) => {}
                 Err(errno) => self.failed(merged.path.join(entry.name), rank, errno, "reading attributes", seen),
             }
             self.go_on()
@@ -101,6 +102,7 @@ impl Look<'_> {
             let read = dir.survey(&mut |entry| {
                 match entry.what {
                     Ok(found) => names.entry(entry.name.to_vec()).or_default().push((*rank, found)),
+                    Err(_) if self.is_nameless(*rank, dir.as_ref(), entry.name) => {}
                     Err(errno) => self.failed(merged.path.join(entry.name), *rank, errno, "reading attributes", seen),
                 }
                 self.go_on()
@@ -124,7 +126,7 @@ impl Look<'_> {
     }
 
     /// What has gone meanwhile is no failure.
-    fn failed(&self, path: UnionPath, rank: Rank, errno: Errno, during: &'static str, seen: &mut Seen<'_>) {
+    pub(super) fn failed(&self, path: UnionPath, rank: Rank, errno: Errno, during: &'static str, seen: &mut Seen<'_>) {
         if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ESTALE | Errno::EINTR) {
             seen.findings.push(Finding { path, what: What::Unreadable { rank, errno, during } });
         }
@@ -152,9 +154,13 @@ impl Look<'_> {
         }
         let mut files = 0;
         for (at, (rank, found)) in copies.iter().enumerate() {
-            if let Found::File(stat) = found {
-                files += 1;
-                self.file(merged, name, (*rank, stat), at == 0, seen);
+            match found {
+                Found::File(stat) => {
+                    files += 1;
+                    self.file(merged, name, (*rank, stat), at == 0, seen);
+                }
+                Found::Other(Kind::Symlink) if self.reads_ciphertext(*rank) => self.target(merged, name, *rank, seen),
+                Found::Other(_) => {}
             }
         }
         self.progress.add(files, 0);
@@ -282,6 +288,12 @@ impl Look<'_> {
         if before.kind() != Kind::File || before.body != stat.body {
             return Ok(None);
         }
+        if self.reads_ciphertext(rank)
+            && let Err(errno) = attributes(file.as_ref())
+        {
+            let what = What::Unreadable { rank, errno, during: "reading extended attributes" };
+            return Ok(Some(Finding { path, what }));
+        }
         let known = expected.of(&path, before.size, before.mtime);
         let mut pace = |bytes: usize| {
             self.progress.add(0, bytes as u64);
@@ -327,6 +339,7 @@ impl Look<'_> {
         let mut first: Option<(Rank, Stat, Attributes)> = None;
         let slowest = merged.copies.last().map(|(rank, _)| *rank);
         for (rank, dir) in &merged.copies {
+            self.names(&path, *rank, dir.as_ref(), seen);
             let looked = dir.stat(None).and_then(|stat| Ok((stat.ok_or(Errno::ENOENT)?, of_dir(dir.as_ref())?)));
             let (stat, all) = match looked {
                 Ok(looked) => looked,

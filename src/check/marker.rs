@@ -23,7 +23,13 @@ pub(super) fn open(roots: &[(Rank, Place)], need_markers: bool) -> (Option<Vec<C
     let findings = lines.into_iter().map(|line| Finding { path: UnionPath::root(), what: What::Marker(line) });
     let tiers = roots.iter().zip(&found).zip(opened).filter_map(|(((rank, place), found), tier)| {
         let is_known = found.marker().is_some();
-        tier.ok().map(|tier| Checked { rank: *rank, path: place.path.clone(), tier, is_known })
+        tier.ok().map(|tier| Checked {
+            rank: *rank,
+            path: place.path.clone(),
+            tier,
+            is_known,
+            is_encrypted: place.is_encrypted(),
+        })
     });
     ((!foreign).then(|| tiers.collect()), findings.collect())
 }

@@ -17,6 +17,7 @@ use crate::types::ids::{Ino, Rank, Ranks};
 use crate::types::path::UnionPath;
 
 mod again;
+mod ciphertext;
 mod compare;
 mod entry;
 mod marker;
@@ -47,6 +48,8 @@ pub struct Checked {
     pub tier: Arc<dyn Tier>,
     /// Whether its marker was read, so that the numbers of its bodies are those that the mount gives.
     pub is_known: bool,
+    /// Whether it holds ciphertext, so that also what is in links and attributes can be damaged.
+    pub is_encrypted: bool,
 }
 
 /// One thing that is not as it should be.
@@ -129,6 +132,15 @@ pub enum What {
         /// What was being done.
         during: &'static str,
     },
+    /// Something on an encrypted tier that has no name there: damaged, forged or foreign.
+    Nameless {
+        /// The tier.
+        rank: Rank,
+        /// Its name in the storage, in the directory of the finding.
+        stored: Vec<u8>,
+        /// Why it has none.
+        why: String,
+    },
     /// Contents that are not those a run has written, though size and time are.
     Rotten {
         /// The tier.
@@ -189,6 +201,7 @@ impl Finding {
             | What::Pin(..)
             | What::Manifest(..)
             | What::Unreadable { .. }
+            | What::Nameless { .. }
             | What::Rotten { .. } => None,
         }
     }

@@ -1,5 +1,6 @@
 //! The words for what is found, and for what can be done about it.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ pub fn kind(what: &What) -> &'static str {
         What::Pin(..) => "pin",
         What::Manifest(..) => "manifest",
         What::Unreadable { .. } => "unreadable",
+        What::Nameless { .. } => "nameless",
         What::Rotten { .. } => "rotten",
     }
 }
@@ -47,6 +49,15 @@ impl Words<'_> {
     fn real(&self, rank: Rank, path: &UnionPath) -> PathBuf {
         let place = self.roots.iter().find(|(known, _)| *known == rank);
         place.map(|(_, place)| place.real_path(path)).unwrap_or_default()
+    }
+
+    /// Where an encrypted tier keeps it, whose paths nobody can guess.
+    fn stored_as(&self, rank: Rank) -> String {
+        let is_encrypted = |(known, place): &&(Rank, Place)| *known == rank && place.is_encrypted();
+        match self.roots.iter().find(is_encrypted) {
+            Some(_) => format!(" (stored as {})", told(&self.on(rank))),
+            None => String::new(),
+        }
     }
 
     fn own(&self, rank: Rank, own: &str, name: &str) -> PathBuf {
@@ -99,9 +110,16 @@ impl Words<'_> {
             What::Pin(rank, None) => format!("on {rank}, with a pin that names no tier: it stays where it is"),
             What::Manifest(run, Ok(line)) => format!("the manifest of run {run} cannot be read at line {line}"),
             What::Manifest(run, Err(errno)) => format!("the manifest of run {run} cannot be read: {errno}"),
-            What::Unreadable { rank, errno, during } => format!("cannot be read on {rank}: {during}: {errno}"),
+            What::Unreadable { rank, errno, during } => {
+                format!("cannot be read on {rank}: {during}: {errno}{}", self.stored_as(*rank))
+            }
+            What::Nameless { rank, stored, why } => {
+                let path = self.on(*rank).join(OsStr::from_bytes(stored));
+                format!("on {rank} there is {}, which is not shown: {why}", told(&path))
+            }
             What::Rotten { rank, run } => {
-                format!("DAMAGED on {rank}: size and time are as run {run} wrote them, the contents are not")
+                let stored = self.stored_as(*rank);
+                format!("DAMAGED on {rank}: size and time are as run {run} wrote them, the contents are not{stored}")
             }
         }
     }
@@ -144,6 +162,11 @@ impl Words<'_> {
             What::Pin(..) => "--repair leaves it; pin it elsewhere or take the pin away: tierfs unpin".into(),
             What::Manifest(..) => "--repair leaves it; that run can be neither undone nor proved in full".into(),
             What::Unreadable { .. } => "look at the disk (dmesg); restore it from a backup".into(),
+            What::Nameless { .. } => {
+                "--repair leaves it; if it is not tierfs's or gocryptfs's, move it elsewhere, else restore the \
+                 directory from a backup"
+                    .into()
+            }
             What::Rotten { .. } => "--repair leaves it; restore it from a backup".into(),
         }
     }

@@ -196,13 +196,14 @@ impl Check {
                 }
                 Ok(mended)
             }
-            Reach::Alone(config) => self.mend_alone(config, mends),
+            Reach::Alone(config) => self.mend_alone(config, &target.places()?, mends),
         }
     }
 
-    fn mend_alone(&self, config: &MountConfig, mends: Vec<Mend>) -> Result<Mended, Failure> {
+    fn mend_alone(&self, config: &MountConfig, places: &[Place], mends: Vec<Mend>) -> Result<Mended, Failure> {
         log::start(0).map_err(|line| Failure::new(Exit::Usage, line))?;
-        let alone = daemon::open_union(config).map_err(|error| Failure { line: error.line, code: error.code })?;
+        let alone =
+            daemon::open_union(config, places).map_err(|error| Failure { line: error.line, code: error.code })?;
         let mut mended = Vec::new();
         for item in mends {
             let why = check::repair::mend(&alone.union, &item, &process::should_stop).err();

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::{print, print_line, run};
-use crate::config::{check, load};
-use crate::daemon::{self, runs};
+use crate::cli::{complain, print, print_line, run};
+use crate::config::{check, load, view};
+use crate::daemon::{self, runs, unlock};
 use crate::{policy, yaml};
 
 /// Works on configuration files.
@@ -19,7 +19,7 @@ pub struct Config {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a configuration with the policy it names, and print what results; or a policy alone
+    /// Check a configuration with the policy it names, and print what results; or a policy or a view alone
     #[command(after_help = "\
 A mistake is told with its line and column, as FILE:LINE:COLUMN: what is wrong.
 
@@ -31,7 +31,7 @@ Examples:
 Exit codes:
   0 the file is right   2 wrong usage   78 the file is wrong")]
     Check {
-        /// The configuration file, or a policy file
+        /// The configuration file, or that of a view (encrypt-view --config), or a policy file
         #[arg(value_name = "FILE")]
         file: PathBuf,
         /// Print nothing if the file is right
@@ -48,16 +48,34 @@ impl Config {
     pub fn run(self) -> Outcome {
         let Command::Check { file, quiet } = self.command;
         let text = load::read(&file);
-        if text.is_ok_and(|text| policy::load::is_policy(&yaml::keys(&text))) {
+        if text.as_ref().is_ok_and(|text| policy::load::is_policy(&yaml::keys(text))) {
             return check_policy(&file, quiet);
+        }
+        if text.is_ok_and(|text| yaml::keys(&text).iter().any(|key| key == "sources")) {
+            return check_view(&file, quiet);
         }
         let config = check::finish(load::load(&file)?)?;
         daemon::check_policy(&config).map_err(|line| Failure::new(Exit::Config, line))?;
+        let careless = unlock::check(&config).map_err(|error| Failure { line: error.line, code: error.code })?;
+        careless.iter().for_each(|line| complain(line.as_bytes()));
         if !quiet {
             print(&load::show(&config).map_err(|line| Failure::new(Exit::Config, line))?)?;
         }
         Ok(Exit::Ok)
     }
+}
+
+fn check_view(file: &Path, quiet: bool) -> Outcome {
+    let mut draft = view::load(file)?;
+    // It may be named on the command line alone.
+    draft.mountpoint.get_or_insert_default();
+    let view = view::finish(draft)?;
+    if !quiet {
+        let (path, count) = (file.display(), view.sources.len());
+        let directories = if count == 1 { "directory" } else { "directories" };
+        print_line(format!("{path}: a view of {count} {directories}").as_bytes())?;
+    }
+    Ok(Exit::Ok)
 }
 
 fn check_policy(file: &Path, quiet: bool) -> Outcome {

@@ -20,6 +20,8 @@ pub enum Exit {
     Limit = 8,
     /// In use, or already running.
     Busy = 75,
+    /// A passphrase is wrong.
+    Denied = 77,
     /// The configuration file is wrong.
     Config = 78,
     /// Interrupted, and left in order.

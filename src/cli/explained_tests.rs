@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::control::wire;
-use crate::policy::glob::{Globs, Pattern};
 use crate::policy::window::{LocalTime, Span, Weekday, Window};
 use crate::policy::{Action, AgeBy, Order, Rule};
 use crate::types::attr::{Body, Stat};
+use crate::types::glob::{Globs, Pattern};
 use crate::types::path::UnionPath;
 
 const DAY: Duration = Duration::from_secs(86_400);

@@ -9,7 +9,8 @@ use clap::Args;
 
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::{absolute, conflicts, print};
-use crate::config::{Draft, MinFree, TierConfig, check, load, spec, template};
+use crate::config::{Draft, TierConfig, check, load, spec, template};
+use crate::daemon::unlock;
 use crate::sys::overlap;
 use crate::tier::marker::verify::{self, Found, Verdict};
 use crate::tier::marker::{self, Id, Marker};
@@ -68,7 +69,7 @@ impl Init {
             return Err(Failure::error(line));
         }
         let paths: Vec<&Path> = draft.tiers.iter().map(|tier| tier.path.as_path()).collect();
-        let places: Vec<Place> = paths.iter().map(|path| Place::plain(path.to_path_buf())).collect();
+        let places = unlocked(&draft)?;
         let roots = open(&places)?;
         match draft.mountpoint.as_deref() {
             Some(mountpoint) => overlap::check(&paths, mountpoint),
@@ -97,8 +98,7 @@ impl Init {
             (None, given) => {
                 let mut draft = Draft::default();
                 for path in spec::parse(given.as_deref().unwrap_or_default())? {
-                    let path = absolute(&path)?;
-                    draft.tiers.push(TierConfig { path, id: None, min_free: MinFree::Bytes(0) });
+                    draft.tiers.push(TierConfig::at(absolute(&path)?));
                 }
                 draft
             }
@@ -149,6 +149,12 @@ fn open(places: &[Place]) -> Result<Vec<Root>, Failure> {
     Ok(roots)
 }
 
+/// The tiers as they can be read; a mount point may come later.
+fn unlocked(draft: &Draft) -> Result<Vec<Place>, Failure> {
+    let places = unlock::places(&check::finish_unmounted(draft.clone())?);
+    places.map_err(|error| Failure { line: error.line, code: error.code })
+}
+
 fn refuse(found: &[Found], expected: &[Option<Id>]) -> Result<(), Failure> {
     if verify::grows(found) {
         return Ok(());
@@ -180,7 +186,7 @@ fn report(places: &[Place]) {
 }
 
 fn adopt(paths: &[&Path], roots: &[Root], found: &[Found]) -> Result<Vec<Marker>, Failure> {
-    let roots: Vec<_> = roots.iter().map(Root::dir).collect();
+    let roots: Vec<_> = roots.iter().collect();
     let old: Vec<Option<Marker>> = found.iter().map(Found::marker).collect();
     marker::adopt(&roots, &old).map_err(|(rank, errno)| {
         let path = paths.get(rank.index()).map(|path| path.display().to_string());

@@ -16,7 +16,9 @@ pub mod check;
 pub mod config;
 pub mod conflicts;
 pub mod criteria;
+pub mod decrypt_view;
 pub mod demo;
+pub mod encrypt_view;
 pub mod exit;
 pub mod explain;
 pub mod explained;
@@ -24,9 +26,11 @@ pub mod generate;
 pub mod helper;
 pub mod history;
 pub mod init;
+pub mod key;
 pub mod migrate;
 pub mod mount;
 pub mod output;
+pub mod passphrase;
 pub mod pin;
 pub mod pins;
 pub mod recall;
@@ -36,7 +40,9 @@ pub mod run;
 pub mod target;
 pub mod tiers;
 pub mod umount;
+pub mod unlocked;
 pub mod unpin;
+pub mod view;
 pub mod where_is;
 pub mod whole;
 
@@ -60,7 +66,7 @@ Examples:
 
 Exit codes:
   0 done   1 error   2 wrong usage   3 done in part   4 nothing moved   8 stopped at a limit
-  75 in use   78 wrong configuration   130 interrupted";
+  75 in use   77 wrong passphrase   78 wrong configuration   130 interrupted";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -90,6 +96,12 @@ enum Command {
     History(history::History),
     /// Find what hides, differs, is left over or damaged, and mend what can be
     Check(check::Check),
+    /// Make encrypted volumes, and change their passphrases
+    Key(key::Key),
+    /// Show directories as an encrypted volume, for a backup
+    EncryptView(encrypt_view::EncryptViewCommand),
+    /// Show the plaintext of an encrypted volume, to restore from it
+    DecryptView(decrypt_view::DecryptViewCommand),
     /// Check a configuration file
     Config(config::Config),
     /// Show tierfs at work on two small tiers in a temporary directory
@@ -136,6 +148,9 @@ fn execute(arguments: Vec<OsString>) -> Outcome {
         Command::Explain(command) => command.run(),
         Command::History(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::Key(command) => command.run(),
+        Command::EncryptView(command) => command.run(),
+        Command::DecryptView(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Generate(command) => command.run(),

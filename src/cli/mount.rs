@@ -9,9 +9,11 @@ use clap::{ArgAction, Args};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::{absolute, remount};
 use crate::config::options::Options;
-use crate::config::{Draft, Error, MinFree, MountConfig, TierConfig, check, load, spec};
+use crate::config::{Draft, Error, MountConfig, TierConfig, check, load, spec};
+use crate::daemon::unlock;
 use crate::sys::manager;
 use crate::sys::process::{self, Forked, Teller};
+use crate::tier::place::Place;
 use crate::{daemon, log};
 
 /// Mounts tiers as one tree and goes to the background once it serves. If it cannot serve, it says
@@ -85,15 +87,17 @@ impl Mount {
         }
         let config = self.configuration()?;
         log::start(self.verbose).map_err(|line| Failure::new(Exit::Usage, line))?;
+        // Somebody may have to type a passphrase, which nobody can in the background.
+        let places = unlock::places(&config).map_err(|error| Failure { line: error.line, code: error.code })?;
         if self.foreground {
             manager::connect();
-            return serve(&config, || manager::ready(&status(&config)));
+            return serve(&config, &places, || manager::ready(&status(&config)));
         }
         match process::background() {
             Err(errno) => Err(Failure::error(format!("going to the background: {errno}"))),
             Ok(Forked::Parent(told)) if told.code == 0 => Ok(Exit::Ok),
             Ok(Forked::Parent(told)) => Err(Failure { line: told.line, code: told.code }),
-            Ok(Forked::Child(teller)) => in_background(&config, teller),
+            Ok(Forked::Child(teller)) => in_background(&config, &places, teller),
         }
     }
 
@@ -139,8 +143,7 @@ fn name_tiers(draft: &mut Draft, given: &OsString) -> Result<(), Failure> {
         paths.push(absolute(&path)?);
     }
     if draft.tiers.is_empty() {
-        let tier = |path| TierConfig { path, id: None, min_free: MinFree::Bytes(0) };
-        draft.tiers = paths.into_iter().map(tier).collect();
+        draft.tiers = paths.into_iter().map(TierConfig::at).collect();
         return Ok(());
     }
     if draft.tiers.iter().map(|tier| &tier.path).eq(&paths) {
@@ -157,17 +160,17 @@ fn status(config: &MountConfig) -> String {
     format!("serving {} from {}", config.mountpoint.display(), tiers.join(":"))
 }
 
-fn serve(config: &MountConfig, ready: impl FnOnce()) -> Outcome {
-    match daemon::serve(config, ready) {
+fn serve(config: &MountConfig, places: &[Place], ready: impl FnOnce()) -> Outcome {
+    match daemon::serve(config, places, ready) {
         Ok(()) => Ok(Exit::Ok),
         Err(error) => Err(Failure { line: error.line, code: error.code }),
     }
 }
 
 /// What fails before it serves goes to the parent, what fails later to the log.
-fn in_background(config: &MountConfig, teller: Teller) -> Outcome {
+fn in_background(config: &MountConfig, places: &[Place], teller: Teller) -> Outcome {
     let teller = Cell::new(Some(teller));
-    let outcome = serve(config, || {
+    let outcome = serve(config, places, || {
         log::detach();
         if let Some(Err(errno)) = teller.take().map(Teller::serving) {
             tracing::warn!("going to the background: {errno}");

@@ -28,7 +28,8 @@ pub fn run(target: &Target, run: Run, tell: &mut (dyn FnMut(Event) + Send)) -> R
         }
         Reach::Alone(config) => {
             log::start(0).map_err(|line| Failure::new(Exit::Usage, line))?;
-            let alone = daemon::open_union(config).map_err(|error| Failure { line: error.line, code: error.code })?;
+            let alone = daemon::open_union(config, &target.places()?)
+                .map_err(|error| Failure { line: error.line, code: error.code })?;
             let mut on = |event| {
                 tell(event);
                 !process::should_stop()

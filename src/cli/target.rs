@@ -1,6 +1,7 @@
 //! The union a command means: by a path in a mount, a configuration file, or PRIMARY:SECONDARY.
 
-use std::ffi::OsStr;
+use std::cell::OnceCell;
+use std::ffi::{CStr, OsStr};
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -8,21 +9,23 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::cli::absolute;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::unlocked::{no_tiers, ranked, union_id, unlocked, unlocked_of_mount, whole};
 use crate::cli::where_is::FileCopy;
-use crate::config::{Draft, MinFree, MountConfig, TierConfig, check, load, spec};
+use crate::config::{Draft, MountConfig, TierConfig, check, load, spec};
 use crate::control::client::{self, Refused};
 use crate::control::place;
+use crate::crypt::names::CONF_NAME;
+use crate::daemon::unlock;
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::{by_path, xattr};
-use crate::tier::marker::verify::{Found, Verdict, verify};
-use crate::tier::marker::{self, Broken};
-use crate::tier::place::{Place, Root};
+use crate::tier::marker;
+use crate::tier::place::Place;
 use crate::types::errno::Errno;
 use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
 
 /// The socket of a mount, as it answers on any path in it.
-const CONTROL: &std::ffi::CStr = c"user.tierfs.control";
+const CONTROL: &CStr = c"user.tierfs.control";
 
 /// A union and how it is reached.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub struct Target {
     pub reach: Reach,
     /// The path in the union that was named with it, if it was not the root.
     pub within: Option<UnionPath>,
+    /// The tiers that are there, once they are asked for: it may take a passphrase.
+    roots: OnceCell<Vec<(Rank, Place)>>,
 }
 
 /// How a union is reached.
@@ -84,7 +89,7 @@ pub fn find(named: Option<&OsStr>) -> Result<Target, Failure> {
 }
 
 fn draft_of(named: &OsStr) -> Result<Draft, Failure> {
-    let tier = |path: PathBuf| Ok(TierConfig { path: absolute(&path)?, id: None, min_free: MinFree::Bytes(0) });
+    let tier = |path: PathBuf| absolute(&path).map(TierConfig::at);
     let tiers = spec::parse(named)?.into_iter().map(tier).collect::<Result<Vec<_>, Failure>>()?;
     Ok(Draft { tiers, ..Draft::default() })
 }
@@ -118,7 +123,7 @@ fn only(points: &[PathBuf], otherwise: &str) -> Result<PathBuf, Failure> {
 fn mounted(path: &Path) -> Result<Target, Failure> {
     let (spot, union_path) = spot_of(path)?;
     let reach = Reach::Mounted { socket: socket_of(&spot.point)?, at: Some(spot), config: None };
-    Ok(Target { reach, within: Some(union_path).filter(|path| !path.is_root()) })
+    Ok(Target { reach, within: Some(union_path).filter(|path| !path.is_root()), roots: OnceCell::new() })
 }
 
 /// The socket of the mount at `point`.
@@ -129,7 +134,9 @@ pub fn socket_of(point: &Path) -> Result<PathBuf, Failure> {
     let fail = |why: &dyn std::fmt::Display| Failure::error(format!("{}: {why}", point.display()));
     match by_path::hold(point).and_then(|held| xattr::get(held.as_fd(), None, CONTROL)) {
         Ok(bytes) => Ok(PathBuf::from(OsStr::from_bytes(&bytes))),
-        Err(Errno::ENODATA) => Err(fail(&"this mount takes no commands; its log says why, at its start")),
+        Err(Errno::ENODATA) => {
+            Err(fail(&"this mount takes no commands: it is a view, or its log says at the start why not"))
+        }
         Err(errno) => Err(fail(&why(errno))),
     }
 }
@@ -168,7 +175,7 @@ pub fn spot_of(path: &Path) -> Result<(Spot, UnionPath), Failure> {
 
 /// What to do with a path that is in no mount.
 fn elsewhere(real: &Path) -> &'static str {
-    let is_tier = |path: &Path| path.join(".tierfs/marker").exists();
+    let is_tier = |path: &Path| [".tierfs/marker", CONF_NAME].iter().any(|own| path.join(own).exists());
     if is_tier(real) {
         "is a tier, not a mount: name the mount point, the configuration, or all tiers as PRIMARY:SECONDARY"
     } else if real.ancestors().any(is_tier) {
@@ -190,36 +197,43 @@ fn real_path(path: &Path) -> Result<PathBuf, Errno> {
     }
 }
 
-/// By its tiers: through the mount that serves them, if one does.
+/// By its tiers: through the mount that serves them, if one does. Without a key that is known by what is in
+/// clear, or by the mount point.
 fn by_config(draft: Draft) -> Result<Target, Failure> {
     let config = Box::new(check::finish_unmounted(draft)?);
-    let id = union_id(&config)?;
-    let socket = place::socket(&place::directory(), &id.to_string());
+    let locked = unlock::locked(&config);
+    let mut roots = OnceCell::new();
+    let socket = match union_id(&locked)? {
+        Some(id) => Some(socket_by_id(id)),
+        None => mounted_at(&config.mountpoint).map(|spot| socket_of(&spot.point)).transpose()?,
+    };
+    let socket = match socket {
+        Some(socket) => socket,
+        None => {
+            let places = unlocked(&config)?;
+            let id = union_id(&places)?.ok_or_else(|| no_tiers(&places))?;
+            roots = OnceCell::from(ranked(places));
+            socket_by_id(id)
+        }
+    };
     let reach = match client::connect(&socket) {
         Ok(_) => {
-            whole(&config)?;
-            let at = spot_of(&config.mountpoint).ok().map(|(spot, _)| spot);
-            Reach::Mounted { socket, at, config: Some(config) }
+            whole(&config, &locked)?;
+            Reach::Mounted { socket, at: mounted_at(&config.mountpoint), config: Some(config) }
         }
         Err(Refused::Absent) => Reach::Alone(config),
         Err(refused) => return Err(not_connected(&socket, refused)),
     };
-    Ok(Target { reach, within: None })
+    Ok(Target { reach, within: None, roots })
 }
 
-/// Refuses tiers that are not those of one union, all of them and in its order. One of them is enough
-/// to find a running mount, which would then work on tiers that nobody has named.
-fn whole(config: &MountConfig) -> Result<(), Failure> {
-    let found: Vec<Found> = config.tiers.iter().map(|tier| Place::plain(tier.path.clone()).look()).collect();
-    let expected = config.tiers.iter().map(|tier| tier.id.as_deref().and_then(marker::Id::parse));
-    match verify(&found, &expected.collect::<Vec<_>>()) {
-        Verdict::Good | Verdict::Fresh => Ok(()),
-        Verdict::Foreign(reason) => Err(Failure::new(Exit::Config, reason)),
-        Verdict::Missing(ranks) => {
-            let absent = ranks.iter().filter_map(|rank| found.get(rank.index())).map(Found::absence);
-            Err(Failure::new(Exit::Config, absent.collect::<Vec<_>>().join("; ")))
-        }
-    }
+fn socket_by_id(id: marker::Id) -> PathBuf {
+    place::socket(&place::directory(), &id.to_string())
+}
+
+/// The mount at a mount point, if there is one.
+fn mounted_at(point: &Path) -> Option<Spot> {
+    spot_of(point).ok().map(|(spot, _)| spot)
 }
 
 /// Why a mount cannot be spoken to, with what to do.
@@ -234,23 +248,6 @@ pub fn not_connected(socket: &Path, refused: Refused) -> Failure {
 
 fn usage(path: &Path, why: &dyn std::fmt::Display) -> Failure {
     Failure::new(Exit::Usage, format!("{}: {why}", path.display()))
-}
-
-fn union_id(config: &MountConfig) -> Result<marker::Id, Failure> {
-    let wrong = |line: String| Failure::new(Exit::Config, line);
-    for tier in &config.tiers {
-        let path = tier.path.display();
-        let root = Root::open(&Place::plain(tier.path.clone()))
-            .map_err(|errno| wrong(format!("{path} cannot be opened: {errno}: is its disk mounted?")))?;
-        match marker::read(root.dir()) {
-            Ok(Some(marker)) => return Ok(marker.union),
-            Ok(None) => {}
-            Err(Broken::Os(Errno::EACCES)) => return Err(Failure::error(format!("{path}/.tierfs: {NOT_ROOT}"))),
-            Err(broken) => return Err(wrong(format!("{path}/.tierfs/marker {broken}"))),
-        }
-    }
-    let all: Vec<_> = config.tiers.iter().map(|tier| tier.path.display().to_string()).collect();
-    Err(wrong(format!("{} are no tiers yet: run `tierfs init` on them, or mount them once", all.join(", "))))
 }
 
 impl Target {
@@ -286,7 +283,7 @@ impl Target {
             None => {
                 if let Reach::Alone(config) = &self.reach {
                     // It may be on a tier that is missing.
-                    whole(config)?;
+                    whole(config, &unlock::locked(config))?;
                 }
                 Err(Failure::error(format!("{}: there is no such file or directory in the union", path.display())))
             }
@@ -341,22 +338,30 @@ impl Target {
         };
         match self.real(path) {
             Some(real) => there(&real),
-            None => self.roots().unwrap_or_default().iter().any(|(_, root)| there(&root.real_path(path))),
+            None => self.roots().unwrap_or_default().iter().any(|(_, root)| root.has(path)),
         }
     }
 
     /// Rank and root of every tier that is there, fastest first.
     ///
     /// # Errors
-    /// One line where the mount does not tell.
+    /// One line where the mount does not tell, or why they cannot be unlocked.
     pub fn roots(&self) -> Result<Vec<(Rank, Place)>, Failure> {
+        if let Some(roots) = self.roots.get() {
+            return Ok(roots.clone());
+        }
+        let roots = self.find_roots()?;
+        Ok(self.roots.get_or_init(|| roots).clone())
+    }
+
+    fn find_roots(&self) -> Result<Vec<(Rank, Place)>, Failure> {
         match &self.reach {
-            Reach::Alone(config) | Reach::Mounted { config: Some(config), .. } => {
-                let places = config.tiers.iter().map(|tier| Place::plain(tier.path.clone()));
-                Ok((0u8..).map(Rank).zip(places).collect())
-            }
+            Reach::Alone(config) | Reach::Mounted { config: Some(config), .. } => unlocked(config).map(ranked),
             Reach::Mounted { at, .. } => {
                 let point = at.as_ref().map(|spot| spot.point.clone()).unwrap_or_default();
+                if let Some(roots) = unlocked_of_mount(&point)? {
+                    return Ok(roots);
+                }
                 let copies = crate::cli::where_is::copies(&point)?;
                 let depth = at.as_ref().map_or(0, |spot| spot.root.names().count());
                 let root = |copy: FileCopy| {
@@ -368,10 +373,18 @@ impl Target {
         }
     }
 
+    /// The tiers for whoever opens the union himself.
+    ///
+    /// # Errors
+    /// Why they cannot be unlocked.
+    pub fn places(&self) -> Result<Vec<Place>, Failure> {
+        Ok(self.roots()?.into_iter().map(|(_, place)| place).collect())
+    }
+
     /// The root of the primary.
     ///
     /// # Errors
-    /// One line where the mount does not tell.
+    /// As [`Target::roots`].
     pub fn primary(&self) -> Result<Place, Failure> {
         let first = self.roots()?.into_iter().next();
         first.map(|(_, root)| root).ok_or_else(|| Failure::error("the mount has no tiers"))

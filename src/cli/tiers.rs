@@ -5,8 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::{absolute, where_is};
-use crate::config::{load, spec};
+use crate::cli::where_is::{self, FileCopy};
+use crate::cli::{absolute, unlocked};
+use crate::config::{check, load, spec};
 use crate::sys::mountinfo::{self, Mount};
 use crate::tier::marker::State;
 use crate::tier::marker::verify::{Found, What};
@@ -46,13 +47,13 @@ pub fn named(argument: Option<&OsStr>) -> Result<Named, Failure> {
         if real.is_file() {
             let draft = load::load(path)?;
             let known = draft.tiers.iter().any(|tier| tier.id.is_some());
-            let roots = draft.tiers.into_iter().map(|tier| tier.path);
-            return Ok(Named { known, ..of_roots(path.display().to_string(), roots) });
+            let places = unlocked::unlocked(&check::finish_unmounted(draft)?)?;
+            return Ok(Named { known, ..of_places(path.display().to_string(), places.into_iter()) });
         }
     }
     if argument.as_bytes().contains(&b':') {
         let roots = spec::parse(argument)?.iter().map(|root| absolute(root)).collect::<Result<Vec<_>, _>>()?;
-        return Ok(of_roots(argument.display().to_string(), roots.into_iter()));
+        return Ok(of_places(argument.display().to_string(), roots.into_iter().map(Place::plain)));
     }
     let shown = path.display();
     match real {
@@ -81,6 +82,9 @@ impl Named {
             return Ok(());
         }
         let found: Vec<Found> = self.roots.iter().map(|(_, root)| root.look()).collect();
+        if let Some((path, why)) = found.iter().find_map(Found::misfit) {
+            return Err(Failure::new(Exit::Config, format!("{} {why}", path.display())));
+        }
         match absent(&found, self.known) {
             lines if lines.is_empty() => Ok(()),
             lines => Err(Failure::new(Exit::Config, lines.join("; "))),
@@ -94,17 +98,18 @@ fn absent(found: &[Found], known: bool) -> Vec<String> {
     let is_tier = |tier: &Found| match &tier.what {
         What::Marker(marker) => marker.state == State::Member,
         What::Broken(_) => true,
-        What::NoMarker | What::NoRoot(_) => false,
+        What::NoMarker | What::NoVolume | What::Locked | What::Misfit(_) | What::NoRoot(_) => false,
     };
     if !known && !found.iter().any(is_tier) {
         return Vec::new();
     }
-    let missing = found.iter().filter(|tier| matches!(tier.what, What::NoMarker | What::NoRoot(Errno::ENOENT)));
+    let missing =
+        found.iter().filter(|tier| matches!(tier.what, What::NoMarker | What::NoVolume | What::NoRoot(Errno::ENOENT)));
     missing.map(Found::absence).collect()
 }
 
-fn of_roots(subject: String, roots: impl Iterator<Item = PathBuf>) -> Named {
-    let roots = (0..).map(Rank).zip(roots.map(Place::plain)).collect();
+fn of_places(subject: String, places: impl Iterator<Item = Place>) -> Named {
+    let roots = (0..).map(Rank).zip(places).collect();
     Named { subject, roots, path: UnionPath::root(), known: false, mountpoint: None }
 }
 
@@ -130,11 +135,19 @@ fn of_mount(point: &Path, path: &Path) -> Result<Named, Failure> {
     let below = path.strip_prefix(point).unwrap_or(Path::new(""));
     let below = UnionPath::new(below.as_os_str().as_bytes())
         .map_err(|errno| Failure::error(format!("{}: {errno}", path.display())))?;
+    let unlocked = unlocked::unlocked_of_mount(point)?;
     let copies = where_is::copies(point)?;
-    let roots = copies.into_iter().filter_map(|copy| Some((Rank::parse(&copy.tier)?, Place::plain(copy.path))));
+    let there = |copy: FileCopy| Some((Rank::parse(&copy.tier)?, Place::plain(copy.path)));
+    let ranks: Vec<(Rank, Place)> = copies.into_iter().filter_map(there).collect();
+    // A mount without one of its tiers tells only of the others.
+    let is_there = |rank: Rank| ranks.iter().any(|(other, _)| *other == rank);
+    let roots = match unlocked {
+        Some(all) => all.into_iter().filter(|(rank, _)| is_there(*rank)).collect(),
+        None => ranks,
+    };
     let subject = path.display().to_string();
     let mountpoint = Some(point.to_path_buf());
-    Ok(Named { subject, roots: roots.collect(), path: below, known: false, mountpoint })
+    Ok(Named { subject, roots, path: below, known: false, mountpoint })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `tierfs where`.
 
-use std::ffi::{CStr, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -82,7 +82,7 @@ pub fn copies(path: &Path) -> Result<Vec<FileCopy>, Failure> {
     let fail = |why: String| Failure::error(format!("{}: {why}", path.display()));
     let found = match ask(path) {
         // The kernel refuses `user.` attributes on links and devices without asking the mount, so
-        // the directory above is asked and its copies are looked into.
+        // the directory above is asked about the name.
         Err(Errno::ENODATA | Errno::EPERM | Errno::EOPNOTSUPP) if !has_attributes(path) => beside(path),
         other => other,
     };
@@ -109,9 +109,9 @@ fn beside(path: &Path) -> Result<Vec<FileCopy>, Errno> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Errno::ENODATA);
     };
-    let above = ask(&fs::canonicalize(parent).map_err(|error| Errno::of(&error))?)?;
-    let here = above.into_iter().map(|copy| FileCopy { path: copy.path.join(name), ..copy });
-    Ok(here.filter(|copy| fs::symlink_metadata(&copy.path).is_ok()).collect())
+    let parent = by_path::hold(&fs::canonicalize(parent).map_err(|error| Errno::of(&error))?)?;
+    let key = CString::new([COPIES.to_bytes(), b":", name.as_bytes()].concat()).map_err(|_| Errno::EINVAL)?;
+    xattr::get(parent.as_fd(), None, &key).map(|bytes| parse(&bytes))
 }
 
 fn parse(bytes: &[u8]) -> Vec<FileCopy> {

@@ -44,7 +44,8 @@ fn complete(draft: Draft) -> Result<MountConfig, String> {
     let Some(mountpoint) = draft.mountpoint else {
         return Err("there is no mount point: add `mountpoint: /some/directory`".into());
     };
-    Ok(MountConfig { tiers: draft.tiers, mountpoint, policy: draft.policy, options })
+    let file = draft.file.map(|file| std::path::absolute(&file).unwrap_or(file));
+    Ok(MountConfig { tiers: draft.tiers, mountpoint, policy: draft.policy, file, options })
 }
 
 fn legal(draft: &Draft) -> Result<(), String> {
@@ -125,10 +126,9 @@ fn plain(path: &Path) -> Vec<Component<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::MinFree;
 
     fn tier(path: &str) -> TierConfig {
-        TierConfig { path: path.into(), id: None, min_free: MinFree::Bytes(0) }
+        TierConfig::at(path.into())
     }
 
     fn draft(paths: &[&str]) -> Draft {

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::config::schema::{File, Mount, Plain, Tier, VERSION};
-use crate::config::{Draft, Error, MinFree, MountConfig, TierConfig, suggest};
+use crate::config::schema::{self, File, Mount, Plain, Tier, VERSION};
+use crate::config::{Draft, Encryption, Error, MinFree, MountConfig, TierConfig, suggest};
+use crate::types::passphrase::Source;
 use crate::yaml::{self, Problem};
 
 /// A larger file is not one that was written for tierfs.
@@ -24,8 +25,24 @@ pub fn load(path: &Path) -> Result<Draft, Error> {
         let absolute = std::path::absolute(&beside);
         draft.policy = Some(absolute.map_err(|error| fail(format!(": policy: {error}")))?);
     }
+    for tier in &mut draft.tiers {
+        tier.encryption.iter_mut().flat_map(files).try_for_each(|file| {
+            let beside = path.parent().unwrap_or(Path::new("")).join(&*file);
+            *file = std::path::absolute(&beside).map_err(|error| fail(format!(": encryption: {error}")))?;
+            Ok(())
+        })?;
+    }
     draft.file = Some(path.to_path_buf());
     Ok(draft)
+}
+
+/// The files that a section `encryption:` names.
+pub(super) fn files(encryption: &mut Encryption) -> impl Iterator<Item = &mut PathBuf> {
+    let source = match &mut encryption.source {
+        Source::PassFile(file) | Source::KeyFile(file) => Some(file),
+        Source::Prompt | Source::Command(_) | Source::Credential(_) | Source::Keyring(_) => None,
+    };
+    encryption.conf.iter_mut().chain(source)
 }
 
 /// The text of a small file that an administrator wrote, such as a policy.
@@ -75,7 +92,7 @@ pub fn parse(text: &str) -> Result<Draft, Problem> {
     let mut draft = Draft {
         name: file.name.map(|name| name.0),
         mountpoint: file.mountpoint.map(|path| path.0),
-        tiers: tiers.into_iter().map(tier).collect(),
+        tiers: tiers.into_iter().map(tier).collect::<Result<_, _>>().map_err(wrong)?,
         policy: file.policy.map(|path| path.0),
         ..Draft::default()
     };
@@ -83,12 +100,48 @@ pub fn parse(text: &str) -> Result<Draft, Problem> {
     Ok(draft)
 }
 
-fn tier(tier: Tier) -> TierConfig {
-    TierConfig {
-        path: tier.path.0,
-        id: tier.id.map(|id| id.0),
-        min_free: tier.min_free.map_or(MinFree::Bytes(0), |min_free| min_free.0),
+fn tier(tier: Tier) -> Result<TierConfig, String> {
+    let path = tier.path.0;
+    let unlocking = tier.encryption.map(encryption).transpose();
+    let encryption = unlocking.map_err(|line| format!("{}: encryption: {line}", path.display()))?;
+    let min_free = tier.min_free.map_or(MinFree::Bytes(0), |min_free| min_free.0);
+    Ok(TierConfig { path, id: tier.id.map(|id| id.0), min_free, encryption })
+}
+
+pub(super) fn encryption(section: schema::Encryption) -> Result<Encryption, String> {
+    let sources = [
+        section.passfile.map(|file| Source::PassFile(file.0)),
+        section.keyfile.map(|file| Source::KeyFile(file.0)),
+        section.extpass.map(|words| Source::Command(words.0)),
+        section.credential.map(|name| Source::Credential(name.0)),
+        section.keyring.map(|name| Source::Keyring(name.0)),
+    ];
+    let mut sources = sources.into_iter().flatten();
+    let source = sources.next().unwrap_or_default();
+    if sources.next().is_some() {
+        return Err("give one of passfile, keyfile, extpass, credential and keyring, or none to be asked".into());
     }
+    let text = match &source {
+        Source::Command(text) | Source::Credential(text) | Source::Keyring(text) => Some(text),
+        Source::Prompt | Source::PassFile(_) | Source::KeyFile(_) => None,
+    };
+    if text.is_some_and(|text| text.trim().is_empty()) {
+        return Err("extpass, credential and keyring must not be empty".into());
+    }
+    Ok(Encryption { conf: section.conf.map(|file| file.0), source })
+}
+
+fn section(encryption: &Encryption) -> schema::Encryption {
+    let mut section = schema::Encryption { conf: encryption.conf.clone().map(Plain), ..Default::default() };
+    match &encryption.source {
+        Source::Prompt => {}
+        Source::PassFile(file) => section.passfile = Some(Plain(file.clone())),
+        Source::KeyFile(file) => section.keyfile = Some(Plain(file.clone())),
+        Source::Command(words) => section.extpass = Some(Plain(words.clone())),
+        Source::Credential(name) => section.credential = Some(Plain(name.clone())),
+        Source::Keyring(name) => section.keyring = Some(Plain(name.clone())),
+    }
+    section
 }
 
 fn apply(mount: Mount, draft: &mut Draft) {
@@ -121,8 +174,9 @@ fn apply(mount: Mount, draft: &mut Draft) {
 /// # Errors
 /// One line where a path is not UTF-8: YAML cannot hold it.
 pub fn show(config: &MountConfig) -> Result<String, String> {
+    let mut encryptions: Vec<_> = config.tiers.iter().filter_map(|tier| tier.encryption.clone()).collect();
     let paths = config.tiers.iter().map(|tier| &tier.path).chain([&config.mountpoint]).chain(&config.policy);
-    for path in paths {
+    for path in paths.chain(encryptions.iter_mut().flat_map(files).map(|file| &*file)) {
         if path.to_str().is_none() {
             return Err(format!("{} is not UTF-8: YAML cannot hold it", path.display()));
         }
@@ -131,6 +185,7 @@ pub fn show(config: &MountConfig) -> Result<String, String> {
         path: Plain(tier.path.clone()),
         id: tier.id.clone().map(Plain),
         min_free: Some(Plain(tier.min_free)),
+        encryption: tier.encryption.as_ref().map(section),
     });
     let options = &config.options;
     let mount = Mount {
@@ -159,6 +214,21 @@ pub fn show(config: &MountConfig) -> Result<String, String> {
         mount,
         ..File::default()
     })
+}
+
+/// A section `encryption:` on one line, for a configuration that is written by hand.
+///
+/// # Errors
+/// One line where a path is not UTF-8: YAML cannot hold it.
+pub fn show_encryption(encryption: &Encryption) -> Result<String, String> {
+    for file in files(&mut encryption.clone()) {
+        if file.to_str().is_none() {
+            return Err(format!("{} is not UTF-8: YAML cannot hold it", file.display()));
+        }
+    }
+    let text = yaml::render(&section(encryption))?;
+    let lines: Vec<&str> = text.lines().filter(|line| *line != "{}").collect();
+    Ok(format!("{{{}}}", lines.join(", ")))
 }
 
 /// `:line:column: message`, the form that editors jump to.
@@ -263,6 +333,51 @@ mount:
             assert!(told.starts_with(line), "{text:?}\n{told}");
             assert!(!told.contains('\n'), "{told}");
         }
+    }
+
+    #[test]
+    fn an_encrypted_tier_has_one_source_of_its_passphrase() {
+        let tier = |section: &str| {
+            let draft = parse(&format!("version: 1\nmountpoint: /m\nprimary: {{path: /a, encryption: {section}}}\n"));
+            draft.map(|draft| (draft.tiers[0].encryption.clone().unwrap(), check::finish(draft).unwrap()))
+        };
+        for (section, source) in [
+            ("", Source::Prompt),
+            ("{}", Source::Prompt),
+            ("{passfile: /p}", Source::PassFile("/p".into())),
+            ("{keyfile: /k}", Source::KeyFile("/k".into())),
+            ("{extpass: pass show docs}", Source::Command("pass show docs".into())),
+            ("{credential: docs}", Source::Credential("docs".into())),
+            ("{keyring: 'tierfs:docs'}", Source::Keyring("tierfs:docs".into())),
+        ] {
+            let (read, config) = tier(section).unwrap();
+            assert_eq!((read.conf.clone(), read.source.clone()), (None, source), "{section}");
+            assert_eq!(check::finish(parse(&show(&config).unwrap()).unwrap()).unwrap(), config);
+            let line = show_encryption(&read).unwrap();
+            assert_eq!(tier(&line).unwrap().0, read, "{line}");
+        }
+        for (section, says) in [
+            ("{passfile: /p, keyring: x}", "/a: encryption: give one of passfile, keyfile"),
+            ("{extpass: ' '}", "must not be empty"),
+            ("{passfil: /p}", "unknown field `passfil`"),
+            ("/p", "expected how the tier is unlocked, such as {passfile"),
+        ] {
+            let told = tier(section).map(|_| ()).map_err(|problem| describe(&suggested(problem)));
+            assert!(told.as_ref().is_err_and(|told| told.contains(says)), "{told:?}");
+        }
+        let told = tier("{passfil: /p}").unwrap_err().message;
+        assert!(told.ends_with("; did you mean `passfile`?"), "{told}");
+    }
+
+    #[test]
+    fn files_of_a_passphrase_are_beside_the_configuration() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("docs.yaml");
+        std::fs::write(&file, "version: 1\nprimary: {path: /a, encryption: {passfile: docs.pass, conf: /c}}\n")
+            .unwrap();
+        let read = load(&file).unwrap().tiers[0].encryption.clone().unwrap();
+        assert_eq!(read.source, Source::PassFile(home.path().join("docs.pass")));
+        assert_eq!(read.conf.as_deref(), Some(Path::new("/c")));
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::types::passphrase::Source;
+
 pub mod check;
 pub mod load;
 pub mod options;
@@ -11,6 +13,7 @@ pub mod schema;
 pub mod spec;
 pub mod suggest;
 pub mod template;
+pub mod view;
 pub mod words;
 
 /// Why a configuration cannot be used: one line for the administrator.
@@ -58,6 +61,8 @@ pub struct MountConfig {
     pub mountpoint: PathBuf,
     /// The file with the policy of the migrator, as an absolute path.
     pub policy: Option<PathBuf>,
+    /// The file that was read, if any, as an absolute path.
+    pub file: Option<PathBuf>,
     /// How it behaves.
     pub options: MountOptions,
 }
@@ -71,6 +76,24 @@ pub struct TierConfig {
     pub id: Option<String>,
     /// New files go to the next tier when less than this is free.
     pub min_free: MinFree,
+    /// How a tier is unlocked that holds ciphertext; `None` for one that holds the files as they are.
+    pub encryption: Option<Encryption>,
+}
+
+impl TierConfig {
+    /// A directory of which nothing more is said.
+    pub fn at(path: PathBuf) -> TierConfig {
+        TierConfig { path, id: None, min_free: MinFree::Bytes(0), encryption: None }
+    }
+}
+
+/// How a tier is unlocked. Never what unlocks it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Encryption {
+    /// The volume's configuration with the wrapped key; `None`: `gocryptfs.conf` in the tier's root.
+    pub conf: Option<PathBuf>,
+    /// Where the passphrase comes from.
+    pub source: Source,
 }
 
 /// Free space a tier keeps.

@@ -167,7 +167,7 @@ mod tests {
     use crate::config::{MinFree, OnMissing, OnWrite, OutOfBand, StatfsOf, TierConfig};
 
     fn tier(path: &str) -> TierConfig {
-        TierConfig { path: path.into(), id: None, min_free: MinFree::Bytes(0) }
+        TierConfig::at(path.into())
     }
 
     fn read(arguments: &[&str]) -> Result<Draft, String> {

@@ -55,6 +55,39 @@ pub struct Tier {
     /// Free space it keeps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_free: Option<Plain<MinFree>>,
+    /// That the tier holds ciphertext, and how it is unlocked.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "encryption")]
+    pub encryption: Option<Encryption>,
+}
+
+/// The section `encryption:` of a tier. Of the keys after `conf` at most one is there.
+#[derive(Debug, Default, DeriveDeserialize, Serialize)]
+#[serde(deny_unknown_fields, expecting = "how the tier is unlocked, such as {passfile: /etc/tierfs/docs.pass}")]
+pub struct Encryption {
+    /// The volume's configuration, where it is not in the tier's root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conf: Option<Plain<PathBuf>>,
+    /// A file whose first line is the passphrase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passfile: Option<Plain<PathBuf>>,
+    /// A file all of which is the passphrase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyfile: Option<Plain<PathBuf>>,
+    /// A program that writes the passphrase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extpass: Option<Plain<String>>,
+    /// A credential of the systemd service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<Plain<String>>,
+    /// A key in the kernel's keyrings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyring: Option<Plain<String>>,
+}
+
+/// A key `encryption:` with nothing after it is there as well: taken for absent, the tier's files would be
+/// written in clear.
+fn encryption<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Encryption>, D::Error> {
+    Option::<Encryption>::deserialize(deserializer).map(|section| Some(section.unwrap_or_default()))
 }
 
 macro_rules! mount {

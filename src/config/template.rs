@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::words::Word;
-use crate::config::{MinFree, TierConfig};
+use crate::config::{MinFree, TierConfig, load};
 use crate::yaml;
 
 /// A configuration file for these tiers, with every option explained.
@@ -27,6 +27,9 @@ pub fn render(name: &str, mountpoint: Option<&Path>, tiers: &[TierConfig]) -> Re
         match tier.min_free {
             MinFree::Bytes(0) => text.push_str("    #min_free: 5%\n"),
             min_free => text.push_str(&format!("    min_free: {}\n", min_free.show())),
+        }
+        if let Some(encryption) = &tier.encryption {
+            text.push_str(&format!("    encryption: {}\n", load::show_encryption(encryption)?));
         }
     }
     text.push_str(MOUNT);
@@ -60,6 +63,10 @@ const TIERS: &str = "
 # Fastest first. New files go to the first; the visible copy of a path is on the first tier that
 # holds it. `id` is in the tier's .tierfs/marker: with it, a wrong or unmounted disk is refused.
 # `min_free` sends new files to the next tier when less is free: 10%, 4GiB.
+# A tier with `encryption:` holds ciphertext in the format of gocryptfs: make it with `tierfs key init`.
+# Say where its passphrase is, or nothing to be asked at the terminal: encryption: {passfile: FILE},
+# or keyfile: FILE, extpass: COMMAND, credential: NAME (of systemd), keyring: NAME. Relative files are
+# beside this one. `conf: FILE` is for a gocryptfs.conf that is not in the tier's root.
 tiers:
 ";
 
@@ -93,6 +100,10 @@ mod tests {
                 path: path.into(),
                 id: Some(format!("{:032x}", path.len())),
                 min_free: MinFree::Percent(3),
+                encryption: (path == "/slow/#1").then(|| crate::config::Encryption {
+                    conf: Some("/etc/it's".into()),
+                    source: crate::types::passphrase::Source::Command("pass show: x".into()),
+                }),
             })
             .to_vec()
     }

@@ -24,6 +24,7 @@ pub(in crate::daemon) fn union(home: &std::path::Path) -> Arc<Union> {
     });
     let settings = Settings {
         ttl: Duration::ZERO,
+        file_ttl: std::time::Duration::MAX,
         space_of: SpaceOf::Sum,
         spill: true,
         read_only: false,
@@ -58,9 +59,7 @@ fn standing(policy: Option<std::path::PathBuf>) -> Arc<Standing> {
     let config = config::check::finish(config::Draft {
         mountpoint: Some("/m".into()),
         policy,
-        tiers: ["/a", "/b"]
-            .map(|path| TierConfig { path: path.into(), id: None, min_free: config::MinFree::Bytes(0) })
-            .to_vec(),
+        tiers: ["/a", "/b"].map(|path| TierConfig::at(path.into())).to_vec(),
         ..config::Draft::default()
     });
     Arc::new(Standing::load(&config.unwrap()).unwrap())

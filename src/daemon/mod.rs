@@ -8,7 +8,8 @@ use crate::config::{MinFree, MountConfig, OutOfBand, StatfsOf};
 use crate::fuse::{Behaviour, Session};
 use crate::migrate;
 use crate::sys::mount::{self, FuseMount};
-use crate::sys::{creds, limits, manager, signal};
+use crate::sys::{creds, limits, manager, secret, signal};
+use crate::tier::place::Place;
 use crate::types::ids::Rank;
 use crate::union::{self, Settings, SpaceOf, Union};
 use crate::watch;
@@ -22,6 +23,8 @@ pub mod repairs;
 pub mod runs;
 mod tiers;
 mod turns;
+pub mod unlock;
+pub mod views;
 
 pub use auto::check_policy;
 use auto::{Auto, Standing};
@@ -55,6 +58,8 @@ impl std::error::Error for Error {}
 const FAILED: u8 = 1;
 /// Something is in the way that can go away.
 const BUSY: u8 = 75;
+/// A passphrase is wrong.
+const DENIED: u8 = 77;
 /// The configuration does not fit what is there.
 const CONFIG: u8 = 78;
 
@@ -64,20 +69,25 @@ const TTL_TOLD: Duration = Duration::from_secs(3600);
 /// Directories kept open on each tier take at most this part of the descriptors.
 const DESCRIPTORS_PART: u64 = 4;
 
-/// Mounts and serves until the mount is gone. `ready` is called once programs can use it.
+/// Mounts and serves until the mount is gone. `places` are the tiers as [`unlock::places`] gives them, also where
+/// this process is a child of the one that asked. `ready` is called once programs can use the mount.
 ///
 /// # Errors
 /// One line and an exit code.
-pub fn serve(config: &MountConfig, ready: impl FnOnce()) -> Result<(), Error> {
+pub fn serve(config: &MountConfig, places: &[Place], ready: impl FnOnce()) -> Result<(), Error> {
+    secret::lock_again();
     creds::prepare();
     signal::prepare();
     let root = creds::is_root();
     let options = &config.options;
     let standing = Arc::new(Standing::load(config)?);
-    let opened = tiers::open(config, tiers::Purpose::Serve)?;
+    let opened = tiers::open(config, places, tiers::Purpose::Serve)?;
     let union = Arc::new(build(config, &opened, limits::raise_descriptors(), root)?);
     let forgetter = Arc::new(Forgetter::new(Arc::clone(&union)));
     let teller = Arc::downgrade(&forgetter);
+    if let Some(file) = config.file.as_ref().filter(|_| places.iter().any(Place::is_encrypted)) {
+        union.set_config(file.clone());
+    }
     union.on_moved(move |ino| teller.upgrade().iter().for_each(|forgetter| forgetter.attributes(ino)));
     let watch = match options.out_of_band {
         OutOfBand::Watch => start_watch(&opened, &union, &forgetter),
@@ -88,7 +98,12 @@ pub fn serve(config: &MountConfig, ready: impl FnOnce()) -> Result<(), Error> {
         }
     };
     let told = union.trusted() > options.ttl;
-    let behaviour = Behaviour { passthrough: options.passthrough && root, keep_cache: told, threads: threads(config) };
+    let behaviour = Behaviour {
+        passthrough: options.passthrough && root,
+        keep_cache: told,
+        uncached: false,
+        threads: threads(config),
+    };
     let device = mount::mount_fuse(&config.mountpoint, &how_to_mount(config))
         .map_err(|error| Error::new(if error.is_busy() { BUSY } else { FAILED }, error.to_string()))?;
     let result = run(config, (&opened, &union, &standing), device, behaviour, &forgetter, ready);
@@ -106,14 +121,14 @@ pub struct Alone {
     _opened: Vec<Option<tiers::Opened>>,
 }
 
-/// Opens the union without mounting it.
+/// Opens the union without mounting it. `places` are its tiers as [`unlock::places`] gives them.
 ///
 /// # Errors
 /// One line and an exit code: 75 if a mount or another command has it.
-pub fn open_union(config: &MountConfig) -> Result<Alone, Error> {
+pub fn open_union(config: &MountConfig, places: &[Place]) -> Result<Alone, Error> {
     creds::prepare();
     signal::ignore_stray();
-    let opened = tiers::open(config, tiers::Purpose::Work)?;
+    let opened = tiers::open(config, places, tiers::Purpose::Work)?;
     let union = build(config, &opened, limits::raise_descriptors(), creds::is_root())?;
     Ok(Alone { union, _opened: opened })
 }
@@ -188,6 +203,7 @@ fn build(config: &MountConfig, opened: &[Option<tiers::Opened>], descriptors: u6
     let dirs = descriptors / DESCRIPTORS_PART / config.tiers.len().max(1) as u64;
     let settings = Settings {
         ttl: options.ttl,
+        file_ttl: Duration::MAX,
         space_of: match options.statfs {
             StatfsOf::Sum => SpaceOf::Sum,
             StatfsOf::Primary => SpaceOf::Tier(Rank::PRIMARY),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::fuse::Invalidator;
+use crate::tier::Outside;
 use crate::types::ids::{Ino, Rank};
 use crate::types::name::Name;
 use crate::union::{Learner, Stale, Union};
@@ -40,15 +41,26 @@ impl Forgetter {
         }
     }
 
-    fn stale(&self, rank: Rank, change: &Change<'_>) -> Stale {
-        let name = change.name.map(Name::new).transpose();
+    fn stale(&self, rank: Rank, change: &Change<'_>, name: Option<&Name>) -> Stale {
         let Some(tier) = self.union.tier_at(rank) else { return Stale::default() };
-        match (tier.body_of(change.dir), name) {
-            (Ok(Some(body)), Ok(name)) => self.union.stale(rank, body, name.as_ref()).unwrap_or_else(|errno| {
-                tracing::debug!(tier = %rank, "an out-of-band change cannot be looked at: {errno}");
-                Stale::default()
-            }),
-            (Ok(_) | Err(_), _) => Stale::default(),
+        let Ok(Some(body)) = tier.body_of(change.dir) else { return Stale::default() };
+        self.union.stale(rank, body, name).unwrap_or_else(|errno| {
+            tracing::debug!(tier = %rank, "an out-of-band change cannot be looked at: {errno}");
+            Stale::default()
+        })
+    }
+
+    /// Has everything in a directory looked up again: on an encrypted tier the name of what was removed there
+    /// cannot always be told.
+    fn forget_all(&self, kernel: &Invalidator, dir: Ino) {
+        kernel.object(dir);
+        let mut known = Vec::new();
+        self.union.each_known(&mut |ino, place| {
+            known.extend(place.filter(|(parent, _)| *parent == dir).map(|(_, name)| (ino, name.clone())));
+        });
+        for (ino, name) in known {
+            kernel.entry(dir, &name);
+            kernel.object(ino);
         }
     }
 }
@@ -57,9 +69,20 @@ impl Listener for Forgetter {
     fn changed(&self, change: &Change<'_>) {
         let Some(kernel) = self.kernel.read().clone() else { return };
         for rank in (0u8..).map(Rank).take(self.union.tiers()) {
-            let stale = self.stale(rank, change);
-            let Some(dir) = stale.dir else { continue };
-            match (change.what, change.name.and_then(|raw| Name::new(raw).ok())) {
+            // Of a whole filesystem's changes most are elsewhere, and a name there means nothing.
+            let Some(dir) = self.stale(rank, change, None).dir else { continue };
+            let Some(tier) = self.union.tier_at(rank) else { continue };
+            let name = match change.name.map(|stored| tier.outside(change.dir, stored)) {
+                None => None,
+                Some(Outside::Name(name)) => Some(name),
+                Some(Outside::Nothing) => continue,
+                Some(Outside::Any) => {
+                    self.forget_all(&kernel, dir);
+                    continue;
+                }
+            };
+            let stale = self.stale(rank, change, name.as_deref());
+            match (change.what, name) {
                 (What::Entry, Some(name)) => {
                     kernel.entry(dir, &name);
                     // A link made or removed changes the attributes of the object's other names.

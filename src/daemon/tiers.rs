@@ -52,9 +52,8 @@ pub(super) enum Purpose {
 }
 
 /// Opens all tiers; `None` for those missing in degraded operation.
-pub(super) fn open(config: &MountConfig, purpose: Purpose) -> Result<Vec<Option<Opened>>, Error> {
-    let places = config.tiers.iter().map(|tier| Place::plain(tier.path.clone()));
-    let roots: Vec<Result<Root, Errno>> = places.map(|place| Root::open(&place)).collect();
+pub(super) fn open(config: &MountConfig, places: &[Place], purpose: Purpose) -> Result<Vec<Option<Opened>>, Error> {
+    let roots: Vec<Result<Root, Errno>> = places.iter().map(Root::open).collect();
     let paths: Vec<_> = config.tiers.iter().map(|tier| tier.path.as_path()).collect();
     overlap::check(&paths, &config.mountpoint).map_err(|error| Error::new(CONFIG, error.to_string()))?;
     let found: Vec<Found> = config
@@ -95,7 +94,7 @@ fn markers(
             "the tiers have no markers yet, and a read-only mount makes none: run `tierfs init` first",
         )),
         Verdict::Fresh => {
-            let roots: Vec<_> = roots.iter().flatten().map(Root::dir).collect();
+            let roots: Vec<_> = roots.iter().flatten().collect();
             let written = marker::adopt(&roots, &known).map_err(|(rank, errno)| {
                 let path = config.tiers.get(rank.index()).map(|tier| tier.path.display().to_string());
                 let path = path.unwrap_or_default();

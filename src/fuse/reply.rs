@@ -100,7 +100,11 @@ impl Adapter {
 
     /// As [`Adapter::kept`], for an opened file.
     pub(super) fn kept_of(&self, opened: &Opened) -> FopenFlags {
-        if opened.keep_pages { self.kept() } else { FopenFlags::empty() }
+        match (self.behaviour.uncached, opened.keep_pages) {
+            (true, _) => FopenFlags::FOPEN_DIRECT_IO,
+            (false, true) => self.kept(),
+            (false, false) => FopenFlags::empty(),
+        }
     }
 
     pub(super) fn kept(&self) -> FopenFlags {

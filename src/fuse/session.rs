@@ -18,6 +18,9 @@ pub struct Behaviour {
     pub passthrough: bool,
     /// Whether pages and listings may be kept from one open to the next.
     pub keep_cache: bool,
+    /// Nothing that is read is kept: each read of a program comes here, so that no program gets what
+    /// another has read before.
+    pub uncached: bool,
     /// Threads that serve requests.
     pub threads: usize,
 }
@@ -45,7 +48,6 @@ impl Adapter {
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_READDIRPLUS_AUTO,
-            InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_POSIX_ACL,
             InitFlags::FUSE_DONT_MASK,
             InitFlags::FUSE_ASYNC_DIO,
@@ -53,7 +55,8 @@ impl Adapter {
             InitFlags::FUSE_HANDLE_KILLPRIV_V2,
             InitFlags::FUSE_EXPORT_SUPPORT,
         ];
-        for flag in wanted {
+        let links = (!self.behaviour.uncached).then_some(InitFlags::FUSE_CACHE_SYMLINKS);
+        for flag in wanted.into_iter().chain(links) {
             if config.add_capabilities(flag).is_err() {
                 tracing::debug!(?flag, "the kernel lacks an ability");
             }

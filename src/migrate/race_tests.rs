@@ -72,6 +72,7 @@ pub(super) fn union_of(tiers: &[tempfile::TempDir], spy: &Arc<Spy>) -> Union {
     });
     let settings = Settings {
         ttl: Duration::ZERO,
+        file_ttl: std::time::Duration::MAX,
         space_of: SpaceOf::Sum,
         spill: true,
         read_only: false,

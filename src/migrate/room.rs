@@ -20,7 +20,7 @@ impl Room {
 
     /// As it is on `rank` now.
     pub(super) fn of(union: &Union, rank: Rank) -> Result<Room> {
-        Ok(Room::new(union.room(rank)?, union.files_left(rank)?))
+        Ok(Room::new(union.tier_of(rank)?.holds(union.room(rank)?), union.files_left(rank)?))
     }
 
     /// Takes the room of one more file of so many bytes. One that does not fit takes none, and says

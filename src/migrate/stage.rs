@@ -291,6 +291,8 @@ fn of_xattr(errno: Errno, during: &'static str) -> Refusal {
         Errno::EOPNOTSUPP | Errno::EPERM | Errno::EACCES | Errno::E2BIG | Errno::ERANGE | Errno::EINVAL => {
             Skip::Xattr.into()
         }
+        // On an encrypted tier names grow.
+        Errno::ENAMETOOLONG => Skip::Xattr.into(),
         // ext4 says so of attributes that are larger than a block, however empty it is.
         Errno::ENOSPC => Skip::Xattr.into(),
         other => of_target(other, during),

@@ -44,6 +44,7 @@ impl Tree {
         });
         let settings = Settings {
             ttl: Duration::ZERO,
+            file_ttl: std::time::Duration::MAX,
             space_of: SpaceOf::Sum,
             spill: true,
             read_only: false,
@@ -404,8 +405,8 @@ fn regression_a_file_is_written_down_before_it_is_told() {
 
 #[test]
 fn regression_rules_and_watermarks_are_served_by_one_scan() {
-    use crate::policy::glob::{Globs, Pattern};
     use crate::policy::{Action, AgeBy, Rule, Watermarks};
+    use crate::types::glob::{Globs, Pattern};
     let tree = Tree::new();
     for name in ["ruled", "kept", "free", "linked"] {
         tree.write(0, name, "x");

@@ -132,9 +132,9 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::glob::{Globs, Pattern};
     use crate::policy::{Criteria, since};
     use crate::types::attr::{Body, Stat};
+    use crate::types::glob::{Globs, Pattern};
     use crate::types::ids::Ranks;
     use crate::types::path::UnionPath;
 

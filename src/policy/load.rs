@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::config::load::suggested;
 use crate::config::schema::Plain;
-use crate::policy::glob::{Globs, Pattern};
 use crate::policy::schema::{self, File, List, VERSION};
 use crate::policy::window::Window;
 use crate::policy::words::{ActionWord, When, Who};
 use crate::policy::{Action, AgeBy, ERRORS_MAX, Limits, Order, Policy, Promotion, Rule, Watermarks};
+use crate::types::glob::{Globs, Pattern};
 use crate::types::ids::{Rank, Ranks};
 use crate::yaml::{self, Problem, Step};
 

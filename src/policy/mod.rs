@@ -13,13 +13,12 @@ use std::time::Duration;
 
 use crate::types::attr::Time;
 use crate::types::facts::Facts;
+use crate::types::glob::{Globs, Pattern};
 use crate::types::ids::{Rank, Ranks};
 
-use glob::{Globs, Pattern};
 use window::Window;
 
 pub mod evaluate;
-pub mod glob;
 pub mod load;
 pub mod reasons;
 pub mod relief;

@@ -90,8 +90,8 @@ fn days(duration: Duration) -> String {
 mod tests {
     use super::*;
     use crate::policy::evaluate::tests::{DAY, NOW, file};
-    use crate::policy::glob::{Globs, Pattern};
     use crate::policy::{Action, AgeBy};
+    use crate::types::glob::{Globs, Pattern};
     use crate::types::ids::{Rank, Ranks};
 
     fn every() -> Rule {

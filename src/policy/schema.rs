@@ -9,10 +9,10 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 
 use crate::config::schema::Plain;
 use crate::config::words::Word;
-use crate::policy::glob::Pattern;
 use crate::policy::window::Span;
 use crate::policy::words::{ActionWord, Count, Errors, Percent, Program, Rate, Size, When, Who};
 use crate::policy::{AgeBy, Order, Verify};
+use crate::types::glob::Pattern;
 use crate::types::ids::Rank;
 
 /// The one version of the format so far.

@@ -2,9 +2,9 @@
 
 use crate::config::suggest;
 use crate::config::words::{Choice, Word};
-use crate::policy::glob::Pattern;
 use crate::policy::window::Span;
 use crate::policy::{AgeBy, Order, Verify};
+use crate::types::glob::Pattern;
 use crate::types::ids::{Rank, TIERS_MAX};
 use crate::types::units;
 

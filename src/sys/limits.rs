@@ -15,3 +15,11 @@ pub fn raise_descriptors() -> u64 {
         Err(_) => soft,
     }
 }
+
+/// Bytes of memory that the system says can be had without swapping; `None` where it does not say.
+pub fn memory_available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}

@@ -7,6 +7,7 @@
 use crate::types::errno::{Errno, Result};
 
 pub mod accounts;
+pub mod aead;
 pub mod at;
 pub mod by_path;
 pub mod clock;
@@ -16,6 +17,7 @@ pub mod durable;
 pub mod fanotify;
 pub mod fusermount;
 pub mod io;
+pub mod keyring;
 pub mod lease;
 pub mod limits;
 pub mod local;
@@ -24,6 +26,8 @@ pub mod mount;
 pub mod mountinfo;
 pub mod overlap;
 pub mod process;
+pub mod random;
+pub mod secret;
 pub mod signal;
 pub mod stat;
 pub mod terminal;

@@ -20,6 +20,7 @@ pub struct Overlap {
     inner: String,
     outer: String,
     relation: Relation,
+    rule: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,12 +31,12 @@ enum Relation {
 
 impl fmt::Display for Overlap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Overlap { inner, outer, relation } = self;
+        let Overlap { inner, outer, relation, rule } = self;
         match relation {
             Relation::Same => write!(f, "{inner} and {outer} are the same directory"),
             Relation::Inside => write!(f, "{inner} lies inside {outer}"),
         }?;
-        f.write_str(": tiers and mount point must be apart")
+        write!(f, ": {rule}")
     }
 }
 
@@ -47,7 +48,7 @@ impl std::error::Error for Overlap {}
 /// # Errors
 /// The first two that overlap.
 pub fn check(tiers: &[&Path], mountpoint: &Path) -> Result<(), Overlap> {
-    check_all(tiers, Some(mountpoint))
+    check_all(&named(tiers, Some(mountpoint)), TIERS_APART)
 }
 
 /// Checks every tier against every other, where the mount point is not known yet.
@@ -55,17 +56,33 @@ pub fn check(tiers: &[&Path], mountpoint: &Path) -> Result<(), Overlap> {
 /// # Errors
 /// The first two that overlap.
 pub fn check_tiers(tiers: &[&Path]) -> Result<(), Overlap> {
-    check_all(tiers, None)
+    check_all(&named(tiers, None), TIERS_APART)
 }
 
-fn check_all(tiers: &[&Path], mountpoint: Option<&Path>) -> Result<(), Overlap> {
-    let mounts = mountinfo::read().unwrap_or_default();
+/// Checks what a view shows, each with the word for it, against its mount point: a view that shows itself
+/// would wait for its own answers.
+///
+/// # Errors
+/// The first that overlaps with the mount point. Among themselves they may overlap.
+pub fn check_view(shown: &[(&str, &Path)], mountpoint: &Path) -> Result<(), Overlap> {
+    shown.iter().try_for_each(|spot| check_all(&[*spot, (MOUNTPOINT, mountpoint)], VIEW_APART))
+}
+
+const MOUNTPOINT: &str = "the mount point";
+const TIERS_APART: &str = "tiers and mount point must be apart";
+const VIEW_APART: &str = "what a view shows and its mount point must be apart";
+
+fn named<'a>(tiers: &[&'a Path], mountpoint: Option<&'a Path>) -> Vec<(&'static str, &'a Path)> {
     let named = tiers.iter().map(|path| ("the tier", *path));
-    let named = named.chain(mountpoint.map(|path| ("the mount point", path)));
-    let spots: Vec<Spot> = named.filter_map(|(what, path)| Spot::look(what, path, &mounts)).collect();
+    named.chain(mountpoint.map(|path| (MOUNTPOINT, path))).collect()
+}
+
+fn check_all(named: &[(&str, &Path)], rule: &'static str) -> Result<(), Overlap> {
+    let mounts = mountinfo::read().unwrap_or_default();
+    let spots: Vec<Spot> = named.iter().filter_map(|(what, path)| Spot::look(what, path, &mounts)).collect();
     for (index, spot) in spots.iter().enumerate() {
         for other in &spots[..index] {
-            if let Some(overlap) = other.overlap(spot) {
+            if let Some(overlap) = other.overlap(spot, rule) {
                 return Err(overlap);
             }
         }
@@ -98,9 +115,9 @@ impl Spot {
         Some(Spot { label, path, upward, place })
     }
 
-    fn overlap(&self, other: &Spot) -> Option<Overlap> {
+    fn overlap(&self, other: &Spot, rule: &'static str) -> Option<Overlap> {
         let told = |inner: &Spot, outer: &Spot, relation| {
-            Some(Overlap { inner: inner.label.clone(), outer: outer.label.clone(), relation })
+            Some(Overlap { inner: inner.label.clone(), outer: outer.label.clone(), relation, rule })
         };
         match (self.is_within(other), other.is_within(self)) {
             (true, true) => told(self, other, Relation::Same),

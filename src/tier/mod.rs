@@ -19,9 +19,14 @@ use crate::types::lease::Excludes;
 use crate::types::name::Name;
 
 pub mod directory;
+pub mod encrypted;
 pub mod marker;
 pub mod place;
+mod read_only;
+pub mod reverse;
+pub mod shielded;
 pub mod small;
+pub mod source;
 
 /// One level of storage.
 pub trait Tier: std::fmt::Debug + Send + Sync {
@@ -30,6 +35,11 @@ pub trait Tier: std::fmt::Debug + Send + Sync {
 
     /// Space and inodes.
     fn space(&self) -> Result<Space>;
+
+    /// How many bytes of contents find room in so many free bytes; on an encrypted tier fewer.
+    fn holds(&self, free: u64) -> u64 {
+        free
+    }
 
     /// Whether bodies that tierfs stamped with the number of an older body may be here, so that
     /// [`Dir::stat`] alone does not tell a directory's number.
@@ -74,9 +84,25 @@ pub trait Tier: std::fmt::Debug + Send + Sync {
         Ok(path)
     }
 
+    /// What another program's change of `stored`, a name in the storage's directory `dir`, concerns.
+    fn outside(&self, _dir: std::os::fd::BorrowedFd<'_>, stored: &[u8]) -> Outside {
+        Name::new(stored).map_or(Outside::Nothing, |name| Outside::Name(Box::new(name)))
+    }
+
     /// The number of the body that an opened directory is; `None` where the tier is no directory
     /// of the local machine. It need not be inside the tier.
     fn body_of(&self, dir: std::os::fd::BorrowedFd<'_>) -> Result<Option<crate::types::attr::Body>>;
+}
+
+/// What a change beside the mount concerns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outside {
+    /// The entry of this name.
+    Name(Box<Name>),
+    /// Any entry of the directory: which cannot be told.
+    Any,
+    /// No entry.
+    Nothing,
 }
 
 /// Makes a tier durable as a whole: one call for thousands of files.
@@ -173,6 +199,15 @@ pub trait Dir: std::fmt::Debug + Send + Sync + std::any::Any {
         Ok(name.as_bytes().to_vec())
     }
 
+    /// Passes on what the storage holds here that should be an entry and is none, with the reason: on an
+    /// encrypted tier names that are damaged, forged or foreign. [`Dir::list`] leaves them out.
+    ///
+    /// # Errors
+    /// What reading the directory says.
+    fn list_damaged(&self, _each: &mut dyn FnMut(&[u8], String)) -> Result<()> {
+        Ok(())
+    }
+
     /// For the tier's own downcast in `link` and `rename`.
     fn as_any(&self) -> &dyn std::any::Any;
 }
@@ -197,6 +232,14 @@ pub trait File: std::fmt::Debug + Send + Sync {
 
     /// Makes contents (and, unless `data_only`, attributes) durable.
     fn fsync(&self, data_only: bool) -> Result<()>;
+
+    /// Has the contents reach the disk no later than what is done to names in the tier afterwards.
+    ///
+    /// # Errors
+    /// As [`File::fsync`].
+    fn settle(&self) -> Result<()> {
+        self.fsync(true)
+    }
 
     /// `fallocate(2)`.
     fn allocate(&self, mode: i32, offset: u64, length: u64) -> Result<()>;

@@ -223,6 +223,7 @@ impl Union {
     /// While a file may be written past tierfs, through a mapping or by passthrough, the kernel
     /// must ask for its attributes each time: it does not see such writes.
     fn file_ttl(&self, ino: Ino, ttl: Duration) -> Duration {
+        let ttl = ttl.min(self.settings.file_ttl);
         match self.inodes.writing(ino) {
             (true, _) => Duration::ZERO,
             (false, false) => ttl,

@@ -91,6 +91,8 @@ pub enum SpaceOf {
 pub struct Settings {
     /// How long the kernel may keep names, attributes and absences that may change untold.
     pub ttl: Duration,
+    /// The most of that for the attributes of regular files.
+    pub file_ttl: Duration,
     /// Whose space `statfs` tells.
     pub space_of: SpaceOf,
     /// Whether new files go to the next tier when one is full.
@@ -164,6 +166,7 @@ pub struct Union {
     learner: OnceLock<Box<dyn Learner>>,
     moved: OnceLock<Moved>,
     control: OnceLock<PathBuf>,
+    config: OnceLock<PathBuf>,
     observer: OnceLock<Box<dyn uses::Observer>>,
 }
 
@@ -194,6 +197,7 @@ impl Union {
             learner: OnceLock::new(),
             moved: OnceLock::new(),
             control: OnceLock::new(),
+            config: OnceLock::new(),
             observer: OnceLock::new(),
             settings,
             degraded,
@@ -263,6 +267,12 @@ impl Union {
     pub fn set_control(&self, socket: PathBuf) {
         // A mount has one socket and it is set once.
         let _already_set = self.control.set(socket);
+    }
+
+    /// The configuration by which commands unlock the tiers of this mount: what `user.tierfs.config` answers.
+    pub fn set_config(&self, file: PathBuf) {
+        // A mount has one and it is set once.
+        let _already_set = self.config.set(file);
     }
 
     /// How long what is in the directory may be kept.

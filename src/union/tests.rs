@@ -36,6 +36,7 @@ fn over(tiers: Vec<tempfile::TempDir>) -> Tree {
     });
     let settings = Settings {
         ttl: Duration::ZERO,
+        file_ttl: std::time::Duration::MAX,
         space_of: SpaceOf::Sum,
         spill: true,
         read_only: false,

@@ -23,6 +23,11 @@ const COPIES: &CStr = c"user.tierfs.copies";
 /// The socket on which the daemon takes commands.
 const CONTROL: &CStr = c"user.tierfs.control";
 
+/// What comes before the name of an entry, to ask its directory for the copies of one that has no attributes.
+const COPIES_OF: &[u8] = b"user.tierfs.copies:";
+/// The configuration file by which the tiers of this mount are unlocked, where some are encrypted.
+const CONFIG: &CStr = c"user.tierfs.config";
+
 /// File capabilities (`capabilities(7)`).
 const CAPABILITY: &CStr = c"security.capability";
 
@@ -167,6 +172,13 @@ impl Union {
             let socket = self.control.get().ok_or(Errno::ENODATA)?;
             return Ok(socket.as_os_str().as_bytes().to_vec());
         }
+        if key == CONFIG {
+            let file = self.config.get().ok_or(Errno::ENODATA)?;
+            return Ok(file.as_os_str().as_bytes().to_vec());
+        }
+        if let Some(name) = key.to_bytes().strip_prefix(COPIES_OF) {
+            return Ok(lines(&self.copies_of(ino, &Name::new(name)?)?));
+        }
         if ![TIER, REALPATH, COPIES].contains(&key) {
             return Err(Errno::ENODATA);
         }
@@ -178,10 +190,7 @@ impl Union {
         if key == REALPATH {
             return Ok(path.as_bytes().to_vec());
         }
-        let lines = copies
-            .iter()
-            .flat_map(|(rank, path)| [rank.0.to_string().as_bytes(), b"\t", path.as_bytes(), b"\0"].concat());
-        Ok(lines.collect())
+        Ok(lines(&copies))
     }
 
     /// Every copy of an inode's name: its tier and the path there, fastest first.
@@ -193,13 +202,20 @@ impl Union {
             return self.dirs.root().copies().map(|(rank, _)| Ok((rank, self.real_path(rank, &[])?))).collect();
         }
         let spot = self.inodes.named(ino)?;
-        let (parent, name) = (spot.parent, spot.name);
+        self.copies_of(spot.parent, &spot.name)
+    }
+
+    /// Every copy of a name in a directory.
+    fn copies_of(&self, parent: Ino, name: &Name) -> Result<Vec<(Rank, OsString)>> {
+        if parent == Ino::ROOT && name.is_private() {
+            return Err(Errno::ENODATA);
+        }
         let node = self.dir(parent)?;
         let mut path = self.path_of(parent)?;
         path.push(name.clone());
         let mut found = Vec::new();
         for (rank, dir) in node.copies() {
-            if dir.stat(Some(&name))?.is_some() {
+            if dir.stat(Some(name))?.is_some() {
                 found.push((rank, self.real_path(rank, &path)?));
             }
         }
@@ -222,6 +238,13 @@ impl Union {
     fn real_path(&self, rank: Rank, names: &[Name]) -> Result<OsString> {
         self.tier(rank)?.real_path(names).map(OsString::from)
     }
+}
+
+/// Copies as `user.tierfs.copies` tells them.
+fn lines(copies: &[(Rank, OsString)]) -> Vec<u8> {
+    let line =
+        |(rank, path): &(Rank, OsString)| [rank.0.to_string().as_bytes(), b"\t", path.as_bytes(), b"\0"].concat();
+    copies.iter().flat_map(line).collect()
 }
 
 /// Attributes that are tierfs's own: stamps, pins and answers.

@@ -8,5 +8,8 @@ pub(crate) mod fs;
 pub(crate) mod loopfs;
 pub(crate) mod mount;
 pub(crate) mod need;
+pub(crate) mod setting;
+pub(crate) mod trees;
 pub(crate) mod user;
+pub(crate) mod volume;
 pub(crate) mod wait;

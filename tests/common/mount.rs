@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::mount::{UnmountFlags, unmount};
 use tempfile::TempDir;
 
+use super::setting::{self, Encrypted};
 use super::user::User;
 use super::{need, wait};
 
@@ -19,10 +20,12 @@ const HANG_LIMIT: Duration = Duration::from_secs(180);
 /// What is to be mounted.
 #[derive(Debug)]
 pub(crate) struct Setup {
+    /// Dropped first: its mounts are on the other directories.
+    pub(super) encrypted: Option<Encrypted>,
     home: TempDir,
-    roots: Vec<PathBuf>,
+    pub(super) roots: Vec<PathBuf>,
     options: Vec<String>,
-    user: Option<User>,
+    pub(super) user: Option<User>,
     verbose: bool,
     hang_limit: Duration,
 }
@@ -43,7 +46,9 @@ impl Setup {
             options.push("allow_other".to_owned());
         }
         let home = temp_dir();
-        let setup = Setup { home, roots: Vec::new(), options, user: None, verbose: false, hang_limit: HANG_LIMIT };
+        let encrypted = setting::all_encrypted().then(Encrypted::all);
+        let (roots, hang_limit) = (Vec::new(), HANG_LIMIT);
+        let setup = Setup { encrypted, home, roots, options, user: None, verbose: false, hang_limit };
         std::fs::create_dir(setup.mountpoint()).expect("mount point");
         setup.tiers(2)
     }
@@ -100,8 +105,10 @@ impl Setup {
     }
 
     /// Puts something into the tiers before they are mounted.
-    pub(crate) fn seed(self, fill: impl FnOnce(&[PathBuf])) -> Setup {
-        fill(&self.roots);
+    pub(crate) fn seed(mut self, fill: impl FnOnce(&[PathBuf])) -> Setup {
+        if self.ready() {
+            fill(&self.roots);
+        }
         self
     }
 
@@ -121,16 +128,17 @@ impl Setup {
     }
 
     /// Mounts. `None`, and a skip is reported, where the machine cannot.
-    pub(crate) fn mount(self) -> Option<TestMount> {
+    pub(crate) fn mount(mut self) -> Option<TestMount> {
         let able = if self.user.is_some() { need::root() } else { need::fuse() };
-        able.then(|| match self.try_mount() {
+        (able && self.ready()).then(|| match self.try_mount() {
             Ok(mount) => mount,
             Err(refused) => panic!("the mount was refused: {refused:?}"),
         })
     }
 
     /// Mounts, or says with which words and exit code it was refused.
-    pub(crate) fn try_mount(self) -> Result<TestMount, Box<Refused>> {
+    pub(crate) fn try_mount(mut self) -> Result<TestMount, Box<Refused>> {
+        assert!(self.ready(), "gocryptfs is missing");
         let mut daemon = self.command().spawn().expect("tierfs starts");
         let point = self.mountpoint();
         let ended = wait::until("the mount appears or tierfs ends", || {
@@ -170,7 +178,11 @@ impl Setup {
             .truncate(true)
             .open(self.home.path().join("log"))
             .expect("log file");
-        command.arg("mount").arg(spec(&self.roots)).arg(self.mountpoint()).arg("-f");
+        command.arg("mount");
+        if self.encrypted.is_some() {
+            command.arg("--config");
+        }
+        command.arg(self.union()).arg(self.mountpoint()).arg("-f");
         if self.verbose {
             command.arg("-v");
         }
@@ -229,6 +241,16 @@ impl TestMount {
     /// The same path in the tier of that rank.
     pub(crate) fn tier(&self, rank: usize, path: impl AsRef<Path>) -> PathBuf {
         self.setup().roots[rank].join(path)
+    }
+
+    /// The same path where tierfs finds that tier: ciphertext, if it is encrypted.
+    pub(crate) fn place(&self, rank: usize, path: impl AsRef<Path>) -> PathBuf {
+        self.setup().place(rank).join(path)
+    }
+
+    /// The one word that names the union to a command.
+    pub(crate) fn union(&self) -> std::ffi::OsString {
+        self.setup().union()
     }
 
     /// The roots of all tiers.

@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 
 use crate::common::loopfs::LoopFs;
 use crate::common::mount::{self, Setup};
+use crate::common::setting::Encrypted;
+use crate::common::volume::Volume;
 use crate::common::{need, wait};
 use crate::plan::Plan;
 use crate::rng::Rng;
@@ -47,6 +49,8 @@ pub(crate) struct Bench {
     /// Whether it could not be told of sources that nobody uses them, or what they hold: those are kept in
     /// `.tierfs/lost`, or under their names where their copies hide them.
     pub(crate) may_keep: bool,
+    /// The secondary holds ciphertext.
+    encrypted: bool,
     _fs: [LoopFs; 2],
 }
 
@@ -65,17 +69,31 @@ const IN_RECOVERY: &[(&str, usize)] = &[
 impl Bench {
     /// A fresh tree on the primary.
     pub(crate) fn new(seed: u64) -> Option<Bench> {
+        Bench::with(seed, false)
+    }
+
+    /// The same, as the plan wants it.
+    pub(crate) fn of(plan: &Plan) -> Option<Bench> {
+        Bench::with(plan.seed, plan.encrypted)
+    }
+
+    fn with(seed: u64, encrypted: bool) -> Option<Bench> {
         need::programs(["strace", "setfacl", "mkfifo"])?;
+        if encrypted {
+            need::programs(["gocryptfs"])?;
+        }
         let fs = [LoopFs::with("tmpfs", 64, "noatime")?, LoopFs::with("tmpfs", 64, "noatime")?];
         // Looking at a file must not make it young.
         let roots: Vec<PathBuf> = fs.iter().map(|fs| fs.path().join("tier")).collect();
         let mut rng = Rng::new(seed);
-        let setup = Setup::new().roots(&roots).option("suid").seed(|roots| tree::plant(&roots[0], &mut rng));
+        let setup = Setup::new().roots(&roots).option("suid");
+        let setup = if encrypted { setup.encrypted(Encrypted::only(&[1])) } else { setup };
+        let setup = setup.seed(|roots| tree::plant(&roots[0], &mut rng));
         std::fs::write(setup.home().join("promote.yaml"), PROMOTE).expect("policy");
         let mount = setup.mount()?;
         let before = tree::picture(&mount.root());
         let setup = Some(mount.unmount());
-        Some(Bench { setup, roots, before, rng, touched: 0, changed: 0, may_keep: false, _fs: fs })
+        Some(Bench { setup, roots, before, rng, touched: 0, changed: 0, may_keep: false, encrypted, _fs: fs })
     }
 
     pub(crate) fn setup(&self) -> &Setup {
@@ -93,7 +111,7 @@ impl Bench {
 
     /// The command of a way, without a mount.
     pub(crate) fn command(&self, way: Way) -> Command {
-        let spec = mount::spec(&self.roots);
+        let spec = self.setup().union();
         let mut command = Command::new(mount::program());
         match way {
             Way::Demote => command.args(["migrate", "--older-than", "1y", "--age-by", "mtime"]).arg(spec),
@@ -189,9 +207,17 @@ impl Bench {
                 then.mtime = now.mtime;
             }
         }
-        self.setup = Some(mount.unmount());
+        let setup = mount.unmount();
+        wrong.extend(self.encrypted.then(|| unclean(&setup)).flatten());
+        self.setup = Some(setup);
         wrong
     }
+}
+
+/// What the stock program finds wrong with the secondary.
+pub(crate) fn unclean(setup: &Setup) -> Option<String> {
+    let (code, words) = Volume::at(&setup.place(1), &setup.home().join("passphrase")).fsck();
+    (code != Some(0) || !words.trim().is_empty()).then(|| format!("gocryptfs -fsck {code:?}: {words}"))
 }
 
 const PROMOTE: &str = "version: 1\nrules:\n  - name: back\n    tier: secondary\n    match: '**'\n    action: promote\n";
@@ -206,7 +232,7 @@ pub(crate) fn campaign(
     let (mut tried, mut failures, mut touched, mut changed) = (0, Vec::new(), 0, 0);
     for (way, at) in cuts {
         if bench.is_none() {
-            bench = Bench::new(plan.seed);
+            bench = Bench::of(plan);
         }
         let Some(ready) = bench.as_mut() else { return };
         let (made, wrong) = each(ready, *way, at);

@@ -36,6 +36,7 @@ fn path(root: &Path, at: usize) -> PathBuf {
 }
 
 impl Beside {
+    /// On plain tiers only: what it is given.
     pub(crate) fn new(roots: &[PathBuf], seed: u64) -> Beside {
         for at in 0..FILES {
             short::put(path(&roots[0], at), block(0));
@@ -101,7 +102,8 @@ impl Beside {
 
     /// Whether a slower tier has what the union does not show.
     fn is_hidden(&self, at: usize, possible: &[u64]) -> bool {
-        let below = std::fs::read(path(&self.roots[1], at)).unwrap_or_default();
+        let below = self.roots.get(1).map(|root| std::fs::read(path(root, at)).unwrap_or_default());
+        let below = below.unwrap_or_default();
         short::exists(path(&self.roots[0], at)) && possible.iter().any(|tag| block(*tag) == below)
     }
 

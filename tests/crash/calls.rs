@@ -6,7 +6,7 @@ use crate::strace::{self, ASKING, At, CHANGING};
 
 /// Every call that each way makes, with its number.
 fn all(plan: &Plan, calls: &[&str]) -> Option<Vec<(Way, At)>> {
-    let bench = Bench::new(plan.seed)?;
+    let bench = Bench::of(plan)?;
     let mut found = Vec::new();
     for way in Way::ALL {
         bench.prepare(way);
@@ -62,10 +62,18 @@ fn proved(bench: &mut Bench) -> Vec<String> {
 
 #[test]
 fn killed_at_every_call() {
-    let plan = Plan::new("killed_at_every_call", 130);
-    let Some(cuts) = all(&plan, CHANGING) else { return };
+    kills(&Plan::new("killed_at_every_call", 130));
+}
+
+#[test]
+fn killed_at_every_call_of_a_move_to_ciphertext() {
+    kills(&Plan::encrypted("killed_at_every_call_of_a_move_to_ciphertext", 50));
+}
+
+fn kills(plan: &Plan) {
+    let Some(cuts) = all(plan, CHANGING) else { return };
     eprintln!("{} different cuts", cuts.len());
-    campaign(&plan, &plan.choose(&cuts), |bench, way, at| {
+    campaign(plan, &plan.choose(&cuts), |bench, way, at| {
         begin(bench, way);
         let output = bench.run_under(way, &strace::kill(at));
         let killed = usize::from(strace::was_killed(output.status));
@@ -76,11 +84,19 @@ fn killed_at_every_call() {
 
 #[test]
 fn every_call_fails() {
-    let plan = Plan::new("every_call_fails", 130);
+    failures(&Plan::new("every_call_fails", 130));
+}
+
+#[test]
+fn every_call_of_a_move_to_ciphertext_fails() {
+    failures(&Plan::encrypted("every_call_of_a_move_to_ciphertext_fails", 50));
+}
+
+fn failures(plan: &Plan) {
     let calls = [CHANGING, ASKING].concat();
-    let Some(cuts) = all(&plan, &calls) else { return };
+    let Some(cuts) = all(plan, &calls) else { return };
     eprintln!("{} different failures", cuts.len());
-    campaign(&plan, &plan.choose(&cuts), |bench, way, at| {
+    campaign(plan, &plan.choose(&cuts), |bench, way, at| {
         begin(bench, way);
         bench.may_keep = may_keep(way, &at.0);
         let errno = ["EIO", "ENOSPC", "EDQUOT", "EINTR"][bench.rng.below(4)];

@@ -45,8 +45,16 @@ fn end(daemon: &mut Child) -> bool {
 
 #[test]
 fn daemon_killed_at_every_call() {
-    let plan = Plan::new("daemon_killed_at_every_call", 40);
-    let Some(bench) = Bench::new(plan.seed) else { return };
+    kills(&Plan::new("daemon_killed_at_every_call", 40));
+}
+
+#[test]
+fn daemon_killed_at_every_call_of_a_move_to_ciphertext() {
+    kills(&Plan::encrypted("daemon_killed_at_every_call_of_a_move_to_ciphertext", 15));
+}
+
+fn kills(plan: &Plan) {
+    let Some(bench) = Bench::of(plan) else { return };
     let mut cuts: Vec<(Way, At)> = Vec::new();
     for way in [Way::Demote, Way::Promote] {
         bench.prepare(way);
@@ -60,7 +68,7 @@ fn daemon_killed_at_every_call() {
     }
     drop(bench);
     eprintln!("{} different cuts", cuts.len());
-    campaign(&plan, &plan.choose(&cuts), |bench, way, at| {
+    campaign(plan, &plan.choose(&cuts), |bench, way, at| {
         bench.prepare(way);
         let killed = usize::from(moves(bench, way, &strace::kill(at)));
         let more = bench.crash_recovery();

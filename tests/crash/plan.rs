@@ -14,6 +14,8 @@ pub(crate) struct Plan {
     pub(crate) only: Option<(String, At)>,
     /// Failures after which it ends.
     pub(crate) failures_max: usize,
+    /// The secondary holds ciphertext.
+    pub(crate) encrypted: bool,
 }
 
 fn number(key: &str) -> Option<usize> {
@@ -36,7 +38,13 @@ impl Plan {
             cuts: number("TIERFS_CRASH_CUTS").unwrap_or(cuts),
             only,
             failures_max: number("TIERFS_CRASH_FAILURES").unwrap_or(1),
+            encrypted: false,
         }
+    }
+
+    /// The same with an encrypted secondary.
+    pub(crate) fn encrypted(name: &'static str, cuts: usize) -> Plan {
+        Plan { encrypted: true, ..Plan::new(name, cuts) }
     }
 
     pub(crate) fn rng(&self) -> Rng {

@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::bench::unclean;
 use crate::beside::Beside;
 use crate::common::loopfs::LoopFs;
 use crate::common::mount::{self, Setup, TestMount};
+use crate::common::setting::Encrypted;
 use crate::common::{need, wait};
 use crate::plan::Plan;
 use crate::rng::Rng;
@@ -39,6 +41,8 @@ struct Rounds {
     writers: Vec<Writer>,
     beside: Beside,
     rng: Rng,
+    /// The secondary holds ciphertext.
+    encrypted: bool,
     moved: AtomicUsize,
     cuts: usize,
     touched: usize,
@@ -53,23 +57,29 @@ const PROMOTE: &str = "version: 1\nrules:\n  - name: up\n    tier: secondary\n  
 const ROUND_MS_MAX: usize = 700;
 
 impl Rounds {
-    fn new(kind: &'static str, seed: u64, name: &str) -> Option<(Rounds, Setup)> {
+    fn new(kind: &'static str, seed: u64, encrypted: bool) -> Option<(Rounds, Setup)> {
+        if encrypted {
+            need::programs(["gocryptfs"])?;
+        }
         need::programs(["xfs_io", "setfacl", "strace"])?;
         let size_mib = if kind == "xfs" { 320 } else { 128 };
         let fs = vec![LoopFs::with(kind, size_mib, "noatime")?, LoopFs::with(kind, size_mib, "noatime")?];
         let roots: Vec<PathBuf> = fs.iter().map(|fs| fs.path().join("tier")).collect();
         let mut rng = Rng::new(seed);
         let setup = Setup::new().roots(&roots).option("suid").hangs_after(Duration::from_secs(600));
+        let setup = if encrypted { setup.encrypted(Encrypted::only(&[1])) } else { setup };
         let setup = setup.seed(|roots| tree::plant(&roots[0].join("still"), &mut rng));
         for (name, text) in [("down.yaml", DEMOTE), ("up.yaml", PROMOTE)] {
             std::fs::write(setup.home().join(name), text).expect("policy");
         }
         let mount = setup.mount()?;
         let before = tree::picture(&mount.path("still"));
-        let _ = name;
-        let writers = (0..2).map(|at| Writer::new(&mount.root(), &format!("w{at}"), seed + at)).collect();
-        let beside = Beside::new(&roots, seed + 9);
-        let setup = mount.unmount();
+        let writer = |at| Writer::new(&mount.root(), &format!("w{at}"), seed + at, encrypted);
+        let writers = (0..2).map(writer).collect();
+        // Nobody writes ciphertext beside the mount while the power fails.
+        let beside = Beside::new(&roots[..if encrypted { 1 } else { 2 }], seed + 9);
+        let mut setup = mount.unmount();
+        setup.hide();
         sync_all(&fs);
         let rounds = Rounds {
             fs,
@@ -78,6 +88,7 @@ impl Rounds {
             writers,
             beside,
             rng,
+            encrypted,
             moved: AtomicUsize::new(0),
             cuts: 0,
             touched: 0,
@@ -157,7 +168,7 @@ impl Rounds {
 
     /// Recovery, cut short at some call.
     fn crash_recovery(&mut self, setup: &Setup) {
-        let spec = mount::spec(&self.roots);
+        let spec = setup.union();
         let mut recover = Command::new(mount::program());
         recover.args(["migrate", "--older-than", "90y", "--age-by", "mtime"]).arg(spec);
         let calls =
@@ -189,7 +200,17 @@ impl Rounds {
             wrong.extend(writer.check(power));
         }
         wrong.extend(self.beside.check(&mount.root(), power));
-        for line in tree::leftovers(&self.roots) {
+        let daemon = mount.log();
+        let (mut setup, left) = if self.encrypted {
+            let mut setup = mount.unmount();
+            wrong.extend(unclean(&setup));
+            setup.reveal();
+            (setup, tree::leftovers(&self.roots))
+        } else {
+            let left = tree::leftovers(&self.roots);
+            (mount.unmount(), left)
+        };
+        for line in left {
             // Programs may leave shadowed copies beside the mount, and replaced contents are kept.
             if line.contains("/lost/") {
                 self.lost += 1;
@@ -201,12 +222,12 @@ impl Rounds {
             }
         }
         if !wrong.is_empty() {
-            wrong.push(format!("the daemon's log: {}", mount.log()));
+            wrong.push(format!("the daemon's log: {daemon}"));
         }
-        let setup = mount.unmount();
         for root in &self.roots {
             let _absent = std::fs::remove_dir_all(root.join(".tierfs/lost"));
         }
+        setup.hide();
         sync_all(&self.fs);
         (setup, wrong)
     }
@@ -267,7 +288,7 @@ fn rounds(plan: &Plan, kind: &'static str, cuts: &[Cut]) {
     let (mut tried, mut made, mut failures, mut seed) = (0, 0, Vec::new(), plan.seed);
     let (mut steps, mut moved, mut hidden, mut more) = (0, 0, 0, [0; 3]);
     while tried < plan.cuts && failures.len() < plan.failures_max {
-        let Some((mut rounds, mut setup)) = Rounds::new(kind, seed, plan.name) else { return };
+        let Some((mut rounds, mut setup)) = Rounds::new(kind, seed, plan.encrypted) else { return };
         while tried < plan.cuts {
             tried += 1;
             let cut = cuts[rounds.rng.below(cuts.len())];
@@ -308,6 +329,16 @@ fn killed_while_programs_write() {
 #[test]
 fn power_cut_on_ext4() {
     rounds(&Plan::new("power_cut_on_ext4", 15), "ext4", POWER);
+}
+
+#[test]
+fn killed_while_programs_write_ciphertext() {
+    rounds(&Plan::encrypted("killed_while_programs_write_ciphertext", 10), "tmpfs", KILLS);
+}
+
+#[test]
+fn power_cut_on_ext4_with_an_encrypted_secondary() {
+    rounds(&Plan::encrypted("power_cut_on_ext4_with_an_encrypted_secondary", 10), "ext4", POWER);
 }
 
 #[test]

@@ -70,14 +70,55 @@ pub(crate) fn block(tag: u32) -> Vec<u8> {
     tag.to_le_bytes().iter().copied().cycle().take(BLOCK).collect()
 }
 
-/// What is under a path now; an error if it is no whole version of anything.
-pub(crate) fn find(path: &Path) -> Result<Option<Version>, String> {
+/// The tag of a block that cannot be read.
+const TORN: u32 = u32::MAX;
+
+/// The contents, block by block; those that cannot be read have the tag [`TORN`] if that may be.
+fn read(path: &Path, torn: bool) -> io::Result<Vec<Vec<u8>>> {
+    let file = File::open(path)?;
+    let size = usize::try_from(file.metadata()?.len()).expect("a small file");
+    let mut blocks = Vec::new();
+    for start in (0..size).step_by(BLOCK) {
+        let mut bytes = vec![0; BLOCK.min(size - start)];
+        match file.read_exact_at(&mut bytes, start as u64) {
+            Ok(()) => blocks.push(bytes),
+            Err(error) if torn && error.raw_os_error() == Some(5) => blocks.push(block(TORN)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(blocks)
+}
+
+/// A torn block is one that was being written since the last version that is sure; it is written anew, as a
+/// program does that recovers.
+pub(crate) fn healed(path: &Path, state: &State, from: usize, now: Option<Version>) -> Result<Option<Version>, String> {
+    let Some(mut now) = now else { return Ok(None) };
+    if !now.blocks.contains(&TORN) {
+        return Ok(Some(now));
+    }
+    let sure = state.possible[from].as_ref();
+    for at in (0..now.blocks.len()).filter(|at| now.blocks[*at] == TORN).collect::<Vec<_>>() {
+        let before = sure.and_then(|sure| sure.blocks.get(at));
+        let written = |may: &&Version| may.blocks.get(at).is_some() && may.blocks.get(at) != before;
+        let Some(may) = state.possible[from..].iter().flatten().rfind(written) else {
+            return Err(format!("{path:?}: block {at} cannot be read and was not being written: {state:?}"));
+        };
+        now.blocks[at] = may.blocks[at];
+    }
+    let file = File::options().write(true).open(path).map_err(|error| format!("{path:?}: {error}"))?;
+    fill(&file, &now.blocks).and_then(|()| file.sync_all()).map_err(|error| format!("{path:?}: {error}"))?;
+    Ok(Some(now))
+}
+
+/// What is under a path now; an error if it is no whole version of anything. `torn`: a block may be
+/// unreadable.
+pub(crate) fn find(path: &Path, torn: bool) -> Result<Option<Version>, String> {
     if !short::exists(path) {
         return Ok(None);
     }
-    let bytes = std::fs::read(path).map_err(|error| format!("{path:?}: {error}"))?;
+    let read = read(path, torn).map_err(|error| format!("{path:?}: {error}"))?;
     let mut blocks = Vec::new();
-    for (at, chunk) in bytes.chunks(BLOCK).enumerate() {
+    for (at, chunk) in read.into_iter().enumerate() {
         let tag = chunk.first_chunk::<4>().map(|raw| u32::from_le_bytes(*raw)).unwrap_or_default();
         if chunk != block(tag) {
             return Err(format!("{path:?}: block {at} is mixed or cut"));

@@ -15,7 +15,7 @@ use rustix::fs::XattrFlags;
 
 use crate::common::fs as short;
 use crate::rng::Rng;
-use crate::version::{BLOCK, State, Version, block, fill, find};
+use crate::version::{BLOCK, State, Version, block, fill, find, healed};
 
 /// It alone works in its directory.
 #[derive(Debug)]
@@ -31,6 +31,9 @@ pub(crate) struct Writer {
     rng: Rng,
     next: u32,
     pub(crate) steps: usize,
+    /// A block that was being written when the power failed may be unreadable: ciphertext is bound to
+    /// whole blocks, which lie across the disk's.
+    torn: bool,
     /// Set just before the power is cut: what is acknowledged from then on does not count, since a
     /// filesystem that is being shut down may say that a lost change is durable (xfs does).
     cutting: Arc<AtomicBool>,
@@ -39,7 +42,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(root: &Path, home: &str, seed: u64) -> Writer {
+    pub(crate) fn new(root: &Path, home: &str, seed: u64, torn: bool) -> Writer {
         let home = PathBuf::from(home);
         let dirs: Vec<PathBuf> = (0..3).map(|at| home.join(format!("d{at}"))).collect();
         for dir in &dirs {
@@ -58,6 +61,7 @@ impl Writer {
             rng: Rng::new(seed),
             next: 1,
             steps: 0,
+            torn,
             cutting: Arc::default(),
             stopped: None,
         }
@@ -341,7 +345,9 @@ impl Writer {
         let mut found = BTreeMap::new();
         for (path, state) in &self.files {
             let from = if power { 0 } else { state.done };
-            match find(&self.root.join(path)) {
+            let found_now = find(&self.root.join(path), self.torn && power)
+                .and_then(|now| healed(&self.root.join(path), state, from, now));
+            match found_now {
                 Ok(now) if state.allows(from, now.as_ref()) => {
                     found.insert(path.clone(), now);
                 }
@@ -365,7 +371,7 @@ impl Writer {
             for name in short::names(self.at(dir)) {
                 let path = dir.join(name);
                 if !self.files.contains_key(&path) {
-                    wrong.push(format!("{path:?} has come back: {:?}", find(&self.root.join(&path))));
+                    wrong.push(format!("{path:?} has come back: {:?}", find(&self.root.join(&path), false)));
                 }
             }
         }

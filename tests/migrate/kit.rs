@@ -93,7 +93,8 @@ pub(crate) fn recall(mount: &TestMount, path: &str) -> Ran {
 pub(crate) fn on(kinds: [&'static str; 2], size_mib: u64) -> Option<([LoopFs; 2], Setup)> {
     let [fast, slow] = kinds.map(|kind| LoopFs::new(kind, size_mib));
     let tiers = [fast?, slow?];
-    let setup = Setup::new().roots(&[tiers[0].path().join("tier"), tiers[1].path().join("tier")]);
+    let mut setup = Setup::new().roots(&[tiers[0].path().join("tier"), tiers[1].path().join("tier")]);
+    setup.ready();
     Some((tiers, setup))
 }
 

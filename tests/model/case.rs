@@ -228,7 +228,8 @@ impl Run {
         self.plain.close();
         let Some(mount) = self.mount.take() else { return Ok(()) };
         let roots = mount.roots().to_vec();
-        mount.unmount();
+        // Encrypted tiers are shown as long as it lives.
+        let _setup = mount.unmount();
         match differences(&merged(&roots), &tree(&self.plain.root)) {
             Some(words) => Err(format!("the tiers themselves: {words}")),
             None => Ok(()),

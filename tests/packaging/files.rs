@@ -59,7 +59,9 @@ fn every_key_of_the_configuration_is_in_its_page() {
     let section = schema.split_once("\nmount! {").expect("the section").1.split_once("\n}").expect("its end").0;
     let file = schema.split_once("pub struct File {").expect("the file").1.split_once("\n}").expect("its end").0;
     let tier = schema.split_once("pub struct Tier {").expect("a tier").1.split_once("\n}").expect("its end").0;
-    let keys = [section, file, tier].into_iter().flat_map(str::lines).filter_map(|line| {
+    let encryption = schema.split_once("pub struct Encryption {").expect("encryption").1;
+    let encryption = encryption.split_once("\n}").expect("its end").0;
+    let keys = [section, file, tier, encryption].into_iter().flat_map(str::lines).filter_map(|line| {
         let (key, _) = line.trim().trim_start_matches("pub ").split_once(": ")?;
         key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_').then_some(key)
     });

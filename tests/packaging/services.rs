@@ -178,6 +178,38 @@ fn a_hardened_service_does_all_that_a_filesystem_does() {
     assert!(escape.contains("NoNewPrivs:\t1") && escape.contains("Seccomp:\t2"), "{escape}");
 }
 
+/// The passphrase of an encrypted tier reaches a confined service as a credential and from root's
+/// keyring; a wrong one is not tried again.
+#[test]
+fn an_encrypted_tier_is_unlocked_for_the_service() {
+    let Some(machine) = Machine::with_package("") else { return };
+    let configure = |source: &str| {
+        let tiers = format!("[{{path: /disks/fast}}, {{path: /disks/slow, encryption: {{{source}}}}}]");
+        machine.put("/etc/tierfs/docs.yaml", &format!("version: 1\nmountpoint: /srv/docs\ntiers: {tiers}\n"));
+    };
+    machine.sh("mkdir -p /disks/fast /disks/slow /srv/docs; (umask 77; echo word >/etc/secret; echo wrong >/etc/wrong)
+         tierfs key init --scrypt-cost 10 --passfile /etc/secret /disks/slow");
+    machine.put("/etc/systemd/system/tierfs@docs.service.d/key.conf", "[Service]\nLoadCredential=docs:/etc/secret\n");
+    configure("credential: docs");
+    machine.sh("systemctl daemon-reload; systemctl start tierfs@docs; echo cold >/srv/docs/file");
+    machine.sh("tierfs migrate --older-than 0 /srv/docs; grep cold /srv/docs/file; ! grep -rq cold /disks");
+
+    // Keyrings belong to users and not to machines: this one is root's everywhere.
+    let name = format!("tierfs-test-{}", std::process::id());
+    configure(&format!("keyring: {name}"));
+    machine.sh(&format!("keyctl timeout $(keyctl add user {name} word @u) 60"));
+    let ran = machine.try_sh("systemctl restart tierfs@docs; grep cold /srv/docs/file");
+    machine.sh(&format!("keyctl unlink $(keyctl search @u user {name}) @u"));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+
+    configure("passfile: /etc/wrong");
+    assert_eq!(machine.try_sh("systemctl restart tierfs@docs").code, Some(1));
+    assert_eq!(
+        machine.sh("systemctl show -P ExecMainStatus tierfs@docs; systemctl show -P NRestarts tierfs@docs"),
+        "77\n0"
+    );
+}
+
 /// The nightly run: by the words in /etc/default/tierfs or by the policy, with and without a mount.
 #[test]
 fn a_migration_runs_as_a_service_and_by_its_timer() {

@@ -53,7 +53,20 @@ const TIER: &[(&str, &str)] = &[
         "The id in its .tierfs/marker. With it, another disk in its place is refused. tierfs init writes it.",
     ),
     ("min_free: SHARE or SIZE", "New files go to the next tier when less than this is free: 10%, 4GiB."),
-    ("encryption: SECTION", "The tier holds ciphertext. The comments under EXAMPLE say what can be written."),
+    ("encryption: SECTION", "The tier holds ciphertext in the format of gocryptfs: see ENCRYPTION."),
+];
+
+/// Keys of the section `encryption:` of a tier.
+const ENCRYPTION: &[(&str, &str)] = &[
+    ("conf: FILE", "The volume's gocryptfs.conf, where it is not in the tier's root."),
+    ("passfile: FILE", "A file whose first line is the passphrase."),
+    ("keyfile: FILE", "A file all of which is the passphrase."),
+    ("extpass: COMMAND", "A program that writes the passphrase."),
+    (
+        "credential: NAME",
+        "A credential of the systemd service: LoadCredential=NAME:FILE in a drop-in of tierfs@NAME.service.",
+    ),
+    ("keyring: NAME", "A key in the kernel's keyrings."),
 ];
 
 fn yaml(commented: &str) -> String {
@@ -73,7 +86,7 @@ fn yaml(commented: &str) -> String {
          tierfs config check FILE, which also prints what results with all defaults.",
     );
     page.text("Sizes are written 512, 8K, 1MiB, 4GiB (K, M and G count by 1024), times 1s, 5min, 12h, 90d, 6mo, 1y.");
-    for (title, items) in [("KEYS", KEYS), ("TIERS", TIER)] {
+    for (title, items) in [("KEYS", KEYS), ("TIERS", TIER), ("ENCRYPTION", ENCRYPTION)] {
         page.section(title);
         for (term, text) in items {
             page.item(term, text);

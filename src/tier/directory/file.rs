@@ -49,6 +49,10 @@ impl File for DirectoryFile {
         io::fsync(self.fd.as_fd(), data_only)
     }
 
+    fn settle(&self) -> Result<()> {
+        io::settle(self.fd.as_fd())
+    }
+
     fn allocate(&self, mode: i32, offset: u64, length: u64) -> Result<()> {
         io::allocate(self.fd.as_fd(), mode, offset, length)
     }

@@ -13,10 +13,11 @@
 //! state: member   `new` while the union is being made
 //! stamps: false   whether bodies on this tier may carry an inode number of their own
 //! given: never    since when files have left with their numbers, SECONDS.NANOSECONDS
+//! volume: …       only on an encrypted tier: the features its volume had when it was adopted
 //! ```
 //!
 //! Lines that begin with `#` say nothing. `version` comes first, so that a later format is told
-//! from a broken file. Every key is there exactly once and the last line ends with a newline, so
+//! from a broken file. Every key but `volume` is there exactly once and the last line ends with a newline, so
 //! that a file cut short is never read as whole.
 //!
 //! A union is made in two rounds: every tier gets a marker in state `new`, then every marker
@@ -27,9 +28,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::crypt::features::Features;
 use crate::sys::durable;
 use crate::tier::directory::Known;
 use crate::tier::directory::bodies::mix;
+use crate::tier::place::Root;
 use crate::tier::{Dir, Open, small};
 use crate::types::attr::{Kind, Time};
 use crate::types::errno::Errno;
@@ -98,6 +101,9 @@ pub struct Marker {
     pub stamps: bool,
     /// Since when files have left the tier with their numbers.
     pub given: Option<Time>,
+    /// What the volume of an encrypted tier was made with. Its configuration is not authenticated: who can write
+    /// it could have names written in clear, were they not compared.
+    pub volume: Option<Features>,
 }
 
 impl Marker {
@@ -155,10 +161,11 @@ impl Marker {
             State::New => "new",
             State::Member => "member",
         };
+        let volume = self.volume.map(|features| format!("volume: {features}\n")).unwrap_or_default();
         format!(
             "# tierfs: this directory is a tier. Do not change or delete this file.\n\
              version: {VERSION}\nunion: {union}\ntier: {tier}\nrank: {}\ntiers: {tiers}\n\
-             state: {state}\nstamps: {}\ngiven: {}\n",
+             state: {state}\nstamps: {}\ngiven: {}\n{volume}",
             rank.0,
             self.stamps,
             self.given.map_or("never".into(), |time| format!("{}.{:09}", time.sec, time.nsec))
@@ -203,6 +210,7 @@ impl Marker {
             })?,
             stamps: fields.take("stamps", |value| value.parse().ok())?,
             given: fields.take("given", given)?,
+            volume: fields.take_if_any("volume", Features::parse)?,
         };
         if let Some((key, _)) = fields.0.first() {
             return Err(Broken::Text(format!("`{key}` is not known")));
@@ -224,6 +232,11 @@ impl Fields<'_> {
         let place = place.ok_or_else(|| Broken::Text(format!("`{key}` is not there")))?;
         let (_, value) = self.0.remove(place);
         read(value).ok_or_else(|| Broken::Text(format!("`{key}: {value}` is not possible")))
+    }
+
+    fn take_if_any<T>(&mut self, key: &str, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Broken> {
+        let is_there = self.0.iter().any(|(known, _)| *known == key);
+        is_there.then(|| self.take(key, read)).transpose()
     }
 }
 
@@ -293,11 +306,11 @@ pub fn write(root: &dyn Dir, marker: &Marker) -> Result<(), Errno> {
 }
 
 /// Makes the tiers with these roots, fastest first, one union. `old` are their markers so far:
-/// of those the ids stay.
+/// of those the ids stay. What the volumes are made with is put down where a marker does not say it yet.
 ///
 /// # Errors
 /// The rank that failed and what its file system says.
-pub fn adopt(roots: &[&dyn Dir], old: &[Option<Marker>]) -> Result<Vec<Marker>, (Rank, Errno)> {
+pub fn adopt(roots: &[&Root], old: &[Option<Marker>]) -> Result<Vec<Marker>, (Rank, Errno)> {
     let of_rank = |index: usize| Rank(u8::try_from(index).unwrap_or(u8::MAX));
     let at_start = |errno| (Rank::PRIMARY, errno);
     let known = old.iter().flatten().next().map(|marker| marker.union);
@@ -314,6 +327,7 @@ pub fn adopt(roots: &[&dyn Dir], old: &[Option<Marker>]) -> Result<Vec<Marker>, 
             state: old.map_or(State::New, |marker| marker.state),
             stamps: old.is_some_and(|marker| marker.stamps),
             given: old.and_then(|marker| marker.given),
+            volume: roots.get(index).and_then(|root| root.features()),
         });
     }
     for state in [State::New, State::Member] {
@@ -322,7 +336,7 @@ pub fn adopt(roots: &[&dyn Dir], old: &[Option<Marker>]) -> Result<Vec<Marker>, 
             if marker.state == State::New {
                 marker.state = state;
             }
-            write(*root, marker).map_err(|errno| (of_rank(index), errno))?;
+            write(root.dir(), marker).map_err(|errno| (of_rank(index), errno))?;
         }
     }
     Ok(markers)

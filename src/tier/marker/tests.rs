@@ -6,12 +6,22 @@ use proptest::prelude::*;
 
 use super::verify::{self, Found, Verdict, What, verify};
 use super::*;
+use crate::crypt::features::Cipher;
 use crate::tier::place::{Place, Root};
 use crate::types::ids::Ranks;
 
 fn marker(union: u128, rank: u8, tiers: u8) -> Marker {
     let tier = Id(union * 100 + u128::from(rank));
-    Marker { union: Id(union), tier, rank: Rank(rank), tiers, state: State::Member, stamps: false, given: None }
+    Marker {
+        union: Id(union),
+        tier,
+        rank: Rank(rank),
+        tiers,
+        state: State::Member,
+        stamps: false,
+        given: None,
+        volume: None,
+    }
 }
 
 fn found(what: impl IntoIterator<Item = What>) -> Vec<Found> {
@@ -167,8 +177,8 @@ fn root() -> Tier {
 #[test]
 fn adopted_tiers_are_good_and_stay_so() {
     let (a, b) = (root(), root());
-    let roots = [a.1.dir(), b.1.dir()];
-    assert_eq!(read(roots[0]), Ok(None));
+    let roots = [&a.1, &b.1];
+    assert_eq!(read(roots[0].dir()), Ok(None));
     let markers = adopt(&roots, &[None, None]).unwrap();
     let seen: Vec<Found> = [&a, &b].map(|r| Found::look(r.0.path(), Ok(&r.1))).into();
     assert_eq!(verify(&seen, &[Some(markers[0].tier), None]), Verdict::Good);
@@ -181,8 +191,8 @@ fn adopted_tiers_are_good_and_stay_so() {
 #[test]
 fn a_tier_is_added_at_the_slow_end() {
     let (a, b) = (root(), root());
-    let one = adopt(&[a.1.dir()], &[None]).unwrap();
-    let two = adopt(&[a.1.dir(), b.1.dir()], &[Some(one[0]), None]).unwrap();
+    let one = adopt(&[&a.1], &[None]).unwrap();
+    let two = adopt(&[&a.1, &b.1], &[Some(one[0]), None]).unwrap();
     assert_eq!((two[0].tier, two[0].tiers, two[1].tiers), (one[0].tier, 2, 2));
     assert_eq!(two[1].union, one[0].union);
     assert_eq!(read(b.1.dir()), Ok(Some(two[1])));
@@ -192,7 +202,7 @@ fn a_tier_is_added_at_the_slow_end() {
 fn stamps_are_announced_once() {
     let a = root();
     assert_eq!(announce(a.1.dir(), |marker| Marker { stamps: true, ..marker }), Err(Errno::EIO));
-    adopt(&[a.1.dir()], &[None]).unwrap();
+    adopt(&[&a.1], &[None]).unwrap();
     announce(a.1.dir(), |marker| Marker { stamps: true, ..marker }).unwrap();
     announce(a.1.dir(), |marker| Marker { stamps: true, ..marker }).unwrap();
     assert!(read(a.1.dir()).unwrap().unwrap().stamps);
@@ -225,12 +235,13 @@ proptest! {
     #[test]
     fn a_marker_reads_back(
         union: u128, tier: u128, tiers in 1u8..=8, rank in 0u8..8, member: bool, stamps: bool,
-        given in proptest::option::of((any::<i64>(), 0u32..1_000_000_000)),
+        encrypted: bool, given in proptest::option::of((any::<i64>(), 0u32..1_000_000_000)),
     ) {
         let state = if member { State::Member } else { State::New };
         let rank = Rank(rank % tiers);
         let given = given.map(|(sec, nsec)| Time { sec, nsec });
-        let marker = Marker { union: Id(union), tier: Id(tier), rank, tiers, state, stamps, given };
+        let volume = encrypted.then(|| Features::new(Cipher::XChaCha));
+        let marker = Marker { union: Id(union), tier: Id(tier), rank, tiers, state, stamps, given, volume };
         prop_assert_eq!(Marker::parse(marker.render().as_bytes()), Ok(marker));
     }
 }

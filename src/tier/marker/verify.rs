@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::tier::Dir;
-use crate::tier::marker::{Broken, Id, Marker, State, read};
+use crate::tier::marker::{Broken, Id, Marker, State};
 use crate::tier::place::Root;
 use crate::types::errno::Errno;
 use crate::types::ids::{Rank, Ranks};
@@ -26,24 +25,20 @@ pub enum What {
     NoMarker,
     /// A marker that cannot be used.
     Broken(Broken),
+    /// It is to be an encrypted tier, and there is no volume.
+    NoVolume,
+    /// The marker cannot be read: it is encrypted, and nobody has unlocked the volume.
+    Locked,
+    /// What is there does not fit how it is to be read, for this reason.
+    Misfit(String),
     /// A marker.
     Marker(Marker),
-}
-
-impl What {
-    fn of(root: &dyn Dir) -> What {
-        match read(root) {
-            Ok(None) => What::NoMarker,
-            Ok(Some(marker)) => What::Marker(marker),
-            Err(broken) => What::Broken(broken),
-        }
-    }
 }
 
 impl Found {
     /// Looks at an opened root, or takes down why it could not be opened.
     pub fn look(path: &Path, root: Result<&Root, Errno>) -> Found {
-        let what = root.map_or_else(What::NoRoot, |root| What::of(root.dir()));
+        let what = root.map_or_else(What::NoRoot, Root::look);
         Found { path: path.to_path_buf(), what }
     }
 
@@ -51,7 +46,19 @@ impl Found {
     pub fn marker(&self) -> Option<Marker> {
         match self.what {
             What::Marker(marker) => Some(marker),
-            What::NoRoot(_) | What::NoMarker | What::Broken(_) => None,
+            What::NoRoot(_) | What::NoMarker | What::Broken(_) | What::NoVolume | What::Locked | What::Misfit(_) => {
+                None
+            }
+        }
+    }
+
+    /// Where something is that does not fit how it is to be read, and why.
+    pub fn misfit(&self) -> Option<(&Path, &str)> {
+        match &self.what {
+            What::Misfit(why) => Some((&self.path, why)),
+            What::NoRoot(_) | What::NoMarker | What::Marker(_) | What::Broken(_) | What::NoVolume | What::Locked => {
+                None
+            }
         }
     }
 
@@ -60,7 +67,8 @@ impl Found {
         let path = self.path.display();
         match &self.what {
             What::NoRoot(errno) => format!("{path} cannot be opened: {errno}"),
-            What::NoMarker | What::Broken(_) | What::Marker(_) => {
+            What::NoVolume => format!("{path} holds no encrypted volume: is its disk mounted?"),
+            What::NoMarker | What::Broken(_) | What::Marker(_) | What::Locked | What::Misfit(_) => {
                 format!("{path} has no .tierfs/marker: is its disk mounted?")
             }
         }
@@ -82,12 +90,15 @@ pub enum Verdict {
 
 /// Judges the tiers, fastest first, with the ids that the configuration demands of them.
 ///
+/// What is locked says nothing, for it or against it: whoever goes on to serve must have unlocked it.
+///
 /// A tier counts as missing, never as empty, as soon as anything says that there was one: a marker
 /// on another tier, or an id in the configuration.
 pub fn verify(found: &[Found], expected: &[Option<Id>]) -> Verdict {
     let verdict = found.iter().find_map(|tier| match &tier.what {
         What::Broken(why) => Some(format!("{}/.tierfs/marker {why}", tier.path.display())),
-        What::NoRoot(_) | What::NoMarker | What::Marker(_) => None,
+        What::Misfit(why) => Some(format!("{} {why}", tier.path.display())),
+        What::NoRoot(_) | What::NoMarker | What::NoVolume | What::Locked | What::Marker(_) => None,
     });
     let foreign = verdict.or_else(|| foreign(found, expected));
     if let Some(reason) = foreign {
@@ -103,7 +114,8 @@ pub fn verify(found: &[Found], expected: &[Option<Id>]) -> Verdict {
                 gone = true;
                 absent = absent.with(rank);
             }
-            What::NoMarker | What::Broken(_) => absent = absent.with(rank),
+            What::NoMarker | What::NoVolume | What::Broken(_) | What::Misfit(_) => absent = absent.with(rank),
+            What::Locked => {}
         }
     }
     if was_made {
@@ -113,7 +125,11 @@ pub fn verify(found: &[Found], expected: &[Option<Id>]) -> Verdict {
         let gone = gone.filter(|(_, tier)| matches!(tier.what, What::NoRoot(_)));
         Verdict::Missing(gone.fold(Ranks::NONE, |ranks, (rank, _)| ranks.with(rank)))
     } else {
-        Verdict::Fresh
+        let bare = found.iter().find(|tier| matches!(tier.what, What::NoVolume));
+        bare.map_or(Verdict::Fresh, |tier| {
+            let path = tier.path.display();
+            Verdict::Foreign(format!("{path} holds no encrypted volume yet: run `tierfs key init {path}` first"))
+        })
     }
 }
 
@@ -134,7 +150,7 @@ pub fn grows(found: &[Found]) -> bool {
                 && markers.iter().filter(|other| other.tier == marker.tier).count() == 1
         }
         What::NoMarker => index >= tiers_before,
-        What::NoRoot(_) | What::Broken(_) => false,
+        What::NoRoot(_) | What::NoVolume | What::Broken(_) | What::Locked | What::Misfit(_) => false,
     };
     tiers_before < found.len() && found.iter().enumerate().all(fits)
 }

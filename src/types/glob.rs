@@ -8,7 +8,7 @@ use std::path::Path;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-use crate::types::path::UnionPath;
+use super::path::UnionPath;
 
 /// Longest pattern in bytes: as long as a path can be (`PATH_MAX`, `limits.h`).
 const PATTERN_LEN_MAX: usize = 4096;
@@ -69,6 +69,17 @@ impl Globs {
         Ok(Globs { set: build(globs)?, patterns })
     }
 
+    /// The directories on the way down to something that a pattern might match, as far as the pattern
+    /// tells them: below its first `**` every directory is on the way.
+    ///
+    /// # Errors
+    /// As [`Globs::new`].
+    pub fn on_the_way(patterns: Vec<Pattern>) -> Result<Globs, String> {
+        let ways = patterns.iter().flat_map(|pattern| ways(pattern.glob.glob()));
+        let set = build(ways.map(|way| compile(&way)).collect::<Result<Vec<_>, _>>()?)?;
+        Ok(Globs { patterns, set })
+    }
+
     /// Whether one matches.
     pub fn matches(&self, path: &UnionPath) -> bool {
         self.set.is_match(Path::new(path.as_os_str()))
@@ -109,6 +120,38 @@ fn build(globs: impl IntoIterator<Item = globset::Glob>) -> Result<GlobSet, Stri
         builder.add(glob);
     }
     builder.build().map_err(|error| format!("the patterns are too large: {}", error.kind()))
+}
+
+/// Patterns for the directories on the way to what a pattern matches that begins at the root.
+fn ways(anchored: &str) -> Vec<String> {
+    if has_slash_in_braces(anchored) {
+        return vec!["**".into()];
+    }
+    let parts: Vec<&str> = anchored.split('/').collect();
+    let mut ways = Vec::new();
+    for at in 0..parts.len().saturating_sub(1) {
+        let way = parts[..=at].join("/");
+        ways.push(way);
+        if parts[at] == "**" {
+            break;
+        }
+    }
+    ways
+}
+
+fn has_slash_in_braces(text: &str) -> bool {
+    let (mut depth, mut escaped) = (0_usize, false);
+    for letter in text.chars() {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            '/' if depth > 0 => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// What is wrong with the components, if anything.
