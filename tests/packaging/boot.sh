@@ -56,6 +56,9 @@ mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 mkdir -p "$root/disks"
 mount -t tmpfs tmpfs "$root/disks"
 
+# As systemd finds it on a machine that is none of a container's: what one service mounts, others see.
+mount --make-rshared "$root"
+
 cd "$root"
 exec chroot . /usr/bin/env -i container=tierfs-test PATH=/usr/sbin:/usr/bin:/sbin:/bin \
     /lib/systemd/systemd --unit=machine.target --show-status=no --log-target=null
