@@ -44,6 +44,8 @@ impl Machine {
             return None;
         }
         need::programs(["unshare", "nsenter", "setpriv", "chroot", "systemctl", "dpkg"])?;
+        // What the lines of shell in the tests call, in the machine.
+        need::programs(["fusermount3", "setfacl", "setfattr", "getcap", "lsattr", "pgrep", "keyctl", "man"])?;
         if !Path::new("/lib/systemd/systemd").exists() {
             need::skip("needs the program /lib/systemd/systemd");
             return None;
