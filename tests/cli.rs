@@ -124,6 +124,17 @@ fn a_wrong_log_filter_is_told() {
 }
 
 #[test]
+fn the_configuration_of_a_view_is_checked_as_one_though_policies_have_rules_too() {
+    let place = Place::new();
+    let right = "version: 1\nsources: [{path: /a}]\nrules: [{exclude: '*.tmp'}]\n";
+    let file = place.write("view.yaml", right);
+    let ran = tierfs(&["config", "check", &file]);
+    assert!(ran.code == Some(0) && ran.out.contains("a view of 1 directory"), "{}{}", ran.out, ran.err);
+    let file = place.write("view.yaml", right.replace("exclude", "exclud"));
+    tierfs(&["config", "check", &file]).refused(78, ":3:");
+}
+
+#[test]
 fn a_wrong_configuration_is_told_with_file_line_and_column() {
     let place = Place::new();
     for (text, says) in [

@@ -38,6 +38,9 @@ UNION is a mount point or a path in one (then only what is below it is checked),
 each is absolute inside the mount point, or relative to the current directory if that leads into the \
 mount, else to UNION if that is a directory in the mount, else to the mount point.
 
+On an encrypted tier names that do not decrypt are told as well, and with --read-data targets of links \
+and attributes are read too. That takes the key, by the configuration of the mount.
+
 --repair lists everything first, and then mends only what can be mended without a risk: a hidden copy \
 equal in contents and metadata to the visible one goes, slower copies of a directory get owner, mode \
 and attributes of the fastest, what no record speaks of goes from .tierfs. Copies that differ stay.
@@ -52,7 +55,7 @@ In cron:
 
 Exit codes:
   0 nothing found, or all mended   1 could not check   2 wrong usage   3 problems found, or left
-  75 --repair while a run is at work   78 wrong configuration, or a tier is missing
+  75 --repair while a run is at work   77 wrong passphrase   78 wrong configuration, or a tier is missing
   130 interrupted")]
 pub struct Check {
     /// A mount point, a path in a mount, a configuration file, or PRIMARY:SECONDARY

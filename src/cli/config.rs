@@ -48,11 +48,13 @@ impl Config {
     pub fn run(self) -> Outcome {
         let Command::Check { file, quiet } = self.command;
         let text = load::read(&file);
-        if text.as_ref().is_ok_and(|text| policy::load::is_policy(&yaml::keys(text))) {
-            return check_policy(&file, quiet);
-        }
-        if text.is_ok_and(|text| yaml::keys(&text).iter().any(|key| key == "sources")) {
+        let keys = text.map(|text| yaml::keys(&text)).unwrap_or_default();
+        // A view has rules, too, which alone would make it a policy.
+        if keys.iter().any(|key| key == "sources") {
             return check_view(&file, quiet);
+        }
+        if policy::load::is_policy(&keys) {
+            return check_policy(&file, quiet);
         }
         let config = check::finish(load::load(&file)?)?;
         daemon::check_policy(&config).map_err(|line| Failure::new(Exit::Config, line))?;

@@ -56,6 +56,7 @@ Examples:
   rsync -a --delete /mnt/docs.enc/ backup:docs/
   tierfs umount /mnt/docs.enc
 
+  tierfs key init --reverse --conf /etc/tierfs/backup.conf /home      once, for several
   tierfs encrypt-view --conf /etc/tierfs/backup.conf /home /etc www=/srv/www /mnt/backup
   tierfs encrypt-view --include '/home/*/Documents' --exclude '/home/*/*' \\
     --conf /etc/tierfs/backup.conf /home /etc /mnt/backup

@@ -28,7 +28,8 @@ Examples:
   tierfs recall --run 20261121T091500-ab12    takes it back
 
 Exit codes:
-  0 told   1 error   2 wrong usage   3 some could not be read")]
+  0 told   1 error   2 wrong usage   3 some could not be read
+  77 wrong passphrase")]
 pub struct History {
     /// The union and the run, either or both
     #[arg(value_name = "UNION|RUN", num_args = 0..=2)]

@@ -34,7 +34,7 @@ Examples:
   tierfs init /fast/docs:/slow/docs:/cold/docs     add a third tier
 
 Exit codes:
-  0 done   1 refused, with the reason   2 wrong usage   78 wrong configuration"
+  0 done   1 refused, with the reason   2 wrong usage   77 wrong passphrase   78 wrong configuration"
 )]
 pub struct Init {
     /// The tiers, fastest first: PRIMARY:SECONDARY[:...]; write \: for a colon in a path

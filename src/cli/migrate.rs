@@ -41,7 +41,7 @@ In cron:
 Exit codes:
   0 done, also if nothing was to be done   1 error   2 wrong usage   3 some files failed
   4 nothing moved, with --error-on-no-move   8 stopped at a limit or outside of the window
-  75 another run is at work   78 wrong configuration or policy   130 interrupted")]
+  75 another run is at work   77 wrong passphrase   78 wrong configuration or policy   130 interrupted")]
 pub struct Migrate {
     /// A mount point, a path in a mount, a configuration file, or PRIMARY:SECONDARY
     #[arg(value_name = "UNION")]

@@ -62,6 +62,7 @@ Mount options (-o):
   nopassthrough, suid, dev, noexec
   config=FILE              the same as --config
   remount                  change ro, rw, suid, dev and exec of what is mounted, and nothing else
+A tier that holds ciphertext takes a configuration file, with a section `encryption:` (see tierfs key).
 Options meant for mount(8) and systemd (nofail, _netdev, x-..., noatime) are accepted.
 
 Examples:
@@ -71,7 +72,7 @@ Examples:
 In /etc/fstab:
   /fast/docs:/slow/docs  /srv/docs  tierfs  allow_other,nofail  0 0
 
-The environment variable TIERFS_LOG sets what is logged, such as TIERFS_LOG=tierfs=debug.";
+Messages go to standard error with -f, else to the journal or the system log. The environment variable TIERFS_LOG sets what is logged, such as TIERFS_LOG=tierfs=debug.";
 
 impl Mount {
     /// Mounts.

@@ -100,6 +100,7 @@ impl From<keys::Error> for Failure {
             keys::Kind::Conf => Exit::Config,
             keys::Kind::Usage => Exit::Usage,
             keys::Kind::Failed => Exit::Error,
+            keys::Kind::Interrupted => Exit::Interrupted,
         };
         Failure::new(exit, error)
     }

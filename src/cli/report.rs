@@ -42,7 +42,7 @@ Examples:
 
 Exit codes:
   0 done   1 error   2 wrong usage   3 not everything could be read
-  78 wrong configuration, or a tier whose disk is not mounted")]
+  77 wrong passphrase   78 wrong configuration, or a tier whose disk is not mounted")]
 pub struct Report {
     /// A mount or a path in one, a configuration file, or PRIMARY:SECONDARY[:...]; without it the
     /// only tierfs that is mounted

@@ -205,7 +205,10 @@ fn by_config(draft: Draft) -> Result<Target, Failure> {
     let mut roots = OnceCell::new();
     let socket = match union_id(&locked)? {
         Some(id) => Some(socket_by_id(id)),
-        None => mounted_at(&config.mountpoint).map(|spot| socket_of(&spot.point)).transpose()?,
+        None => {
+            let there = mounted_at(&config.mountpoint).filter(|spot| serves(spot, &config));
+            there.map(|spot| socket_of(&spot.point)).transpose()?
+        }
     };
     let socket = match socket {
         Some(socket) => socket,
@@ -229,6 +232,13 @@ fn by_config(draft: Draft) -> Result<Target, Failure> {
 
 fn socket_by_id(id: marker::Id) -> PathBuf {
     place::socket(&place::directory(), &id.to_string())
+}
+
+/// Whether what is mounted there is a union of tiers of this configuration: another may have taken its place.
+fn serves(spot: &Spot, config: &MountConfig) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    let is_named = |copy: &FileCopy| config.tiers.iter().any(|tier| real(&tier.path) == real(&copy.path));
+    spot.root.is_root() && crate::cli::where_is::copies(&spot.point).is_ok_and(|copies| copies.iter().all(is_named))
 }
 
 /// The mount at a mount point, if there is one.

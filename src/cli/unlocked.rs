@@ -10,7 +10,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::target;
 use crate::config::{MountConfig, check, load};
 use crate::daemon::unlock;
-use crate::sys::{by_path, xattr};
+use crate::sys::{by_path, local, mountinfo, xattr};
 use crate::tier::marker::verify::{Found, Verdict, What, verify};
 use crate::tier::marker::{self, Broken};
 use crate::tier::place::Place;
@@ -35,15 +35,27 @@ pub fn unlocked(config: &MountConfig) -> Result<Vec<Place>, Failure> {
 /// Why they cannot be unlocked.
 pub fn unlocked_of_mount(point: &Path) -> Result<Option<Vec<(Rank, Place)>>, Failure> {
     let fail = |why: &dyn std::fmt::Display| Failure::error(format!("{}: {why}", point.display()));
+    let mounts = mountinfo::read().map_err(|errno| fail(&errno))?;
+    let server = mountinfo::at(&mounts, point).and_then(|mount| mount.user);
     let file = match by_path::hold(point).and_then(|held| xattr::get(held.as_fd(), None, CONFIG)) {
         Ok(bytes) => PathBuf::from(OsStr::from_bytes(&bytes)),
         Err(Errno::ENODATA | Errno::EOPNOTSUPP) => return Ok(None),
         Err(errno) => return Err(fail(&target::why(errno))),
     };
+    if !is_trusted(server, local::own_uid()) {
+        return Err(fail(
+            &"another user serves it, and a configuration can name a program to run: name the configuration file itself instead of the mount",
+        ));
+    }
     let draft = load::load(&file).map_err(|error| {
         fail(&format!("a tier of it is encrypted, and the configuration is needed to unlock it: {error}"))
     })?;
     unlocked(&check::finish_unmounted(draft)?).map(|places| Some(ranked(places)))
+}
+
+/// Whether what a mount tells that `server` serves is taken for true by the user `me`.
+fn is_trusted(server: Option<u32>, me: u32) -> bool {
+    server.is_some_and(|server| server == me || server == 0)
 }
 
 /// With their ranks, fastest first.
@@ -101,4 +113,23 @@ pub fn no_tiers(places: &[Place]) -> Failure {
     let all: Vec<_> = places.iter().map(|place| place.path.display().to_string()).collect();
     let line = format!("{} are no tiers yet: run `tierfs init` on them, or mount them once", all.join(", "));
     Failure::new(Exit::Config, line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_runs_no_program_that_the_mount_of_another_user_names() {
+        for (server, me, trusted) in [
+            (Some(0), 0, true),
+            (Some(1000), 0, false),
+            (None, 0, false),
+            (Some(0), 1000, true),
+            (Some(1000), 1000, true),
+            (Some(1001), 1000, false),
+        ] {
+            assert_eq!(is_trusted(server, me), trusted, "{server:?} {me}");
+        }
+    }
 }

@@ -145,7 +145,7 @@ fn complete(draft: EncryptDraft) -> Result<EncryptView, String> {
         return Err("there is no directory to show: add `sources:`".into());
     }
     if labelled && draft.encryption.conf.is_none() {
-        return Err("directories under labels need the configuration file of a volume that is outside of them: name it with --conf (`conf:`)".into());
+        return Err("directories under labels need the configuration file of a volume that is outside of them: make one with `tierfs key init --reverse --conf FILE DIR`, and name it with --conf (`conf:`)".into());
     }
     Ok(EncryptView {
         sources,

@@ -283,10 +283,11 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_swapped_or_foreign_block_is_damage(cipher in any_cipher(), seed: u64, cut in 1usize..BLOCK + 40, blocks in 2usize..20, one: prop::sample::Index, two: prop::sample::Index) {
+    fn a_cut_swapped_or_foreign_block_is_damage(cipher in any_cipher(), seed: u64, cut in 1usize..BLOCK + 32, blocks in 2usize..20, one: prop::sample::Index, two: prop::sample::Index) {
         let volume = volume(cipher);
         let plain = text(blocks * BLOCK, seed);
         let sealed = seal(volume.content(), 0, &plain);
+        // A whole block that is cut off is not noticed: the format has no length.
         let short = &sealed[..sealed.len() - cut];
         prop_assert_eq!(open(volume.content(), 0, short), Err(Damage::Block(blocks as u64 - 1)));
         let (one, two) = (one.index(blocks), two.index(blocks));
@@ -318,12 +319,12 @@ proptest! {
     }
 
     #[test]
-    fn names_go_there_and_back(name in prop::collection::vec(1u8.., 1..256), iv: [u8; 16], raw64: bool, long_max in 62u16..256, dir_iv: bool) {
+    fn names_go_there_and_back(name in prop::collection::vec((1u8..).prop_map(|byte| if byte == b'/' { b'_' } else { byte }), 1..256), iv: [u8; 16], raw64: bool, long_max in 62u16..256, dir_iv: bool) {
         let mode = NameMode::Encrypted { dir_iv };
         let features = Features { raw64, long_max, names: mode, ..Features::new(Cipher::Gcm) };
         let volume = Volume::new(&master(), features).expect("a volume");
         let (names, iv) = (volume.names(), DirIv(iv));
-        prop_assume!(!name.contains(&b'/') && name != b"." && name != b"..");
+        prop_assume!(name != b"." && name != b"..");
         let stored = names.encode(&iv, &name).expect("a name");
         prop_assert!(stored.entry().len() <= usize::from(long_max).max(64));
         let full = match &stored {

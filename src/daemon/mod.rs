@@ -62,6 +62,8 @@ const BUSY: u8 = 75;
 const DENIED: u8 = 77;
 /// The configuration does not fit what is there.
 const CONFIG: u8 = 78;
+/// Whoever was asked has interrupted it.
+const INTERRUPTED: u8 = 130;
 
 /// How long names and attributes are kept while every change is told.
 const TTL_TOLD: Duration = Duration::from_secs(3600);

@@ -10,7 +10,7 @@ use crate::sys::durable;
 use crate::sys::overlap;
 use crate::sys::tree;
 use crate::tier::Tier;
-use crate::tier::marker::verify::{Found, Verdict, verify};
+use crate::tier::marker::verify::{Found, Verdict, What, verify};
 use crate::tier::marker::{self, Id, Marker};
 use crate::tier::place::{Place, Root};
 use crate::types::errno::Errno;
@@ -82,6 +82,12 @@ fn markers(
 ) -> Result<Vec<Option<Marker>>, Error> {
     let expected: Vec<_> = config.tiers.iter().map(|tier| tier.id.as_deref().and_then(Id::parse)).collect();
     let known: Vec<Option<Marker>> = found.iter().map(Found::marker).collect();
+    // Nothing was known of it when keys were asked for. Served like this it would be taken for missing, or adopted
+    // with a marker in clear.
+    if let Some(late) = found.iter().find(|tier| matches!(tier.what, What::Locked)) {
+        let line = "came only after the keys were asked for: mount again now that it is there";
+        return Err(Error::new(BUSY, format!("{} {line}", late.path.display())));
+    }
     match verify(found, &expected) {
         Verdict::Good => Ok(known),
         Verdict::Foreign(reason) => Err(Error::new(CONFIG, reason)),

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{CONFIG, DENIED, Error, FAILED};
+use super::{CONFIG, DENIED, Error, FAILED, INTERRUPTED};
 use crate::config::{Encryption, MountConfig, TierConfig};
 use crate::crypt::conf::Conf;
 use crate::crypt::names::{CONF_NAME, DIRIV_NAME};
@@ -106,7 +106,7 @@ fn conf_file(tier: &TierConfig, encryption: &Encryption) -> Result<Option<PathBu
     }
     if tier.path.join(DIRIV_NAME).symlink_metadata().is_ok() {
         let line = "has lost its gocryptfs.conf: put a copy back, or make it again from the master \
-                    key with `tierfs key restore`";
+                    key with `tierfs key restore`; or name it with `conf:` if it is elsewhere";
         return Err(Error::new(CONFIG, format!("{} {line}", tier.path.display())));
     }
     Ok(None)
@@ -143,6 +143,7 @@ fn of_keys(error: keys::Error) -> Error {
         keys::Kind::Wrong => DENIED,
         keys::Kind::Conf | keys::Kind::Usage => CONFIG,
         keys::Kind::Failed => FAILED,
+        keys::Kind::Interrupted => INTERRUPTED,
     };
     Error::new(code, error.line)
 }

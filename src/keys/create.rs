@@ -62,7 +62,16 @@ impl Plan {
         if self.reverse {
             return Ok(());
         }
+        self.check_conf()?;
         let (left, others) = entries(&self.dir)?;
+        if !others.is_empty() && left.iter().any(|name| name == DIRIV_NAME) {
+            let dir = self.dir.display();
+            let line = format!(
+                "{dir} is a volume, whose {CONF_NAME} is elsewhere or lost: `tierfs key restore {dir}` makes it again by \
+                 the master key"
+            );
+            return Err(Error::new(Kind::Failed, line));
+        }
         if !others.is_empty() {
             return Err(Error::new(Kind::Failed, not_empty(&self.dir, &others)));
         }
@@ -77,6 +86,7 @@ impl Plan {
     pub fn check_restore(&self) -> Result<(), Error> {
         self.check_kind()?;
         let place = self.place();
+        self.check_conf()?;
         if place.conf.symlink_metadata().is_ok() {
             let line = format!(
                 "{} is there: `tierfs key passwd --master-key` gives it a new passphrase",
@@ -85,6 +95,23 @@ impl Plan {
             return Err(Error::new(Kind::Failed, line));
         }
         Ok(())
+    }
+
+    /// What else lies in the directory of a volume is taken for damage, by gocryptfs too.
+    fn check_conf(&self) -> Result<(), Error> {
+        let conf = self.place().conf;
+        let real = |path: &Path| path.canonicalize().ok();
+        let (Some(parent), Some(dir)) = (conf.parent().and_then(real), real(&self.dir)) else { return Ok(()) };
+        let usual = parent == dir && conf.file_name().is_some_and(|name| name == CONF_NAME);
+        if self.reverse || usual || !parent.starts_with(&dir) {
+            return Ok(());
+        }
+        let (conf, dir) = (conf.display(), self.dir.display());
+        let line = format!(
+            "{conf} would lie among the encrypted files of {dir}, as damage: choose a place outside for --conf, or \
+             leave it out for {CONF_NAME}"
+        );
+        Err(Error::new(Kind::Failed, line))
     }
 
     fn check_kind(&self) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::crypt::conf::Conf;
-use crate::crypt::names::{CONF_NAME, REVERSE_CONF};
+use crate::crypt::names::{CONF_NAME, DIRIV_NAME, REVERSE_CONF};
 use crate::keys::{Error, Kind};
 use crate::sys::{at, durable, io, stat};
 use crate::types::errno::Errno;
@@ -35,7 +35,16 @@ pub fn conf_in(dir: &Path) -> Result<PathBuf, Error> {
     }
     let line = match dir.metadata() {
         Ok(metadata) if metadata.is_dir() => {
-            format!("{} holds no {CONF_NAME}: it is no encrypted volume, or its --conf is elsewhere", dir.display())
+            let dir_name = dir.display();
+            let line = if dir.join(DIRIV_NAME).symlink_metadata().is_ok() {
+                format!(
+                    "{dir_name} holds no {CONF_NAME}: name it with --conf if it is elsewhere; if it is lost, put a copy \
+                     back, or make it again by the master key with `tierfs key restore {dir_name}`"
+                )
+            } else {
+                format!("{dir_name} holds no {CONF_NAME}: it is no encrypted volume, or its --conf is elsewhere")
+            };
+            return Err(Error::new(Kind::Conf, line));
         }
         Ok(_) => format!("{} is no directory: name that of the volume, or a file with --conf", dir.display()),
         Err(error) => format!("{}: {}", dir.display(), Errno::of(&error)),
@@ -45,6 +54,11 @@ pub fn conf_in(dir: &Path) -> Result<PathBuf, Error> {
 
 /// Reads a configuration file.
 pub fn read_conf(path: &Path) -> Result<Conf, Error> {
+    let metadata = path.metadata().map_err(|error| Error::at(path, Errno::of(&error)))?;
+    if !metadata.is_file() {
+        // Opening a pipe would wait for whoever writes to it.
+        return Err(Error::new(Kind::Conf, format!("{} is no file", path.display())));
+    }
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(SIZE_MAX).read_to_end(&mut bytes));
     read.map_err(|error| Error::at(path, Errno::of(&error)))?;

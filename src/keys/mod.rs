@@ -33,6 +33,8 @@ pub enum Kind {
     Usage,
     /// It could not be done.
     Failed,
+    /// Whoever was asked has interrupted it.
+    Interrupted,
 }
 
 /// Why there is no key: one line that says what to do.
@@ -65,19 +67,20 @@ impl std::error::Error for Error {}
 
 /// The passphrase of `volume`, which is asked for once where `source` is the prompt.
 pub fn passphrase(source: &Source, volume: &Path) -> Result<Secret, Error> {
-    source::read(source, &mut || prompt::once(&format!("Passphrase of {}: ", volume.display())))
+    source::read(source, &mut || prompt::once("Passphrase", volume))
 }
 
 /// A passphrase that `volume` is to get, which is asked for twice where `source` is the prompt.
 pub fn new_passphrase(source: &Source, volume: &Path) -> Result<Secret, Error> {
-    source::read(source, &mut || prompt::twice(&format!("New passphrase of {}: ", volume.display())))
+    source::read(source, &mut || prompt::twice("New passphrase", volume))
 }
 
 /// The master key of `volume`, typed or read as its eight groups of digits.
 pub fn master_key(source: &Source, volume: &Path) -> Result<MasterKey, Error> {
-    let text = source::read(source, &mut || prompt::once(&format!("Master key of {}: ", volume.display())))?;
+    let text = source::read(source, &mut || prompt::once("Master key", volume))?;
     master::parse(&text).ok_or_else(|| {
-        Error::new(Kind::Usage, "that is no master key: it has 64 hexadecimal digits, with or without dashes")
+        let line = "that is no master key: it has 64 hexadecimal digits, with or without dashes";
+        Error::new(Kind::Wrong, format!("{}: {line}", volume.display()))
     })
 }
 
@@ -94,9 +97,8 @@ pub fn unlock(conf: &Conf, source: &Source, volume: &Path) -> Result<MasterKey, 
 pub fn refused(why: &Unlock, volume: &Path) -> Error {
     let kind = match why {
         Unlock::WrongPassphrase => Kind::Wrong,
-        Unlock::EmptyPassphrase => Kind::Usage,
         Unlock::Fido2 => Kind::Conf,
-        Unlock::Memory { .. } | Unlock::System(_) => Kind::Failed,
+        Unlock::EmptyPassphrase | Unlock::Memory { .. } | Unlock::System(_) => Kind::Failed,
     };
     Error::new(kind, format!("{}: {why}", volume.display()))
 }

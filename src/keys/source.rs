@@ -29,12 +29,12 @@ const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 pub(super) fn read(source: &Source, ask: &mut dyn FnMut() -> Result<Secret, Error>) -> Result<Secret, Error> {
     let (secret, origin) = match source {
         Source::Prompt => (ask()?, "what was typed".to_owned()),
-        Source::PassFile(path) => (first_line(open(path)?, &shown(path))?, shown(path)),
-        Source::KeyFile(path) => (whole(open(path)?, &shown(path))?, shown(path)),
+        Source::PassFile(path) => (first_line(open(path, "passphrase file")?, &shown(path))?, shown(path)),
+        Source::KeyFile(path) => (whole(open(path, "key file")?, &shown(path))?, shown(path)),
         Source::Command(words) => (run(words)?, format!("what `{}` wrote", program(words))),
         Source::Credential(name) => {
             let path = credential(name)?;
-            (first_line(open(&path)?, &shown(&path))?, shown(&path))
+            (first_line(open(&path, "credential")?, &shown(&path))?, shown(&path))
         }
         Source::Keyring(description) => {
             let origin = format!("the key `{description}` in the keyring");
@@ -42,7 +42,7 @@ pub(super) fn read(source: &Source, ask: &mut dyn FnMut() -> Result<Secret, Erro
         }
     };
     match secret.len() {
-        0 => Err(Error::new(Kind::Usage, format!("{origin}: the first line is empty"))),
+        0 => Err(Error::new(Kind::Failed, format!("{origin} is no passphrase: its first line is empty"))),
         len if len > LEN_MAX => Err(too_long(&origin)),
         _ => Ok(secret),
     }
@@ -62,11 +62,13 @@ fn shown(path: &Path) -> String {
 }
 
 fn too_long(origin: &str) -> Error {
-    Error::new(Kind::Usage, format!("{origin}: a passphrase has at most {LEN_MAX} bytes"))
+    Error::new(Kind::Failed, format!("{origin} is no passphrase: one has at most {LEN_MAX} bytes"))
 }
 
-fn open(path: &Path) -> Result<File, Error> {
-    File::open(path).map_err(|error| Error::at(path, Errno::of(&error)))
+fn open(path: &Path, what: &str) -> Result<File, Error> {
+    let fail = |errno: Errno| Error::new(Kind::Failed, format!("the {what} {}: {errno}", path.display()));
+    let file = File::open(path).map_err(|error| fail(Errno::of(&error)))?;
+    if file.metadata().is_ok_and(|metadata| metadata.is_dir()) { Err(fail(Errno::EISDIR)) } else { Ok(file) }
 }
 
 /// Fills `room` as far as there are bytes; straight to secret memory, with no buffer between.
@@ -102,7 +104,7 @@ fn whole(from: impl Read, origin: &str) -> Result<Secret, Error> {
     let text = std::str::from_utf8(bytes).is_ok_and(|text| !text.contains(|letter: char| letter.is_control()));
     if !text && len <= LEN_MAX + 1 {
         return Err(Error::new(
-            Kind::Usage,
+            Kind::Failed,
             format!(
                 "{origin} is no single line of text, which gocryptfs could not read as a passphrase: \
                  make one of it with `base64 -w0` or choose another, such as `head -c 32 /dev/urandom | base64 -w0`"
@@ -147,7 +149,7 @@ fn credential(name: &str) -> Result<PathBuf, Error> {
         let line = format!(
             "there are no credentials here (${CREDENTIALS} is not set): the service needs LoadCredential={name}:FILE"
         );
-        return Err(Error::new(Kind::Usage, line));
+        return Err(Error::new(Kind::Failed, line));
     };
     if name.is_empty() || name.contains('/') || name == "." || name == ".." {
         return Err(Error::new(Kind::Usage, format!("`{name}` is no name of a credential")));
@@ -156,7 +158,7 @@ fn credential(name: &str) -> Result<PathBuf, Error> {
 }
 
 fn from_keyring(description: &str) -> Result<Secret, Error> {
-    let wrong = |why: &str| Error::new(Kind::Usage, format!("the key `{description}` in the keyring {why}"));
+    let wrong = |why: &str| Error::new(Kind::Failed, format!("the key `{description}` in the keyring {why}"));
     let name = CString::new(description).map_err(|_| wrong("cannot have such a name"))?;
     keyring::read(&name, LEN_MAX + 2).map_err(|errno| match errno {
         keyring::NO_KEY => {

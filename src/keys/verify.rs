@@ -7,8 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::crypt::layout::HEADER;
-use crate::crypt::names::{CONF_NAME, DIRIV_NAME, LONG_PREFIX};
-use crate::crypt::{DirIv, FileId, Volume};
+use crate::crypt::names::{CONF_NAME, DIRIV_NAME, LONG_PREFIX, REVERSE_CONF};
+use crate::crypt::{Cipher, DirIv, Features, FileId, NameMode, Volume};
+use crate::keys::file::SCRATCH_SUFFIX;
 
 /// Entries that are looked at before giving up.
 const ENTRIES_MAX: usize = 10_000;
@@ -35,8 +36,13 @@ struct Seen {
     names_refused: usize,
 }
 
-/// Tries `volume` on the files below `dir`.
+/// Tries `volume` on the files below `dir`. Those of a reverse view are plaintext, which tells nothing.
 pub fn try_on(volume: &Volume, dir: &Path) -> Evidence {
+    let siv = volume.features().cipher == Cipher::Siv;
+    let no_iv = volume.names().has_dir_ivs() && dir.join(DIRIV_NAME).symlink_metadata().is_err();
+    if dir.join(REVERSE_CONF).symlink_metadata().is_ok() || (siv && no_iv) {
+        return Evidence::Nothing;
+    }
     let mut seen = Seen::default();
     let mut entries = 0;
     let mut folders = VecDeque::from([dir.to_path_buf()]);
@@ -51,6 +57,39 @@ pub fn try_on(volume: &Volume, dir: &Path) -> Evidence {
         }
     }
     verdict(&seen)
+}
+
+/// What is wrong with how a volume is said to keep names, as the directory of ciphertext shows without a key.
+pub fn vectors_misfit(features: &Features, dir: &Path) -> Option<&'static str> {
+    let has_iv = dir.join(DIRIV_NAME).symlink_metadata().is_ok();
+    match features.names {
+        NameMode::Encrypted { dir_iv: true } if !has_iv => {
+            Some("there is no gocryptfs.diriv: give --deterministic-names or --plaintext-names, as at `key init`")
+        }
+        NameMode::Plain | NameMode::Encrypted { dir_iv: false } if has_iv => {
+            Some("there is a gocryptfs.diriv: leave out --deterministic-names and --plaintext-names")
+        }
+        NameMode::Plain | NameMode::Encrypted { .. } => None,
+    }
+}
+
+/// The same, as the names show it to the key: contents open whatever is said of names.
+pub fn names_misfit(volume: &Volume, dir: &Path) -> Option<&'static str> {
+    let deterministic = volume.features().names == NameMode::Encrypted { dir_iv: false };
+    (deterministic && !root_names_open(volume, dir))
+        .then_some("its names do not decrypt: give --plaintext-names instead of --deterministic-names")
+}
+
+/// Whether some name in the root opens, or there is none.
+fn root_names_open(volume: &Volume, dir: &Path) -> bool {
+    let names = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let own = |name: &[u8]| is_own(name) || name.starts_with(LONG_PREFIX.as_bytes());
+    let opens = names
+        .filter(|name| !own(name.as_bytes()))
+        .map(|name| volume.names().decode(&DirIv::ZERO, name.as_bytes()).is_ok())
+        .take(TRIED_MAX)
+        .collect::<Vec<_>>();
+    opens.is_empty() || opens.contains(&true)
 }
 
 fn verdict(seen: &Seen) -> Evidence {
@@ -71,6 +110,12 @@ fn dir_iv(volume: &Volume, folder: &Path) -> Option<DirIv> {
     DirIv::parse(&std::fs::read(folder.join(DIRIV_NAME)).ok()?).ok()
 }
 
+/// Whether it is a file of the volume itself, or what a crash has left of writing one.
+fn is_own(name: &[u8]) -> bool {
+    let bare = name.strip_suffix(SCRATCH_SUFFIX.as_bytes()).unwrap_or(name);
+    bare == CONF_NAME.as_bytes() || bare == DIRIV_NAME.as_bytes()
+}
+
 fn look(
     volume: &Volume,
     iv: Option<DirIv>,
@@ -80,7 +125,7 @@ fn look(
 ) {
     let (path, name) = (entry.path(), entry.file_name());
     let name = name.as_bytes();
-    let own = name == CONF_NAME.as_bytes() || name == DIRIV_NAME.as_bytes();
+    let own = is_own(name);
     let long = name.starts_with(LONG_PREFIX.as_bytes());
     let Ok(kind) = entry.file_type() else { return };
     if own || (long && name.ends_with(b".name")) {

@@ -25,6 +25,8 @@ pub struct Mount {
     pub source: OsString,
     /// The options of the filesystem, separated by commas.
     pub options: OsString,
+    /// The user whose program answers for it, of a FUSE mount: the kernel holds that, not the program.
+    pub user: Option<u32>,
 }
 
 impl Mount {
@@ -65,8 +67,10 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     words.find(|word| *word == b"-")?;
     let kind = unescape(words.next()?);
     let source = unescape(words.next()?);
-    let options = unescape(words.next()?);
-    Some(Mount { id, parent, device, root, point, kind, source, options })
+    let options = words.next().unwrap_or_default();
+    let mut each = options.split(|byte| *byte == b',');
+    let user = each.find_map(|option| option.strip_prefix(b"user_id=")).and_then(number);
+    Some(Mount { id, parent, device, root, point, kind, source, options: unescape(options), user })
 }
 
 fn number<T: std::str::FromStr>(word: &[u8]) -> Option<T> {
@@ -126,6 +130,7 @@ a line that is something else\n";
         assert_eq!((mounts[2].device, mounts[2].source.as_os_str()), ((0, 44), OsStr::new("docs#")));
         assert!(mounts[2].is_tierfs());
         assert_eq!(mounts[2].options, "rw,user_id=0");
+        assert_eq!((mounts[1].user, mounts[2].user), (None, Some(0)));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Signals: what ends the daemon in order, and what must not end it.
 
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal};
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, sigaction, signal,
+};
 
 use crate::types::errno::Result;
 
@@ -20,6 +22,20 @@ pub fn ignore_stray() {
     let _ignored = unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) };
     // SAFETY: as above; a client that goes away must not end the daemon.
     let _ignored = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
+}
+
+/// Calls `act` while an interrupt does not end the process. For a question at the terminal: it is answered with
+/// that key, too, and the terminal is put back in order first.
+pub fn without_interrupt<T>(act: impl FnOnce() -> T) -> T {
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: ignoring a signal runs no handler.
+    let before = unsafe { sigaction(Signal::SIGINT, &ignore) };
+    let result = act();
+    if let Ok(before) = before {
+        // SAFETY: what was there before was right for it.
+        let _back = unsafe { sigaction(Signal::SIGINT, &before) };
+    }
+    result
 }
 
 const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];

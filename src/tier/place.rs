@@ -11,7 +11,7 @@ use super::marker::verify::{Found, What};
 use super::marker::{self, Broken, Marker};
 use super::{Dir, Tier};
 use crate::crypt::features::{Features, NameMode};
-use crate::crypt::names::{CONF_NAME, DIRIV_NAME};
+use crate::crypt::names::{CONF_NAME, DIRIV_NAME, NAME_SUFFIX};
 use crate::crypt::volume::Volume;
 use crate::sys::durable;
 use crate::types::errno::{Errno, Result};
@@ -48,7 +48,15 @@ const IN_CLEAR: &str = "holds files in clear (it has a .tierfs of a plain tier),
 
 /// Why a volume is not taken whose configuration was changed.
 const CHANGED: &str = "was changed since it was made: names would be written in clear, or so that nobody finds them. \
-                       Put the right gocryptfs.conf back from a copy";
+                       Put the right gocryptfs.conf back from a copy, or make it again with `tierfs key restore`";
+
+/// Why a volume is not taken whose files do not open with its key.
+const OF_ANOTHER: &str = "is that of another volume, or was changed since it was made. Put the right gocryptfs.conf back \
+                          from a copy, or make it again with `tierfs key restore`";
+
+/// Why a volume is not taken none of whose names can be read.
+const NO_DIRIV: &str = "has lost its gocryptfs.diriv, without which no name in it can be read: put that file back from a \
+                        backup";
 
 impl Place {
     /// A directory that holds the files as they are.
@@ -187,7 +195,10 @@ impl Root {
         let has_iv = self.has(DIRIV_NAME)?;
         match features.names {
             NameMode::Encrypted { .. } if self.has(PRIVATE_DIR)? => return Ok(What::Misfit(IN_CLEAR.into())),
-            NameMode::Encrypted { dir_iv: true } if !has_iv => return Ok(What::NoVolume),
+            NameMode::Encrypted { dir_iv: true } if !has_iv => {
+                let is_there = self.has(CONF_NAME)?;
+                return Ok(if is_there { What::Misfit(NO_DIRIV.into()) } else { What::NoVolume });
+            }
             NameMode::Plain | NameMode::Encrypted { dir_iv: false } if has_iv => {
                 return Ok(What::Misfit(format!(
                     "has gocryptfs.diriv, but by its gocryptfs.conf it must not: that {CHANGED}"
@@ -196,12 +207,18 @@ impl Root {
             NameMode::Plain | NameMode::Encrypted { .. } => {}
         }
         match self.marker() {
+            // Reading it says so where it is damaged, or sealed with another key.
+            What::Broken(Broken::Os(Errno::EIO)) => {
+                let line =
+                    "has a .tierfs/marker that does not open with its gocryptfs.conf: if that is not damaged, it";
+                Ok(What::Misfit(format!("{line} {OF_ANOTHER}")))
+            }
             What::Marker(marker) if marker.volume != Some(*features) => {
                 let then = marker.volume.map_or_else(|| "no volume".into(), |then| then.to_string());
                 Ok(What::Misfit(format!("is a tier of {then}, but its gocryptfs.conf says {features}: that {CHANGED}")))
             }
             What::NoMarker if self.is_foreign()? => {
-                Ok(What::Misfit(format!("holds names that its gocryptfs.conf does not fit: that {CHANGED}")))
+                Ok(What::Misfit(format!("holds no name that opens with its gocryptfs.conf: this {OF_ANOTHER}")))
             }
             other => Ok(other),
         }
@@ -209,10 +226,14 @@ impl Root {
 
     /// Whether there are entries, and none has a valid name.
     fn is_foreign(&self) -> Result<bool> {
-        let (mut damaged, mut named) = (false, false);
-        self.dir.list_damaged(&mut |_, _| damaged = true)?;
-        self.dir.list(&mut |_| named = true)?;
-        Ok(damaged && !named)
+        // Not by a listing, which tells of each such name.
+        let (mut damaged, mut all) = (0_usize, 0_usize);
+        self.dir.list_damaged(&mut |_, _| damaged += 1)?;
+        self.outside.list(&mut |found| {
+            let own = found.name == CONF_NAME.as_bytes() || found.name == DIRIV_NAME.as_bytes();
+            all += usize::from(!own && !found.name.ends_with(NAME_SUFFIX.as_bytes()));
+        })?;
+        Ok(damaged > 0 && damaged >= all)
     }
 
     fn has(&self, name: &str) -> Result<bool> {

@@ -152,6 +152,24 @@ fn a_file_opened_while_its_name_goes_stays_reachable() {
     tree.union.release(ino, opened.fh);
 }
 
+/// The kernel has found the inode already when it asks to open it. Whether the file was served by passthrough
+/// or, as on an encrypted tier, by tierfs makes no difference.
+#[test]
+fn a_file_that_was_open_before_its_name_went_can_be_opened_by_who_has_found_it() {
+    let tree = tree(&["0/f"]);
+    let (f, root) = (tree.find("f"), tree.union.dirs.root());
+    let before = tree.union.open(f.ino, Access::Read, 0, None).unwrap();
+    tree.union.release(f.ino, before.fh);
+    let (ino, leaving) = tree.union.before_loss(root, &name("f"), Rank(0), &f.stat).unwrap();
+    std::fs::remove_file(tree.on(0).join("f")).unwrap();
+    tree.union.inodes.unlinked(ino, Ino::ROOT, &name("f"), true);
+    drop(leaving);
+    let opened = tree.union.open(ino, Access::Read, 0, None).unwrap();
+    let mut bytes = [0; 9];
+    assert_eq!(tree.union.read(opened.fh, 0, &mut bytes), Ok(3));
+    tree.union.release(ino, opened.fh);
+}
+
 #[test]
 fn a_file_counted_open_just_before_its_name_went_is_found_gone() {
     let tree = tree(&["0/f"]);

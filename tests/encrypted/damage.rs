@@ -171,7 +171,8 @@ fn a_file_cut_anywhere_keeps_what_is_before_the_cut() {
     let mut torn = 0;
     for (at, (name, cut)) in files.iter().zip(&cuts).enumerate() {
         let sure = cut.saturating_sub(HEADER) / BLOCK;
-        let is_torn = *cut > HEADER && !(cut - HEADER).is_multiple_of(BLOCK);
+        let in_header = (1..HEADER).contains(cut);
+        let is_torn = in_header || (*cut > HEADER && !(cut - HEADER).is_multiple_of(BLOCK));
         let found = blocks(&mount.path(name));
         let mut wanted: Vec<Option<Vec<u8>>> = expected(at, size)[..sure as usize].to_vec();
         if is_torn {

@@ -68,4 +68,5 @@ mod metadata;
 mod model;
 mod moves;
 mod names_damage;
+mod unlock;
 mod volumes;

@@ -15,7 +15,10 @@ fn a_volume_is_made_in_an_empty_directory_alone() {
     assert_eq!(fs::names(home.volume()), ["lost+found"], "nothing was left");
     home.key("init --passfile OLD @absent").refused(1, "mkdir -p");
     home.key("init --passfile OLD OLD").refused(1, "Not a directory");
-    home.key("test --passfile OLD VOLUME").refused(1, "no encrypted volume");
+    std::fs::remove_dir(home.volume().join("lost+found")).expect("removed");
+    home.key("init --passfile OLD --conf @volume/x.conf VOLUME").refused(1, "outside");
+    assert!(fs::names(home.volume()).is_empty(), "nothing was left");
+    home.key("test --passfile OLD VOLUME").refused(78, "no encrypted volume");
     home.key("test --passfile OLD @absent").refused(1, "No such file");
 }
 
@@ -96,6 +99,9 @@ fn what_is_no_conf_ends_with_78() {
     }
     put(conf);
     home.key("test --passfile OLD VOLUME").done();
+    std::fs::remove_file(&path).expect("removed");
+    std::fs::create_dir(&path).expect("directory");
+    home.key("test --passfile OLD VOLUME").refused(78, "is no file");
 }
 
 #[test]
@@ -117,32 +123,73 @@ fn full_disks_and_directories_without_rights_keep_the_volume_as_it_was() {
     assert_eq!(fs::names(&volume).len(), 2, "no scratch file stays");
 }
 
+/// Another program's filesystem, unmounted when dropped.
+struct Odd {
+    point: PathBuf,
+    volume: PathBuf,
+}
+
+impl Odd {
+    /// Mounts what `commands` make of `STORE` and `POINT`. `None` where the program is not installed:
+    /// it is nothing that tierfs needs.
+    fn new(home: &Home, program: &str, commands: &[&str]) -> Option<Odd> {
+        if need::find(program).is_none() || !need::fuse() {
+            eprintln!("not tried: {program} is not installed");
+            return None;
+        }
+        let (store, point) = (home.path("store"), home.path("point"));
+        for dir in [&store, &point] {
+            std::fs::create_dir(dir).expect("directory");
+        }
+        for words in commands {
+            let words = words.split(' ').map(|word| match word {
+                "STORE" => store.clone().into_os_string(),
+                "POINT" => point.clone().into_os_string(),
+                word => word.into(),
+            });
+            let mut command = Command::new(program);
+            // Its background process must not hold a pipe that is waited for.
+            command.args(words).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            assert!(command.stdin(std::process::Stdio::null()).status().expect("it runs").success(), "{program}");
+        }
+        let odd = Odd { volume: point.join("volume"), point };
+        let device = |path: &Path| std::os::unix::fs::MetadataExt::dev(&fs::stat(path));
+        wait::until("it is mounted", || (device(&odd.point) != device(home.dir.path())).then_some(()));
+        std::fs::create_dir(&odd.volume).expect("directory");
+        Some(odd)
+    }
+
+    fn init(&self, home: &Home, arguments: &str) -> Ran {
+        let arguments = format!("init --scrypt-cost 10 --passfile OLD {arguments}");
+        Ran::of(&wait::output(home.command(&arguments).arg(&self.volume)))
+    }
+}
+
+impl Drop for Odd {
+    fn drop(&mut self) {
+        let _unmounted = Command::new("fusermount3").args(["-u", "-z"]).arg(&self.point).status();
+    }
+}
+
 #[test]
 fn a_filesystem_without_capitals_is_refused() {
-    let Some([mkfs, chattr]) = need::programs(["mkfs.ext4", "chattr"]) else { return };
-    if !need::root() {
-        return;
-    }
     let home = Home::new();
-    let (image, point) = (home.path("image"), home.path("point"));
-    std::fs::File::create(&image).and_then(|file| file.set_len(16 << 20)).expect("image");
-    std::fs::create_dir(&point).expect("directory");
-    common::loopfs::run(Command::new(mkfs).args(["-q", "-F", "-O", "casefold"]).arg(&image));
-    let mounted = wait::output(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&point));
-    if !mounted.status.success() {
-        // A kernel without case folding has no such filesystem.
-        eprintln!("not tried: {}", String::from_utf8_lossy(&mounted.stderr).trim());
-        return;
-    }
-    let folded = point.join("folded");
-    std::fs::create_dir(&folded).expect("directory");
-    let set = wait::output(Command::new(chattr).arg("+F").arg(&folded));
-    let ran = Ran::of(&wait::output(home.command("init --scrypt-cost 10 --passfile OLD").arg(&folded)));
-    let left = fs::names(&folded);
-    let plain = home.command("init --plaintext-names --scrypt-cost 10 --passfile OLD").arg(&folded).output();
-    common::loopfs::run(Command::new("umount").arg(&point));
-    assert!(set.status.success());
-    ran.refused(1, "capitals");
-    assert!(left.is_empty(), "{left:?}");
-    assert!(plain.expect("runs").status.success());
+    let commands = [
+        "create --format 2 -r 1 --pbkdf pkcs5-pbkdf2-hmac-sha256 --pass x STORE",
+        "mount -b --pass x --normalization casefold STORE POINT",
+    ];
+    let Some(odd) = Odd::new(&home, "securefs", &commands) else { return };
+    odd.init(&home, "").refused(1, "capitals");
+    assert!(fs::names(&odd.volume).is_empty());
+    odd.init(&home, "--plaintext-names").done();
+}
+
+#[test]
+fn a_filesystem_with_short_names_is_refused_with_the_option_that_helps() {
+    let home = Home::new();
+    let Some(odd) = Odd::new(&home, "encfs", &["--standard --extpass=hostname STORE POINT"]) else { return };
+    odd.init(&home, "").refused(1, "--long-name-max 175");
+    assert!(fs::names(&odd.volume).is_empty());
+    odd.init(&home, "--long-name-max 175").done();
+    drop(odd);
 }

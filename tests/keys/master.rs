@@ -30,7 +30,7 @@ fn a_forgotten_passphrase_is_replaced_by_the_master_key() {
     let mounted = home.stock("new").mount(&home.path("plain"));
     assert_eq!(fs::get(home.path("plain/file")), "words");
     drop(mounted);
-    home.key("passwd --master-key --passfile OLD --new-passfile NEW VOLUME").refused(2, "64 hexadecimal digits");
+    home.key("passwd --master-key --passfile OLD --new-passfile NEW VOLUME").refused(77, "64 hexadecimal digits");
 }
 
 #[test]
@@ -48,6 +48,50 @@ fn a_lost_configuration_is_made_again_by_the_master_key() {
         drop(mounted);
         home.stock("new").is_clean(kind);
     }
+}
+
+/// The contents open whatever is said of names.
+#[test]
+fn a_configuration_is_not_made_again_with_names_of_another_kind() {
+    let kinds = ["", "--deterministic-names", "--plaintext-names"];
+    for kind in kinds {
+        let Some(home) = with_files(kind) else { return };
+        std::fs::remove_file(home.volume().join("gocryptfs.conf")).expect("removed");
+        for other in kinds.into_iter().filter(|other| *other != kind) {
+            // Encrypted names are as good in clear as any.
+            if (kind, other) != ("--deterministic-names", "--plaintext-names") {
+                let ran = home.key(&format!("restore {other} --passfile @master --new-passfile NEW VOLUME"));
+                assert_eq!(ran.code, Some(77), "{kind} {other}: {ran:?}");
+            }
+        }
+        home.key(&format!("restore {kind} --scrypt-cost 10 --passfile @master --new-passfile NEW VOLUME")).done();
+    }
+}
+
+#[test]
+fn the_configuration_of_another_volume_is_told_from_a_wrong_passphrase() {
+    let Some(home) = with_files("") else { return };
+    let conf = home.volume().join("gocryptfs.conf");
+    std::fs::create_dir(home.path("other")).expect("directory");
+    home.key("init --scrypt-cost 10 --passfile OLD @other").done();
+    std::fs::remove_file(&conf).expect("removed");
+    std::fs::copy(home.path("other/gocryptfs.conf"), &conf).expect("copied");
+    home.key("test --passfile OLD VOLUME").refused(78, "another volume");
+    std::fs::remove_file(&conf).expect("removed");
+    home.key("info VOLUME").refused(78, "key restore");
+    home.key("init --passfile OLD VOLUME").refused(1, "key restore");
+}
+
+#[test]
+fn a_master_key_is_not_tried_on_the_plaintext_of_a_reverse_view() {
+    let home = Home::new();
+    fs::put(home.volume().join("file"), "words");
+    home.key("init --reverse --scrypt-cost 10 --passfile OLD VOLUME").done();
+    home.secret("master", &home.master("old"));
+    home.key("test --passfile OLD VOLUME").done();
+    home.key("passwd --master-key --passfile @master --new-passfile NEW VOLUME").refused(1, "--unchecked");
+    home.key("passwd --master-key --unchecked --passfile @master --new-passfile NEW VOLUME").done();
+    home.key("test --passfile NEW VOLUME").done();
 }
 
 #[test]

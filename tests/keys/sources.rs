@@ -24,7 +24,7 @@ fn the_keyring_gives_the_passphrase() {
     let Some([keyctl]) = need::programs(["keyctl"]) else { return };
     let home = Home::with_volume();
     let name = format!("tierfs-test-{}", std::process::id());
-    home.key(&format!("test --keyring {name} VOLUME")).refused(2, "is not there");
+    home.key(&format!("test --keyring {name} VOLUME")).refused(1, "is not there");
     let add = wait::output(Command::new(&keyctl).args(["add", "user", &name, "correct horse", "@u"]));
     if !add.status.success() {
         return need::skip(&format!("keyctl: {}", String::from_utf8_lossy(&add.stderr)));
@@ -80,7 +80,7 @@ fn a_terminal_asks_and_shows_the_master_key_once() {
     let ran = at_a_terminal(&home, "test VOLUME", "wrong\n").expect("as before");
     assert_eq!(ran.code, Some(77), "{ran:?}");
     let ran = at_a_terminal(&home, "passwd VOLUME", "correct horse\nbattery\nstaple\n").expect("as before");
-    assert!(ran.code == Some(2) && ran.out.contains("not the same"), "{ran:?}");
+    assert!(ran.code == Some(1) && ran.out.contains("not the same"), "{ran:?}");
     home.key("test --passfile OLD VOLUME").done();
 }
 
@@ -90,14 +90,14 @@ fn what_gives_no_passphrase_is_told() {
     home.secret("empty", "");
     home.secret("lines", "one\ntwo\n");
     for (source, code, says) in [
-        ("--passfile @empty", 2, "empty"),
-        ("--keyfile @lines", 2, "base64"),
+        ("--passfile @empty", 1, "empty"),
+        ("--keyfile @lines", 1, "base64"),
         ("--passfile @absent", 1, "No such file"),
         ("--passfile .", 1, "Is a directory"),
-        ("--credential docs", 2, "LoadCredential=docs"),
+        ("--credential docs", 1, "LoadCredential=docs"),
         ("--extpass false", 1, "failed"),
         ("--extpass /nowhere", 1, "cannot be run"),
-        ("--keyring tierfs-no-such-key", 2, "is not there"),
+        ("--keyring tierfs-no-such-key", 1, "is not there"),
     ] {
         let mut command = home.command(&format!("test {source} VOLUME"));
         Ran::of(&wait::output(command.env_remove("CREDENTIALS_DIRECTORY"))).refused(code, says);

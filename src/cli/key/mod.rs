@@ -162,9 +162,14 @@ impl KindArgs {
     }
 }
 
+/// What `master` opens in a volume with these features.
+fn volume_of(master: &MasterKey, features: Features) -> Result<Volume, Failure> {
+    Volume::new(master, features).map_err(|errno| Failure::error(format!("the cipher: {errno}")))
+}
+
 /// Refuses a master key that is not that of the volume, or that nothing there can tell.
 fn check_master(master: &MasterKey, features: Features, dir: Option<&Path>, unchecked: bool) -> Result<(), Failure> {
-    let volume = Volume::new(master, features).map_err(|errno| Failure::error(format!("the cipher: {errno}")))?;
+    let volume = volume_of(master, features)?;
     match dir.map_or(Evidence::Nothing, |dir| verify::try_on(&volume, dir)) {
         Evidence::Opens => Ok(()),
         Evidence::Nothing if unchecked => Ok(()),

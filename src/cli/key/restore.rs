@@ -2,11 +2,12 @@
 
 use clap::Args;
 
-use crate::cli::exit::{Exit, Outcome};
-use crate::cli::key::{KindArgs, check_master};
+use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::key::{KindArgs, check_master, volume_of};
 use crate::cli::passphrase::{NewPassphrase, Passphrase, protect};
 use crate::cli::print;
 use crate::keys;
+use crate::keys::verify;
 
 /// Makes the configuration file of a volume again where it is lost. It takes the master key, and the
 /// same options with which the volume was made; files of the volume are tried, so that wrong ones
@@ -44,7 +45,14 @@ impl Restore {
         plan.check_restore()?;
         let master = keys::master_key(&self.source.source().unwrap_or_default(), &plan.dir)?;
         let files = (!plan.reverse).then_some(plan.dir.as_path());
+        let fits = |why: Option<&str>| match why {
+            Some(why) if !self.unchecked => Err(Failure::new(Exit::Denied, format!("{}: {why}", plan.dir.display()))),
+            _ => Ok(()),
+        };
+        fits(files.and_then(|dir| verify::vectors_misfit(&plan.features, dir)))?;
         check_master(&master, plan.features, files, self.unchecked)?;
+        let volume = volume_of(&master, plan.features)?;
+        fits(files.and_then(|dir| verify::names_misfit(&volume, dir)))?;
         let new = keys::new_passphrase(&self.new.source().unwrap_or_default(), &plan.dir)?;
         plan.restore(&master, &new)?;
         print(&format!("made {} again\n", plan.place().conf.display()))?;

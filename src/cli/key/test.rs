@@ -2,11 +2,12 @@
 
 use clap::Args;
 
-use crate::cli::exit::{Exit, Outcome};
-use crate::cli::key::{PlaceArgs, check_master, show_master};
+use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::key::{PlaceArgs, check_master, show_master, volume_of};
 use crate::cli::passphrase::{Passphrase, protect};
 use crate::cli::print;
 use crate::keys;
+use crate::keys::verify::{self, Evidence};
 
 /// Tells whether a passphrase unlocks a volume, or whether a master key opens its files. Changes
 /// nothing.
@@ -46,6 +47,15 @@ impl Test {
             return Ok(Exit::Ok);
         }
         let master = keys::unlock(&conf, &source, label)?;
+        let volume = volume_of(&master, conf.features)?;
+        if let Some(dir) = place.dir.as_deref().filter(|dir| verify::try_on(&volume, dir) == Evidence::Refuses) {
+            let (conf, dir) = (place.conf.display(), dir.display());
+            let line = format!(
+                "the passphrase is that of {conf}, but no file in {dir} opens with its key: it is that of another \
+                 volume. Put the right one back from a copy, or make it again with `tierfs key restore {dir}`"
+            );
+            return Err(Failure::new(Exit::Config, line));
+        }
         print(&format!("the passphrase unlocks {}\n", label.display()))?;
         if self.print_master_key {
             show_master(&master)?;

@@ -75,8 +75,11 @@ impl<'a> Blocks<'a> {
     }
 
     fn parse(&self, start: &[u8]) -> Result<Header> {
-        if start.len() <= HEADER {
+        if start.is_empty() || start.len() == HEADER {
             return Ok(Header::Empty);
+        }
+        if start.len() < HEADER {
+            return Err(self.bad(Damage::Header));
         }
         let id = FileId::parse(&start[..HEADER]).map_err(|damage| self.bad(damage))?;
         *self.opened.id.lock() = Some(id.0);

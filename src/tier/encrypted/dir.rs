@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, OnceLock};
 
 use super::Shared;
-use super::file::{EncryptedFile, inner_how};
+use super::file::{EncryptedFile, inner_how, open_lending};
 use super::xattrs;
 use crate::crypt::names::DirIv;
 use crate::tier::{Dir, File, Listed, Open, Rename, SetXattr, Surveyed};
@@ -85,7 +85,11 @@ impl Dir for EncryptedDir {
 
     fn open(&self, name: &Name, how: Open) -> Result<Box<dyn File>> {
         let stored = self.entry(name)?.name;
-        let mut file = self.file(self.inner.open(&stored, inner_how(how))?);
+        let inner =
+            open_lending(how, &|how| self.inner.open(&stored, how), &|| self.inner.stat(Some(&stored)), &|change| {
+                self.inner.set_attr(Some(&stored), change)
+            })?;
+        let mut file = self.file(inner);
         if how == Open::Hold && self.shared.hides_target_len() {
             file.target_len = self.target_len(&stored, file.kind()?);
         }

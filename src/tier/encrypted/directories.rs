@@ -65,7 +65,7 @@ impl EncryptedDir {
             return self.make(name, |stored| self.inner.mkdir(stored, mode, by));
         }
         // Cheaper to see now than after the IV was written to the disk.
-        if self.inner.stat(Some(&self.entry(name)?.name))?.is_some() {
+        if self.inner.stat(Some(&self.entry_to_make(name)?.name))?.is_some() {
             return Err(Errno::EEXIST);
         }
         let draft = draft()?;

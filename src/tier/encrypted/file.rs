@@ -44,6 +44,33 @@ pub(super) fn inner_how(how: Open) -> Open {
     }
 }
 
+/// Opens a file for `how` by `open`. To write a part of a block is to read it too, which the owner may not be
+/// allowed: who is not root lends himself that right meanwhile, by `set`, which changes the mode.
+pub(super) fn open_lending(
+    how: Open,
+    open: &dyn Fn(Open) -> Result<Box<dyn File>>,
+    stat: &dyn Fn() -> Result<Option<Stat>>,
+    set: &dyn Fn(&SetAttr) -> Result<()>,
+) -> Result<Box<dyn File>> {
+    let refused = match open(inner_how(how)) {
+        Err(Errno::EACCES) if how == Open::Write => Errno::EACCES,
+        other => return other,
+    };
+    let mode = stat()?.ok_or(Errno::ENOENT)?.mode & 0o7777;
+    if mode & OWNER_RW != OWNER_W {
+        return Err(refused);
+    }
+    let with = |mode| set(&SetAttr { mode: Some(mode), ..SetAttr::default() });
+    with(mode | OWNER_RW).map_err(|_| refused)?;
+    let opened = open(inner_how(how));
+    with(mode)?;
+    opened
+}
+
+/// The owner's rights to read and write, and that to write (`inode(7)`).
+const OWNER_RW: u32 = 0o600;
+const OWNER_W: u32 = 0o200;
+
 impl EncryptedFile {
     pub(super) fn new(inner: Box<dyn File>, shared: Arc<Shared>) -> EncryptedFile {
         EncryptedFile { inner, shared, opened: OnceLock::new(), target_len: None }
@@ -157,7 +184,9 @@ impl File for EncryptedFile {
     }
 
     fn reopen(&self, how: Open) -> Result<Box<dyn File>> {
-        let inner = self.inner.reopen(inner_how(how))?;
+        let inner = open_lending(how, &|how| self.inner.reopen(how), &|| self.inner.stat().map(Some), &|change| {
+            self.inner.set_attr(change)
+        })?;
         let mut file = EncryptedFile::new(inner, Arc::clone(&self.shared));
         file.target_len = self.target_len;
         Ok(Box::new(file))

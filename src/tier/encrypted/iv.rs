@@ -1,7 +1,8 @@
 //! The IV of a directory: 16 bytes that make its names different from those of other directories.
 //!
 //! It never changes while the directory is there, so it is read once for each handle. A directory that has
-//! lost it has lost all its names; only where nothing is in it, is it given a new one.
+//! lost it has lost all its names; only where nothing is in it, is it given a new one, by the first who puts
+//! something there.
 
 use std::ops::ControlFlow;
 
@@ -110,27 +111,51 @@ pub(super) fn remove_draft(inner: &dyn Dir, draft: &Name) -> Result<()> {
 }
 
 impl EncryptedDir {
-    /// The IV.
+    /// The IV, to look at what is there; `None` where nothing is and no IV either. That changes nothing: who
+    /// looks may be another process than the one that serves the tier, and just now removes the directory.
     ///
     /// # Errors
-    /// EIO if there is none; ENOENT if the directory itself is gone; what the storage says.
-    pub(super) fn iv(&self) -> Result<DirIv> {
+    /// EIO if the names of entries are lost; ENOENT if the directory itself is gone; what the storage says.
+    pub(super) fn iv(&self) -> Result<Option<DirIv>> {
         if !self.shared.volume.names().has_dir_ivs() {
-            return Ok(DirIv::ZERO);
+            return Ok(Some(DirIv::ZERO));
         }
         if let Some(iv) = self.iv.get() {
-            return Ok(*iv);
+            return Ok(Some(*iv));
         }
-        let iv = match read(self.inner.as_ref())? {
-            Present::Whole(iv) => iv,
-            Present::Missing => match self.mend() {
-                // It is empty: there is no name that another IV could read.
-                Err(Errno::EROFS) => return Ok(DirIv::ZERO),
-                other => other?,
-            },
-            Present::Damaged(damage) => return Err(self.no_iv(&damage.to_string())),
-        };
-        Ok(*self.iv.get_or_init(|| iv))
+        if let Some(iv) = self.read_iv()? {
+            return Ok(Some(iv));
+        }
+        match leavings(self.inner.as_ref(), self.is_root) {
+            Ok(_) => Ok(None),
+            // It may have got one meanwhile, and then entries.
+            Err(Errno::ENOTEMPTY) => self.read_iv()?.map(Some).ok_or_else(|| self.lost_iv()),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The IV, to put an entry there.
+    ///
+    /// # Errors
+    /// As [`EncryptedDir::iv`]; what making an IV says.
+    pub(super) fn iv_to_enter(&self) -> Result<DirIv> {
+        match self.iv()? {
+            Some(iv) => Ok(iv),
+            None => self.mend().map(|iv| *self.iv.get_or_init(|| iv)),
+        }
+    }
+
+    /// The IV as it is on the disk; `None` if there is none.
+    fn read_iv(&self) -> Result<Option<DirIv>> {
+        match read(self.inner.as_ref())? {
+            Present::Whole(iv) => Ok(Some(*self.iv.get_or_init(|| iv))),
+            Present::Missing => Ok(None),
+            Present::Damaged(damage) => Err(self.no_iv(&damage.to_string())),
+        }
+    }
+
+    fn lost_iv(&self) -> Errno {
+        self.no_iv(&format!("{DIRIV_NAME} is missing or empty"))
     }
 
     fn no_iv(&self, why: &str) -> Errno {
@@ -150,7 +175,7 @@ impl EncryptedDir {
             Ok(_) => {}
             Err(Errno::ENOTEMPTY) => {
                 drop(alone);
-                return Err(self.no_iv(&format!("{DIRIV_NAME} is missing or empty")));
+                return Err(self.lost_iv());
             }
             Err(other) => return Err(other),
         }

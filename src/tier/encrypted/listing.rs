@@ -9,7 +9,7 @@ use crate::types::errno::Result;
 impl EncryptedDir {
     /// An entry without a valid name is left out, and told of: it must not hide the others.
     pub(super) fn list_entries(&self, each: &mut dyn FnMut(Listed<'_>)) -> Result<()> {
-        let iv = self.iv()?;
+        let Some(iv) = self.iv()? else { return Ok(()) };
         self.inner.list(&mut |found| match self.plain_name(&iv, found.name) {
             Ok(Some(name)) => each(Listed { name: name.as_bytes(), ..found }),
             Ok(None) => {}
@@ -19,7 +19,7 @@ impl EncryptedDir {
 
     /// An entry without a valid name is passed with its error, under the name that it has in the storage.
     pub(super) fn survey_entries(&self, each: &mut dyn FnMut(Surveyed<'_>) -> ControlFlow<()>) -> Result<()> {
-        let iv = self.iv()?;
+        let Some(iv) = self.iv()? else { return Ok(()) };
         self.inner.survey(&mut |found| match self.plain_name(&iv, found.name) {
             Ok(Some(name)) => {
                 let what = found.what.map(|what| match what {
@@ -38,7 +38,7 @@ impl EncryptedDir {
 
     /// Only what has no valid name. That of a directory without an IV is told by whoever lists it.
     pub(super) fn damaged_entries(&self, each: &mut dyn FnMut(&[u8], String)) -> Result<()> {
-        let Ok(iv) = self.iv() else { return Ok(()) };
+        let Ok(Some(iv)) = self.iv() else { return Ok(()) };
         self.inner.list(&mut |found| {
             if let Err(why) = self.plain_name(&iv, found.name) {
                 each(found.name, why.to_string());

@@ -46,8 +46,14 @@ pub(super) enum Role {
 /// The role of a name in a volume with encrypted names.
 pub(super) fn role(stored: &[u8]) -> Role {
     match stored.strip_prefix(LONG_PREFIX.as_bytes()) {
-        Some(rest) if rest.starts_with(DRAFT.as_bytes()) => Role::Draft,
-        Some(rest) if rest.ends_with(NAME_SUFFIX.as_bytes()) => Role::Side,
+        // A hash may begin like a draft, but has no dot in it.
+        Some(rest) if rest.ends_with(NAME_SUFFIX.as_bytes()) => {
+            if rest.starts_with(DRAFT.as_bytes()) {
+                Role::Draft
+            } else {
+                Role::Side
+            }
+        }
         Some(_) => Role::Long,
         None if stored == DIRIV_NAME.as_bytes() => Role::Iv,
         None if stored == CONF_NAME.as_bytes() => Role::Conf,
@@ -82,13 +88,28 @@ impl EncryptedDir {
     /// The entry that `name` is, be it there or not.
     ///
     /// # Errors
-    /// ENAMETOOLONG; ENOENT for a name that no entry can have; what reading the IV says.
+    /// ENAMETOOLONG; ENOENT for a name that no entry can have, and where no entry is; what reading the IV says.
     pub(super) fn entry(&self, name: &Name) -> Result<Entry> {
+        self.entry_with(name, || self.iv()?.ok_or(Errno::ENOENT))
+    }
+
+    /// The entry that `name` will be.
+    ///
+    /// # Errors
+    /// ENAMETOOLONG; EPERM for a name that no entry can have; what reading or making the IV says.
+    pub(super) fn entry_to_make(&self, name: &Name) -> Result<Entry> {
+        match self.entry_with(name, || self.iv_to_enter()) {
+            Err(Errno::ENOENT) if self.shared.volume.names().is_plain() => Err(Errno::EPERM),
+            other => other,
+        }
+    }
+
+    fn entry_with(&self, name: &Name, iv: impl FnOnce() -> Result<DirIv>) -> Result<Entry> {
         let names = self.shared.volume.names();
         if names.is_plain() && self.is_root && name.as_bytes() == CONF_NAME.as_bytes() {
             return Err(Errno::ENOENT);
         }
-        match names.encode(&self.iv()?, name.as_bytes())? {
+        match names.encode(&iv()?, name.as_bytes())? {
             Stored::Short(stored) => Ok(Entry { name: Name::new(&stored)?, full: None }),
             Stored::Long { entry, full } => Ok(Entry { name: Name::new(&entry)?, full: Some(full) }),
         }
@@ -99,10 +120,7 @@ impl EncryptedDir {
     /// # Errors
     /// EPERM for a name that no entry can have; what `act` says.
     pub(super) fn make<T>(&self, name: &Name, act: impl FnOnce(&Name) -> Result<T>) -> Result<T> {
-        let entry = match self.entry(name) {
-            Err(Errno::ENOENT) if self.shared.volume.names().is_plain() => return Err(Errno::EPERM),
-            other => other?,
-        };
+        let entry = self.entry_to_make(name)?;
         let Some(full) = &entry.full else {
             let _entering = self.shared.emptying.read();
             return act(&entry.name);

@@ -1,6 +1,8 @@
 //! Renaming and linking: the entry changes its name in one step of the storage, whatever side files need before
 //! and after.
 
+use parking_lot::MutexGuard;
+
 use super::dir::{EncryptedDir, same_kind};
 use super::directories::Aside;
 use super::names::{Entry, side_of};
@@ -11,16 +13,16 @@ use crate::types::name::Name;
 impl EncryptedDir {
     pub(super) fn rename_entry(&self, name: &Name, to: &dyn Dir, new: &Name, how: Rename) -> Result<()> {
         let to = same_kind(to)?;
-        let (old, new) = (self.entry(name)?, to.entry(new)?);
+        let (old, new) = (self.entry(name)?, to.entry_to_make(new)?);
         if old.full.is_none() && new.full.is_none() {
-            return self.rename_stored(&old.name, to, &new.name, how);
+            return self.rename_stored(None, &old.name, to, &new.name, how);
         }
-        let _long = self.shared.long.lock();
+        let long = self.shared.long.lock();
         let is_new = match &new.full {
             Some(full) if how != Rename::Exchange => to.put_side(&side_of(new.name.as_bytes())?, full)?,
             _ => false,
         };
-        if let Err(errno) = self.rename_stored(&old.name, to, &new.name, how) {
+        if let Err(errno) = self.rename_stored(Some(&long), &old.name, to, &new.name, how) {
             if is_new {
                 to.drop_side(&side_of(new.name.as_bytes())?);
             }
@@ -38,14 +40,26 @@ impl EncryptedDir {
         Ok(())
     }
 
-    fn rename_stored(&self, old: &Name, to: &EncryptedDir, new: &Name, how: Rename) -> Result<()> {
+    /// `long` is the lock of long names, where it is held already.
+    fn rename_stored(
+        &self,
+        long: Option<&MutexGuard<'_, ()>>,
+        old: &Name,
+        to: &EncryptedDir,
+        new: &Name,
+        how: Rename,
+    ) -> Result<()> {
         let renamed = {
             let _entering = self.shared.emptying.read();
             self.inner.rename(old, to.inner.as_ref(), new, how)
         };
         match renamed {
             // The IV of a directory without entries is in the way, or what a crash left in it.
-            Err(Errno::ENOTEMPTY | Errno::EEXIST) if how == Rename::Replace => self.rename_over(old, to, new),
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) if how == Rename::Replace => {
+                // Not while somebody is about to put a long name there, whose side file would be taken for a leaving.
+                let _long = if long.is_none() { Some(self.shared.long.lock()) } else { None };
+                self.rename_over(old, to, new)
+            }
             other => other,
         }
     }

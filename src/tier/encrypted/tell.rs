@@ -22,7 +22,7 @@ const TOLD_MAX: usize = 4096;
 
 #[derive(Debug)]
 pub(super) struct Teller {
-    /// What the tier is called.
+    /// What the tier is called: where its root is.
     label: PathBuf,
     /// The root of the ciphertext.
     below: Arc<dyn Dir>,
@@ -64,12 +64,23 @@ impl Teller {
         }
         let tier = self.label.display();
         match stored {
-            Some(stored) => match self.plain(&stored) {
-                Some(path) => tracing::warn!(%tier, "{}: {words} (stored as {})", path.display(), stored.display()),
-                None => tracing::warn!(%tier, "{}: {words}", stored.display()),
-            },
+            Some(stored) => {
+                let real = self.real(&stored);
+                match self.plain(&stored) {
+                    Some(path) => tracing::warn!(%tier, "{}: {words} (stored as {})", path.display(), real.display()),
+                    None => tracing::warn!(%tier, "{}: {words}", real.display()),
+                }
+            }
             None => tracing::warn!(%tier, "{words}"),
         }
+    }
+
+    /// Where the administrator finds it: the tier may be reached through a view of its mount that nobody else has,
+    /// and paths are told as they are there.
+    fn real(&self, stored: &Path) -> PathBuf {
+        let top = self.below.held().and_then(by_path::of).filter(|_| self.label.is_absolute());
+        let below = top.and_then(|top| stored.strip_prefix(top).ok().map(Path::to_path_buf));
+        below.map_or_else(|| stored.to_path_buf(), |below| self.label.join(below))
     }
 
     pub(super) fn is_news(&self, stored: Option<&Path>, words: &str) -> bool {

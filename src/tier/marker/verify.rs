@@ -67,7 +67,9 @@ impl Found {
         let path = self.path.display();
         match &self.what {
             What::NoRoot(errno) => format!("{path} cannot be opened: {errno}"),
-            What::NoVolume => format!("{path} holds no encrypted volume: is its disk mounted?"),
+            What::NoVolume => {
+                format!("{path} holds no encrypted volume: is its disk mounted? `tierfs key init` makes a new one")
+            }
             What::NoMarker | What::Broken(_) | What::Marker(_) | What::Locked | What::Misfit(_) => {
                 format!("{path} has no .tierfs/marker: is its disk mounted?")
             }

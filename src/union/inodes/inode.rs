@@ -31,6 +31,8 @@ pub(super) struct Inode {
     pub(super) kind: Kind,
     /// Opened for reading and writing since it was last seen at rest: perhaps mapped.
     pub(super) maybe_mapped: bool,
+    /// Opened at some time since it was first seen.
+    pub(super) was_open: bool,
     /// No name leads here any more.
     pub(super) unnamed: bool,
     /// A name is about to go.
@@ -68,6 +70,7 @@ impl Inode {
             ranks: seen.ranks,
             kind: seen.kind,
             maybe_mapped: false,
+            was_open: false,
             unnamed: false,
             leaving: false,
             backing: None,
@@ -99,6 +102,7 @@ impl Inode {
             // Another file has the number now: nothing that was known holds.
             self.backing = None;
             self.rare = None;
+            self.was_open = false;
         }
         let same = (self.body, self.generation) == (seen.body, seen.generation) && seen.kind == Kind::Dir;
         let ranks = if outdated && same { self.ranks.or(seen.ranks) } else { seen.ranks };

@@ -164,6 +164,7 @@ impl Inodes {
             ranks,
             kind: Kind::Dir,
             maybe_mapped: false,
+            was_open: false,
             unnamed: false,
             leaving: false,
             backing: None,
@@ -267,7 +268,7 @@ impl Inodes {
     pub(in crate::union) fn leaving(&self, ino: Ino) -> (Leaving<'_>, bool) {
         let open = self.with(ino, |inode| {
             inode.leaving = true;
-            inode.handles > 0 || inode.backing.is_some()
+            inode.handles > 0 || inode.was_open
         });
         (Leaving { inodes: self, ino }, open == Ok(true))
     }

@@ -12,6 +12,7 @@ impl Inodes {
     pub(in crate::union) fn opened(&self, ino: Ino, access: crate::union::Access) -> Result<Serving> {
         self.with(ino, |inode| {
             inode.handles += 1;
+            inode.was_open = true;
             inode.writers += u32::from(access.writes());
             inode.maybe_mapped |= access == crate::union::Access::ReadWrite;
             match &inode.backing {

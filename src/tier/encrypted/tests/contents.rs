@@ -138,7 +138,13 @@ fn a_file_that_is_only_written_to_can_be_written_within_a_block() {
     again.append(b"!").unwrap();
     assert_eq!(held.stat().unwrap().size, 5001);
     assert_eq!(file.write_at(b"x", u64::MAX - 3), Err(Errno::EFBIG));
+    // Also by an owner who may not read it.
     drop(home.root().create(&name("other"), 0o200, Open::Write, &caller()).unwrap());
+    let held = home.root().open(&name("other"), Open::Hold).unwrap();
+    for file in [held.reopen(Open::Write), home.root().open(&name("other"), Open::Write)] {
+        assert_eq!(file.unwrap().write_at(b"x", 3), Ok(1));
+        assert_eq!(held.stat().unwrap().mode & 0o7777, 0o200);
+    }
 }
 
 #[test]

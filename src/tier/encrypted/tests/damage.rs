@@ -96,13 +96,26 @@ fn a_header_alone_is_an_empty_file() {
     let home = Home::gcm();
     let one = name("file");
     let file = home.make(&one, b"x");
-    for len in [1, 17, 18] {
-        change(&home.stored(&one), |stored| stored.resize(len, 1));
-        assert_eq!(contents(home.root().as_ref(), &one), Ok(Vec::new()));
-        assert_eq!(file.stat().unwrap().size, 0);
-        file.write_at(b"anew", 4094).unwrap();
-        assert!(contents(home.afresh().root().as_ref(), &one).unwrap().ends_with(b"\0\0anew"));
+    change(&home.stored(&one), |stored| stored.truncate(18));
+    assert_eq!(contents(home.root().as_ref(), &one), Ok(Vec::new()));
+    assert_eq!(file.stat().unwrap().size, 0);
+    file.write_at(b"anew", 4094).unwrap();
+    assert!(contents(home.afresh().root().as_ref(), &one).unwrap().ends_with(b"\0\0anew"));
+}
+
+#[test]
+fn a_torn_header_is_eio_until_the_file_is_emptied() {
+    let home = Home::gcm();
+    let one = name("file");
+    let file = home.make(&one, b"x");
+    for len in [1, 17] {
+        change(&home.stored(&one), |stored| stored.truncate(len));
+        assert_eq!(contents(home.root().as_ref(), &one), Err(Errno::EIO));
+        assert_eq!(file.stat().unwrap().size, 1);
+        assert_eq!(file.write_at(b"anew", 4094), Err(Errno::EIO));
         file.set_attr(&SetAttr { size: Some(0), ..SetAttr::default() }).unwrap();
+        file.write_at(b"anew", 0).unwrap();
+        assert_eq!(contents(home.afresh().root().as_ref(), &one).unwrap(), b"anew");
     }
 }
 
@@ -192,4 +205,83 @@ fn damaged_targets_are_eio() {
         assert!(home.root().stat(Some(&name("link"))).unwrap().is_some());
     }
     home.root().unlink(&name("link")).unwrap();
+}
+
+/// Spoils something of what is at or below `at`.
+fn spoil(at: &Path, dice: &mut Dice) {
+    let mut entries: Vec<_> = std::fs::read_dir(at).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    let path = &entries[usize::try_from(dice.roll(entries.len() as u64)).unwrap()];
+    let kind = std::fs::symlink_metadata(path).unwrap().file_type();
+    if kind.is_dir() {
+        return spoil(path, dice);
+    }
+    if kind.is_symlink() {
+        let text = format!("{:x}", dice.roll(u64::MAX)).repeat(usize::try_from(dice.roll(9)).unwrap() + 1);
+        std::fs::remove_file(path).unwrap();
+        return std::os::unix::fs::symlink(text, path).unwrap();
+    }
+    let other = entries[usize::try_from(dice.roll(entries.len() as u64)).unwrap()].clone();
+    let mut stored = std::fs::read(path).unwrap();
+    let at = usize::try_from(dice.roll(stored.len() as u64 + 1)).unwrap();
+    match dice.roll(6) {
+        0 => stored.truncate(at),
+        1 => stored.insert(at, 7),
+        2 => stored.extend(bytes(at)),
+        3 => stored.iter_mut().skip(at).take(5).for_each(|byte| *byte = byte.wrapping_add(1)),
+        4 if std::fs::metadata(&other).is_ok_and(|other| other.is_file()) => stored = std::fs::read(other).unwrap(),
+        _ => return std::fs::rename(path, path.with_file_name(format!("{:x}", dice.roll(1 << 60)))).unwrap(),
+    }
+    std::fs::remove_file(path).unwrap();
+    std::fs::write(path, stored).unwrap();
+}
+
+/// Looks at everything in a directory; whatever can be read must be `data`.
+fn look_at_all(dir: &dyn crate::tier::Dir, data: &[u8]) {
+    let mut names = Vec::new();
+    let _listed = dir.list(&mut |found| names.push(found.name.to_vec()));
+    let _surveyed = dir.survey(&mut |_| ControlFlow::Continue(()));
+    for one in names.iter().map(name) {
+        let _target = dir.readlink(&one);
+        if let Ok(below) = dir.open_dir(&one) {
+            look_at_all(below.as_ref(), data);
+        }
+        let Ok(Some(stat)) = dir.stat(Some(&one)) else { continue };
+        let Ok(file) = dir.open(&one, Open::Read) else { continue };
+        if stat.kind() == crate::types::attr::Kind::File {
+            for number in 0..stat.size.div_ceil(4096) {
+                let mut buffer = [0; 4096];
+                if let Ok(len) = file.read_at(&mut buffer, number * 4096) {
+                    let at = usize::try_from(number).unwrap() * 4096;
+                    assert!(data.get(at..).is_some_and(|data| data.starts_with(&buffer[..len])), "wrong plaintext");
+                }
+            }
+            let _keys = file.list_xattr();
+        }
+    }
+}
+
+#[test]
+fn whatever_is_spoiled_there_is_no_wrong_plaintext() {
+    for (_, features) in variants() {
+        for seed in 0..25 {
+            let home = Home::new(features);
+            let data = bytes(9000);
+            let root = home.root();
+            root.mkdir(&name("dir"), 0o755, &super::caller()).unwrap();
+            for dir in [&root, &root.open_dir(&name("dir")).unwrap()] {
+                for one in [name("a"), long('b')] {
+                    let file = dir.create(&one, 0o644, Open::ReadWrite, &super::caller()).unwrap();
+                    file.write_at(&data, 0).unwrap();
+                }
+                dir.symlink(&name("c"), std::ffi::OsStr::new("target"), &super::caller()).unwrap();
+            }
+            let mut dice = Dice(seed);
+            for _ in 0..8 {
+                spoil(home.dir.path(), &mut dice);
+                look_at_all(home.afresh().root().as_ref(), &data);
+                look_at_all(root.as_ref(), &data);
+            }
+        }
+    }
 }

@@ -246,7 +246,10 @@ fn two_tiers_with_one_key_name_nothing_alike_but_with_deterministic_names() {
     for (features, alike) in [(gcm, false), (gcm.with_deterministic_names(), true)] {
         let (one, two) = (Home::new(features), tempfile::tempdir().unwrap());
         let other = open_at(two.path(), &volume(features)).root();
-        let stored = |dir: &dyn crate::tier::Dir| dir.stored_name(&name("a")).unwrap();
+        let stored = |dir: &dyn crate::tier::Dir| {
+            dir.mkdir(&name("a"), 0o755, &caller()).unwrap();
+            dir.stored_name(&name("a")).unwrap()
+        };
         assert_eq!(stored(one.root().as_ref()) == stored(other.as_ref()), alike);
     }
 }
@@ -297,4 +300,33 @@ fn many_at_once_leave_whole_directories() {
         }
     });
     assert_whole(home.dir.path());
+}
+
+/// `tierfs check` and the like are other processes than the mount, with locks of their own.
+#[test]
+fn who_only_looks_at_a_directory_on_its_way_out_gives_it_no_new_iv() {
+    let home = Home::gcm();
+    home.root().mkdir(&name("dir"), 0o755, &caller()).unwrap();
+    let serving = home.root().open_dir(&name("dir")).unwrap();
+    assert_eq!(serving.stat(Some(&name("file"))), Ok(None), "it knows the IV now");
+    let (iv, parked) = (home.stored(&name("dir")).join("gocryptfs.diriv"), home.dir.path().join("parked"));
+    std::fs::rename(&iv, &parked).unwrap();
+    let looking = home.afresh().root().open_dir(&name("dir")).unwrap();
+    assert_eq!(listed(looking.as_ref()), [""; 0]);
+    assert_eq!(looking.stat(Some(&name("file"))), Ok(None));
+    assert_eq!(looking.unlink(&name("file")), Err(Errno::ENOENT));
+    assert_eq!(looking.survey(&mut |_| std::ops::ControlFlow::Continue(())), Ok(()));
+    assert!(!iv.exists(), "rmdir would fail, and the old IV could not be put back");
+    std::fs::rename(&parked, &iv).unwrap();
+    drop(serving.create(&name("file"), 0o644, Open::ReadWrite, &caller()).unwrap());
+    assert_eq!(listed(looking.as_ref()), ["file"]);
+    assert_eq!(listed(home.afresh().root().open_dir(&name("dir")).unwrap().as_ref()), ["file"]);
+}
+
+#[test]
+fn a_long_name_whose_hash_begins_like_a_draft_is_no_draft() {
+    use crate::tier::encrypted::names::{Role, draft, role};
+    let hash = format!("gocryptfs.longname.draft-{}", "A".repeat(37));
+    assert_eq!(role(hash.as_bytes()), Role::Long);
+    assert_eq!(role(draft().unwrap().as_bytes()), Role::Draft);
 }
