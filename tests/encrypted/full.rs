@@ -11,6 +11,7 @@ use crate::common::loopfs::LoopFs;
 use crate::common::mount::TestMount;
 use crate::common::trees::{bytes, long};
 use crate::common::volume::Flavour;
+use crate::common::wait;
 
 /// One small tier on a filesystem of its own.
 fn small(kind: &'static str, size_mib: u64, options: &'static str) -> Option<(LoopFs, TestMount)> {
@@ -62,7 +63,8 @@ fn a_full_disk_tears_nothing() {
         let found = std::fs::read(mount.path("filler")).expect("read");
         assert!(found.len() >= done && found == all[..found.len()], "{kind}: after a remount");
         std::fs::remove_file(mount.path("filler")).expect("unlink");
-        put(mount.path("after"), bytes(8, 500_000));
+        // What was open a moment ago gives its room back when the kernel has forgotten it.
+        wait::until("the room is free", || std::fs::write(mount.path("after"), bytes(8, 500_000)).ok());
         assert!(std::fs::read(mount.path("after")).expect("read") == bytes(8, 500_000), "{kind}");
         let setup = mount.unmount();
         volume(&setup, 0).is_clean(kind);

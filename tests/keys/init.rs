@@ -130,13 +130,9 @@ struct Odd {
 }
 
 impl Odd {
-    /// Mounts what `commands` make of `STORE` and `POINT`. `None` where the program is not installed:
-    /// it is nothing that tierfs needs.
+    /// Mounts what `commands` make of `STORE` and `POINT`; reports a skip and returns `None` where it cannot.
     fn new(home: &Home, program: &str, commands: &[&str]) -> Option<Odd> {
-        if need::find(program).is_none() || !need::fuse() {
-            eprintln!("not tried: {program} is not installed");
-            return None;
-        }
+        need::programs([program]).filter(|_| need::fuse())?;
         let (store, point) = (home.path("store"), home.path("point"));
         for dir in [&store, &point] {
             std::fs::create_dir(dir).expect("directory");
