@@ -126,6 +126,8 @@ impl Machine {
 
     /// What the services have said.
     pub(crate) fn journal(&self) -> String {
+        // What a service has said in its last moment is still on its way.
+        let _synchronized = self.enter("journalctl").arg("--sync").output();
         let output = self.enter("journalctl").args(["--no-pager", "-o", "cat"]).output().expect("journalctl");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }

@@ -104,14 +104,16 @@ fn a_stop_lets_open_files_be_written_to_their_end() {
 #[test]
 fn a_stop_does_not_wait_for_ever() {
     let Some(machine) = serving() else { return };
-    machine.put("/etc/systemd/system/tierfs@docs.service.d/soon.conf", "[Service]\nTimeoutStopSec=500ms\n");
+    machine.put("/etc/systemd/system/tierfs@docs.service.d/soon.conf", "[Service]\nTimeoutStopSec=2s\n");
     machine.sh("systemctl daemon-reload");
     machine.sh(HOLDER);
     machine.until("[ -e /run/holds ]");
     machine.sh("echo early >>/srv/docs/held; systemctl stop tierfs@docs");
     machine.sh("! findmnt /srv/docs");
     assert_eq!(machine.sh("systemctl show -P Result tierfs@docs"), "timeout");
-    machine.sh("systemctl start tierfs@docs; grep early /srv/docs/held");
+    // On a machine that is busy the killed process can still have the tiers' locks: the unit then tries again.
+    let _started_or_will_be = machine.try_sh("systemctl start tierfs@docs");
+    machine.until("systemctl -q is-active tierfs@docs && grep early /srv/docs/held");
     machine.sh("echo >/run/let-go");
 }
 
