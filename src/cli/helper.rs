@@ -1,4 +1,5 @@
-//! Being called by `mount(8)` as `mount.tierfs` or `mount.fuse.tierfs`: its arguments become ours.
+//! Being called under another name: by `mount(8)` as `mount.tierfs` or `mount.fuse.tierfs`, by systemd
+//! as its generator. Their arguments become ours.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -8,6 +9,10 @@ use crate::cli::exit::{Exit, Failure};
 /// Names under which `mount(8)` finds the program (`mount(8)`, "external helpers").
 const NAMES: [&str; 2] = ["mount.tierfs", "mount.fuse.tierfs"];
 
+/// The name under which systemd calls it at every boot, with three directories, of which the first is
+/// for what an administrator may override (`systemd.generator(7)`).
+const GENERATOR: &str = "tierfs-generator";
+
 /// The arguments to run, or `None` where `mount -f` wants nothing done. Arguments of a call under
 /// another name come back as they are.
 ///
@@ -15,6 +20,10 @@ const NAMES: [&str; 2] = ["mount.tierfs", "mount.fuse.tierfs"];
 /// An option that is not one of `mount(8)`'s.
 pub fn translate(arguments: Vec<OsString>) -> Result<Option<Vec<OsString>>, Failure> {
     let name = arguments.first().and_then(|path| Path::new(path).file_name());
+    if name == Some(OsStr::new(GENERATOR)) {
+        let normal = arguments.get(1).cloned().unwrap_or_default();
+        return Ok(Some(vec!["tierfs".into(), "generate".into(), "units".into(), "--".into(), normal]));
+    }
     if !name.is_some_and(|name| NAMES.iter().any(|known| name == OsStr::new(known))) {
         return Ok(Some(arguments));
     }
@@ -58,6 +67,7 @@ mod tests {
             ("mount.fuse.tierfs /a:/b /m -s -o ro", "tierfs mount -o ro -- /a:/b /m"),
             ("mount.tierfs -t tierfs -s -n -v /a:/b /m", "tierfs mount -v -- /a:/b /m"),
             ("/usr/bin/tierfs mount -f /a /m", "/usr/bin/tierfs mount -f /a /m"),
+            ("/lib/tierfs-generator /run/a /run/b /run/c", "tierfs generate units -- /run/a"),
         ] {
             assert_eq!(translated(theirs).as_deref(), Some(ours));
         }

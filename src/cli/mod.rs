@@ -22,6 +22,7 @@ pub mod encrypt_view;
 pub mod exit;
 pub mod explain;
 pub mod explained;
+pub mod generate;
 pub mod helper;
 pub mod history;
 pub mod init;
@@ -33,6 +34,7 @@ pub mod passphrase;
 pub mod pin;
 pub mod pins;
 pub mod recall;
+pub mod remount;
 pub mod report;
 pub mod run;
 pub mod target;
@@ -104,6 +106,9 @@ enum Command {
     Config(config::Config),
     /// Show tierfs at work on two small tiers in a temporary directory
     Demo(demo::Demo),
+    /// Write manual pages, completions and systemd's drop-ins
+    #[command(hide = true)]
+    Generate(generate::Generate),
 }
 
 /// Runs the command of this process's arguments.
@@ -148,6 +153,7 @@ fn execute(arguments: Vec<OsString>) -> Outcome {
         Command::DecryptView(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Demo(command) => command.run(),
+        Command::Generate(command) => command.run(),
     }
 }
 

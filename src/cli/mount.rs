@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
 
-use crate::cli::absolute;
 use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::{absolute, remount};
 use crate::config::options::Options;
 use crate::config::{Draft, Error, MountConfig, TierConfig, check, load, spec};
 use crate::daemon::unlock;
+use crate::sys::manager;
 use crate::sys::process::{self, Forked, Teller};
 use crate::tier::place::Place;
 use crate::{daemon, log};
@@ -60,6 +61,7 @@ Mount options (-o):
   threads=N                threads that serve requests
   nopassthrough, suid, dev, noexec
   config=FILE              the same as --config
+  remount                  change ro, rw, suid, dev and exec of what is mounted, and nothing else
 A tier that holds ciphertext takes a configuration file, with a section `encryption:` (see tierfs key).
 Options meant for mount(8) and systemd (nofail, _netdev, x-..., noatime) are accepted.
 
@@ -78,12 +80,19 @@ impl Mount {
     /// # Errors
     /// Why it does not serve.
     pub fn run(self) -> Outcome {
+        let options = Options::new(self.options.iter().map(OsString::as_os_str));
+        if options.words().any(|word| word == "remount") {
+            let mountpoint = self.second.as_ref().or(self.first.as_ref());
+            let mountpoint = mountpoint.ok_or_else(|| usage("the mount point is missing"))?;
+            return remount::run(&absolute(Path::new(mountpoint))?, &options);
+        }
         let config = self.configuration()?;
         log::start(self.verbose).map_err(|line| Failure::new(Exit::Usage, line))?;
         // Somebody may have to type a passphrase, which nobody can in the background.
         let places = unlock::places(&config).map_err(|error| Failure { line: error.line, code: error.code })?;
         if self.foreground {
-            return serve(&config, &places, || {});
+            manager::connect();
+            return serve(&config, &places, || manager::ready(&status(&config)));
         }
         match process::background() {
             Err(errno) => Err(Failure::error(format!("going to the background: {errno}"))),
@@ -144,6 +153,12 @@ fn name_tiers(draft: &mut Draft, given: &OsString) -> Result<(), Failure> {
     let file = draft.file.as_deref().unwrap_or(Path::new("the configuration")).display();
     let line = format!("{} and {file} name different tiers: give one of them", given.display());
     Err(Error::Usage(line).into())
+}
+
+/// What `systemctl status` shows of a mount that serves.
+fn status(config: &MountConfig) -> String {
+    let tiers: Vec<_> = config.tiers.iter().map(|tier| tier.path.display().to_string()).collect();
+    format!("serving {} from {}", config.mountpoint.display(), tiers.join(":"))
 }
 
 fn serve(config: &MountConfig, places: &[Place], ready: impl FnOnce()) -> Outcome {

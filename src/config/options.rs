@@ -92,6 +92,11 @@ impl Options {
         Options(words.filter(|word| !word.is_empty()).map(OsString::from_vec).collect())
     }
 
+    /// Each word.
+    pub fn words(&self) -> impl Iterator<Item = &OsStr> {
+        self.0.iter().map(OsString::as_os_str)
+    }
+
     /// The file named by the last `config=`.
     pub fn config_file(&self) -> Option<PathBuf> {
         let files = self.0.iter().rev().map(|word| word.as_bytes());
@@ -136,14 +141,14 @@ fn apply_word(word: &OsStr, draft: &mut Draft) -> Result<(), String> {
     }
 }
 
-fn is_accepted(key: &str) -> bool {
+/// Whether a word is meant for others, and changes nothing here.
+pub fn is_accepted(key: &str) -> bool {
     ACCEPTED.contains(&key) || key.starts_with("x-") || key.starts_with("X-")
 }
 
 fn unknown(key: &str) -> String {
     match key {
         CONFIG => "-o config: needs a value: write config=FILE".into(),
-        "remount" => "-o remount: cannot be done: unmount, then mount again".into(),
         _ => {
             let known = FLAGS.iter().map(|(name, _)| *name);
             let known = known.chain(VALUES.iter().map(|(name, _)| *name)).chain([CONFIG]);
@@ -228,7 +233,6 @@ mod tests {
             ("ttl", "-o ttl: needs a value: write ttl=…"),
             ("config", "-o config: needs a value: write config=FILE"),
             ("threads=many", "-o threads=many: `many` is not a whole number"),
-            ("remount", "-o remount: cannot be done: unmount, then mount again"),
         ] {
             assert_eq!(read(&[word]).unwrap_err(), line);
         }

@@ -8,7 +8,7 @@ use crate::config::{MinFree, MountConfig, OutOfBand, StatfsOf};
 use crate::fuse::{Behaviour, Session};
 use crate::migrate;
 use crate::sys::mount::{self, FuseMount};
-use crate::sys::{creds, limits, secret, signal};
+use crate::sys::{creds, limits, manager, secret, signal};
 use crate::tier::place::Place;
 use crate::types::ids::Rank;
 use crate::union::{self, Settings, SpaceOf, Union};
@@ -150,7 +150,7 @@ fn run(
     let session = Session::new(Arc::clone(union), device, behaviour).map_err(broken)?;
     forgetter.connect(session.invalidator().map_err(broken)?);
     let mountpoint = config.mountpoint.clone();
-    signal::on_termination(move || take_down(&mountpoint))
+    signal::on_termination(move || end(&mountpoint))
         .map_err(|errno| Error::new(FAILED, format!("cannot wait for signals: {errno}")))?;
     tracing::info!(mountpoint = %config.mountpoint.display(), tiers = config.tiers.len(), "serving");
     migrate::keep_room(union);
@@ -171,6 +171,12 @@ fn run(
     }
     tracing::info!(mountpoint = %config.mountpoint.display(), "unmounted");
     Ok(())
+}
+
+/// What a signal asks for: the mount goes, and the process with it once the last program has let go.
+fn end(mountpoint: &Path) {
+    manager::stopping("unmounted; waiting for programs that have files open and for a run that is at work");
+    take_down(mountpoint);
 }
 
 /// Unmounts, at once for new requests even if files are open.

@@ -21,6 +21,7 @@ pub mod keyring;
 pub mod lease;
 pub mod limits;
 pub mod local;
+pub mod manager;
 pub mod mount;
 pub mod mountinfo;
 pub mod overlap;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::stat::Mode;
+use nix::sys::statvfs::FsFlags;
 use nix::unistd::{getgid, getuid};
 
 use crate::sys::{fusermount, mountinfo};
@@ -177,11 +178,8 @@ pub fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf, MountError> {
     let path = fs::canonicalize(mountpoint)
         .map_err(|error| MountError::NoMountpoint(mountpoint.to_path_buf(), Errno::of(&error)))?;
     match mountinfo::at(&mounts, &path) {
-        // The kernel keeps the attributes of a dead mount's root: only asking for its space tells.
-        Some(mount) if mount.is_tierfs() => match nix::sys::statfs::statfs(&path) {
-            Err(nix::errno::Errno::ENOTCONN) => Err(MountError::Stale(path)),
-            Ok(_) | Err(_) => Err(MountError::AlreadyMounted(path)),
-        },
+        Some(mount) if mount.is_tierfs() && is_dead(&path) => Err(MountError::Stale(path)),
+        Some(mount) if mount.is_tierfs() => Err(MountError::AlreadyMounted(path)),
         _ => Ok(path),
     }
 }
@@ -245,6 +243,59 @@ pub fn unmount(mountpoint: &Path, lazy: bool) -> Result<(), MountError> {
         Err(nix::errno::Errno::EBUSY) => Err(MountError::Busy(path)),
         Err(nix::errno::Errno::EINVAL) => Err(MountError::NotMounted(path)),
         Err(errno) => Err(MountError::Os { what: "umount", errno: errno.into() }),
+    }
+}
+
+/// Whether the tierfs at `mountpoint` is one whose program has ended.
+pub fn is_dead(mountpoint: &Path) -> bool {
+    // The kernel keeps the attributes of a dead mount's root: only asking for its space tells.
+    find(mountpoint).is_ok_and(|path| nix::sys::statfs::statfs(&path).err() == Some(nix::errno::Errno::ENOTCONN))
+}
+
+/// What can be changed while it is mounted: what the kernel enforces by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Enforced {
+    /// Nothing can be changed.
+    pub read_only: bool,
+    /// Set-user-id bits work.
+    pub suid: bool,
+    /// Device nodes work.
+    pub dev: bool,
+    /// Programs can be run.
+    pub exec: bool,
+}
+
+/// What the tierfs at `mountpoint` enforces now.
+///
+/// # Errors
+/// As [`MountError`] says.
+pub fn enforced(mountpoint: &Path) -> Result<Enforced, MountError> {
+    let told = nix::sys::statvfs::statvfs(&find(mountpoint)?);
+    let flags = told.map_err(|errno| MountError::Os { what: "statvfs", errno: errno.into() })?.flags();
+    Ok(Enforced {
+        read_only: flags.contains(FsFlags::ST_RDONLY),
+        suid: !flags.contains(FsFlags::ST_NOSUID),
+        dev: !flags.contains(FsFlags::ST_NODEV),
+        exec: !flags.contains(FsFlags::ST_NOEXEC),
+    })
+}
+
+/// Has the kernel enforce `how` from now on.
+///
+/// # Errors
+/// [`MountError::Busy`] where files are open for writing and it is to become read-only; else as
+/// [`MountError`] says.
+pub fn remount(mountpoint: &Path, how: Enforced) -> Result<(), MountError> {
+    let path = find(mountpoint)?;
+    let mut flags = MsFlags::MS_REMOUNT;
+    flags.set(MsFlags::MS_RDONLY, how.read_only);
+    flags.set(MsFlags::MS_NOSUID, !how.suid);
+    flags.set(MsFlags::MS_NODEV, !how.dev);
+    flags.set(MsFlags::MS_NOEXEC, !how.exec);
+    match nix::mount::mount(None::<&str>, &path, None::<&str>, flags, None::<&str>) {
+        Ok(()) => Ok(()),
+        Err(nix::errno::Errno::EBUSY) => Err(MountError::Busy(path)),
+        Err(errno) => Err(MountError::Os { what: "remounting", errno: errno.into() }),
     }
 }
 
@@ -336,6 +387,7 @@ mod tests {
         assert_eq!(mountinfo::at(&mounts, &canonical).unwrap().source, "a, b");
         drop(device);
         assert_eq!(check_mountpoint(path), Err(MountError::Stale(path.to_path_buf())));
+        assert!(is_dead(path));
         unmount(path, false).unwrap();
         assert!(!is_mounted(path));
     }

@@ -23,6 +23,8 @@ pub struct Mount {
     pub kind: OsString,
     /// What it was mounted from.
     pub source: OsString,
+    /// The options of the filesystem, separated by commas.
+    pub options: OsString,
     /// The user whose program answers for it, of a FUSE mount: the kernel holds that, not the program.
     pub user: Option<u32>,
 }
@@ -65,17 +67,19 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     words.find(|word| *word == b"-")?;
     let kind = unescape(words.next()?);
     let source = unescape(words.next()?);
-    let mut options = words.next().unwrap_or_default().split(|byte| *byte == b',');
-    let user = options.find_map(|option| option.strip_prefix(b"user_id=")).and_then(number);
-    Some(Mount { id, parent, device, root, point, kind, source, user })
+    let options = words.next().unwrap_or_default();
+    let mut each = options.split(|byte| *byte == b',');
+    let user = each.find_map(|option| option.strip_prefix(b"user_id=")).and_then(number);
+    Some(Mount { id, parent, device, root, point, kind, source, options: unescape(options), user })
 }
 
 fn number<T: std::str::FromStr>(word: &[u8]) -> Option<T> {
     std::str::from_utf8(word).ok()?.parse().ok()
 }
 
-/// Undoes the octal escapes with which the kernel writes space, tab, newline, backslash and `#`.
-fn unescape(word: &[u8]) -> OsString {
+/// Undoes the octal escapes with which the kernel, and `fstab(5)`, write space, tab, newline, backslash
+/// and `#`.
+pub fn unescape(word: &[u8]) -> OsString {
     let mut plain = Vec::with_capacity(word.len());
     let mut rest = word;
     while let Some((first, after)) = rest.split_first() {
@@ -125,6 +129,7 @@ a line that is something else\n";
         assert_eq!(mounts[2].point, Path::new(OsStr::from_bytes(b"/srv/\xff\t")));
         assert_eq!((mounts[2].device, mounts[2].source.as_os_str()), ((0, 44), OsStr::new("docs#")));
         assert!(mounts[2].is_tierfs());
+        assert_eq!(mounts[2].options, "rw,user_id=0");
         assert_eq!((mounts[1].user, mounts[2].user), (None, Some(0)));
     }
 

@@ -54,6 +54,8 @@ const HOMES: &[(&str, &str)] = &[
     ("serde_yaml", "src/yaml.rs"),
     ("tracing_subscriber", "src/log.rs"),
     ("clap", "src/cli/"),
+    ("clap_complete", "src/cli/generate/"),
+    ("clap_mangen", "src/cli/generate/"),
     ("notify", "src/watch/"),
     ("humantime", "src/types/units.rs"),
     ("indicatif", "src/cli/"),
