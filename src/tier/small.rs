@@ -131,3 +131,28 @@ pub fn names(dir: &dyn Dir) -> Result<Vec<Name>> {
     names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
     Ok(names)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::tier::place::{Place, Root};
+
+    #[test]
+    fn a_file_is_replaced_whole_whatever_a_crash_has_left() {
+        let home = tempfile::tempdir().unwrap();
+        let opened = Root::open(&Place::plain(home.path().into())).unwrap();
+        let root = opened.dir();
+        let (name, scratch) = (Name::new(b"f").unwrap(), Name::new(b"f.tmp").unwrap());
+        std::fs::write(home.path().join("f.tmp"), "left by a crash").unwrap();
+        for (bytes, mode) in [(b"one", 0o644), (b"two", 0o640)] {
+            replace(root, &name, &scratch, bytes, mode).unwrap();
+            assert_eq!(read(root, &name, 3).unwrap().as_deref(), Some(&bytes[..]));
+            assert_eq!(read(root, &name, 2).unwrap(), None);
+            let found = std::fs::metadata(home.path().join("f")).unwrap().permissions().mode();
+            assert_eq!(found & 0o7777, mode);
+            assert!(!home.path().join("f.tmp").exists());
+        }
+    }
+}

@@ -29,7 +29,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::crypt::features::Features;
-use crate::sys::durable;
+use crate::sys::random;
 use crate::tier::directory::Known;
 use crate::tier::directory::bodies::mix;
 use crate::tier::place::Root;
@@ -62,7 +62,9 @@ impl Id {
     /// # Errors
     /// Where the kernel gives no random bytes.
     pub fn random() -> Result<Id, Errno> {
-        durable::random::<16>().map(|bytes| Id(u128::from_be_bytes(bytes)))
+        let mut bytes = [0; 16];
+        random::direct(&mut bytes)?;
+        Ok(Id(u128::from_be_bytes(bytes)))
     }
 
     /// From 32 hexadecimal digits.
