@@ -38,8 +38,18 @@ impl<'a> Aside<'a> {
         }
     }
 
+    /// What was to take the directory away is done, or has failed: `done` says so, and is returned.
+    pub(super) fn conclude(self, done: Result<()>) -> Result<()> {
+        if done.is_ok() {
+            self.forget()
+        } else {
+            self.put_back()
+        }
+        done
+    }
+
     /// The directory is gone.
-    pub(super) fn forget(self) {
+    fn forget(self) {
         if let Err(errno) = self.parent.unlink(&self.draft)
             && errno != Errno::ENOENT
         {
@@ -48,7 +58,7 @@ impl<'a> Aside<'a> {
     }
 
     /// The directory stays.
-    pub(super) fn put_back(self) {
+    fn put_back(self) {
         let back = iv_name().and_then(|name| self.parent.rename(&self.draft, self.dir, &name, Rename::NoReplace));
         // Where there was none before there is none now.
         if let Err(errno) = back
@@ -121,16 +131,7 @@ impl EncryptedDir {
             Err(Errno::EACCES) => return self.remove_closed(stored, dir.as_ref()),
             other => other?,
         };
-        match self.inner.rmdir(stored) {
-            Ok(()) => {
-                aside.forget();
-                Ok(())
-            }
-            Err(errno) => {
-                aside.put_back();
-                Err(errno)
-            }
-        }
+        aside.conclude(self.inner.rmdir(stored))
     }
 
     /// A directory whose owner, who is not root, has no rights on it can be removed all the same if it is empty.
@@ -142,16 +143,7 @@ impl EncryptedDir {
             return Err(Errno::EACCES);
         }
         with(mode | OWNER_ALL).map_err(|_| Errno::EACCES)?;
-        let outcome = Aside::take(dir, self.inner.as_ref()).and_then(|aside| match self.inner.rmdir(stored) {
-            Ok(()) => {
-                aside.forget();
-                Ok(())
-            }
-            Err(errno) => {
-                aside.put_back();
-                Err(errno)
-            }
-        });
+        let outcome = Aside::take(dir, self.inner.as_ref()).and_then(|aside| aside.conclude(self.inner.rmdir(stored)));
         if outcome.is_err()
             && let Err(why) = with(mode)
         {

@@ -77,16 +77,7 @@ impl EncryptedDir {
             return Ok(());
         }
         let aside = Aside::take(target.as_ref(), to.inner.as_ref())?;
-        match self.inner.rename(old, to.inner.as_ref(), new, Rename::Replace) {
-            Ok(()) => {
-                aside.forget();
-                Ok(())
-            }
-            Err(errno) => {
-                aside.put_back();
-                Err(errno)
-            }
-        }
+        aside.conclude(self.inner.rename(old, to.inner.as_ref(), new, Rename::Replace))
     }
 }
 
