@@ -86,7 +86,7 @@ pub trait Tier: std::fmt::Debug + Send + Sync {
 
     /// What another program's change of `stored`, a name in the storage's directory `dir`, concerns.
     fn outside(&self, _dir: std::os::fd::BorrowedFd<'_>, stored: &[u8]) -> Outside {
-        Name::new(stored).map_or(Outside::Nothing, |name| Outside::Name(Box::new(name)))
+        Outside::of(stored)
     }
 
     /// The number of the body that an opened directory is; `None` where the tier is no directory
@@ -103,6 +103,13 @@ pub enum Outside {
     Any,
     /// No entry.
     Nothing,
+}
+
+impl Outside {
+    /// The entry of this name; none where no entry can have it.
+    fn of(name: &[u8]) -> Outside {
+        Name::new(name).map_or(Outside::Nothing, |name| Outside::Name(Box::new(name)))
+    }
 }
 
 /// Makes a tier durable as a whole: one call for thousands of files.

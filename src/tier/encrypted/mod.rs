@@ -15,10 +15,10 @@ use std::sync::{Arc, OnceLock, Weak};
 use parking_lot::{Mutex, RwLock};
 
 use crate::crypt::volume::Volume;
-use crate::tier::{Dir, Syncing, Tier};
+use crate::tier::{Dir, Outside, Syncing, Tier};
 use crate::types::attr::{Body, Kind, Space, Stat};
 use crate::types::errno::Result;
-use crate::types::name::{NAME_MAX, Name};
+use crate::types::name::NAME_MAX;
 
 mod blocks;
 mod dir;
@@ -37,8 +37,6 @@ mod tell;
 mod tests;
 mod writing;
 mod xattrs;
-
-pub use outside::{Outside, outside};
 
 use dir::EncryptedDir;
 use tell::Teller;
@@ -116,13 +114,8 @@ impl Tier for EncryptedTier {
         self.inner.path()
     }
 
-    fn outside(&self, dir: BorrowedFd<'_>, stored: &[u8]) -> crate::tier::Outside {
-        match outside(&self.root.shared.volume, dir, stored) {
-            Outside::Entry(name) => Name::new(&name)
-                .map_or(crate::tier::Outside::Nothing, |name| crate::tier::Outside::Name(Box::new(name))),
-            Outside::Directory | Outside::Unknown => crate::tier::Outside::Any,
-            Outside::Nothing => crate::tier::Outside::Nothing,
-        }
+    fn outside(&self, dir: BorrowedFd<'_>, stored: &[u8]) -> Outside {
+        outside::outside(&self.root.shared.volume, dir, stored)
     }
 
     fn body_of(&self, dir: BorrowedFd<'_>) -> Result<Option<Body>> {

@@ -15,7 +15,7 @@ use crate::types::name::Name;
 const DRAFT: &str = "draft-";
 
 /// More than any encrypted name takes, in bytes: 256 bytes in base64.
-const FULL_LEN_MAX: usize = 344;
+pub(super) const FULL_LEN_MAX: usize = 344;
 
 /// An entry as the storage knows it.
 #[derive(Debug)]
@@ -115,7 +115,8 @@ impl EncryptedDir {
         }
     }
 
-    /// Has `act` put an entry called `name` into this directory. A side file is there before, whole, and is gone again if `act` fails.
+    /// Has `act` put an entry called `name` into this directory. A side file is there before, whole, and is gone
+    /// again if `act` fails.
     ///
     /// # Errors
     /// EPERM for a name that no entry can have; what `act` says.
