@@ -57,14 +57,20 @@ impl<'a> Aside<'a> {
         }
     }
 
-    /// The directory stays.
+    /// The directory stays, and who has it open goes on to name entries by its IV.
     fn put_back(self) {
         let back = iv_name().and_then(|name| self.parent.rename(&self.draft, self.dir, &name, Rename::NoReplace));
-        // Where there was none before there is none now.
-        if let Err(errno) = back
-            && errno != Errno::ENOENT
-        {
-            tracing::warn!(draft = %self.draft, "the IV of a directory that could not be removed cannot be put back: {errno}");
+        match back {
+            // Where there was none before there is none now.
+            Ok(()) | Err(Errno::ENOENT) => return,
+            // The parent may be one from which nothing can be taken (`chattr +a`), or its filesystem know no flags.
+            Err(_) => {}
+        }
+        match iv::copy(self.parent, &self.draft, self.dir) {
+            Ok(()) => self.forget(),
+            Err(errno) => {
+                tracing::warn!(draft = %self.draft, "the IV of a directory that could not be removed cannot be put back: {errno}");
+            }
         }
     }
 }

@@ -32,7 +32,11 @@ pub(super) fn iv_name() -> Result<Name> {
 }
 
 fn read(inner: &dyn Dir) -> Result<Present> {
-    let file = match inner.open(&iv_name()?, Open::ReadQuiet) {
+    read_from(inner, &iv_name()?)
+}
+
+fn read_from(inner: &dyn Dir, name: &Name) -> Result<Present> {
+    let file = match inner.open(name, Open::ReadQuiet) {
         Err(Errno::ENOENT) => return Ok(Present::Missing),
         other => other?,
     };
@@ -60,19 +64,31 @@ pub(super) fn peek(dir: &EncryptedDir) -> Option<DirIv> {
 /// # Errors
 /// EEXIST; what the storage says. There is none then.
 pub(super) fn give(inner: &dyn Dir, by: &Caller) -> Result<DirIv> {
-    let name = iv_name()?;
     let iv = DirIv::random()?;
+    write(inner, iv, by)?;
+    Ok(iv)
+}
+
+/// Gives `inner` the IV that is in the file `name` of `from`.
+///
+/// # Errors
+/// ENOENT where there is none whole; as [`give`].
+pub(super) fn copy(from: &dyn Dir, name: &Name, inner: &dyn Dir) -> Result<()> {
+    match read_from(from, name)? {
+        Present::Whole(iv) => write(inner, iv, &Caller::DAEMON),
+        Present::Missing | Present::Damaged(_) => Err(Errno::ENOENT),
+    }
+}
+
+fn write(inner: &dyn Dir, iv: DirIv, by: &Caller) -> Result<()> {
+    let name = iv_name()?;
     let file = inner.create(&name, 0o444, Open::ReadWrite, &Caller { umask: 0, ..*by })?;
     let written = file.write_at(&iv.0, 0).and_then(|len| if len < IV_LEN { Err(Errno::ENOSPC) } else { Ok(()) });
-    match written.and_then(|()| file.settle()) {
-        Ok(()) => Ok(iv),
-        Err(errno) => {
-            if let Err(why) = inner.unlink(&name) {
-                tracing::debug!("half an IV stays behind: {why}");
-            }
-            Err(errno)
+    written.and_then(|()| file.settle()).inspect_err(|_| {
+        if let Err(why) = inner.unlink(&name) {
+            tracing::debug!("half an IV stays behind: {why}");
         }
-    }
+    })
 }
 
 /// What of a directory's contents is in the way of nothing: side files without an entry, drafts. The root of a

@@ -330,3 +330,27 @@ fn a_long_name_whose_hash_begins_like_a_draft_is_no_draft() {
     assert_eq!(role(hash.as_bytes()), Role::Long);
     assert_eq!(role(draft().unwrap().as_bytes()), Role::Draft);
 }
+
+/// `chattr +a` lets names into a directory and none out, so the IV cannot simply go back.
+#[test]
+fn a_directory_in_an_append_only_one_keeps_its_iv() {
+    const APPEND_ONLY: u32 = 0x20;
+    let home = Home::gcm();
+    let root = home.root();
+    root.mkdir(&name("parent"), 0o755, &caller()).unwrap();
+    let parent = root.open_dir(&name("parent")).unwrap();
+    parent.mkdir(&name("dir"), 0o755, &caller()).unwrap();
+    let dir = parent.open_dir(&name("dir")).unwrap();
+    drop(dir.create(&name("first"), 0o644, Open::ReadWrite, &caller()).unwrap());
+    dir.unlink(&name("first")).unwrap();
+    let flags = parent.as_file().unwrap();
+    if let Err(errno) = flags.set_flags(APPEND_ONLY) {
+        return eprintln!("skipped: no directory can be made append-only here: {errno}");
+    }
+    let removed = parent.rmdir(&name("dir"));
+    let entered = dir.create(&name("second"), 0o644, Open::ReadWrite, &caller()).map(drop);
+    flags.set_flags(0).unwrap();
+    assert_eq!((removed, entered), (Err(Errno::EPERM), Ok(())));
+    let afresh = home.afresh().root().open_dir(&name("parent")).unwrap().open_dir(&name("dir")).unwrap();
+    assert_eq!(listed(afresh.as_ref()), ["second"]);
+}
