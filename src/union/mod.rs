@@ -57,10 +57,13 @@ mod tests;
 pub mod uses;
 mod xattrs;
 
+pub use health::Closing;
+pub use inodes::Touched;
 pub use open::Access;
 pub use out_of_band::Stale;
 
-/// A tier in its place; `None` while it is missing in degraded operation.
+/// A tier in its place. One that is `None` never comes; others may go and come back
+/// ([`Tier::is_there`]), which [`Union::lose`] and [`Union::regain`] are told.
 #[derive(Debug, Clone)]
 pub struct Slot {
     /// The tier.
@@ -180,7 +183,8 @@ impl Union {
         if slots.is_empty() || slots.len() > crate::types::ids::TIERS_MAX {
             return Err(Errno::EINVAL);
         }
-        let roots = slots.iter().map(|s| s.tier.as_ref().map(|t| t.root())).collect::<Vec<_>>();
+        let roots =
+            slots.iter().map(|s| s.tier.as_ref().filter(|t| t.is_there()).map(|t| t.root())).collect::<Vec<_>>();
         let gone = (0u8..).map(Rank).zip(&roots).filter(|(_, root)| root.is_none());
         let missing = gone.fold(Ranks::NONE, |ranks, (rank, _)| ranks.with(rank));
         let dirs = dirs::Dirs::new(roots, settings.dirs_max)?;
@@ -244,6 +248,11 @@ impl Union {
     /// kept for `ttl`.
     pub fn trust(&self, ttl: Duration) {
         self.told_ms.store(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// From here on, changes beside the mount are not told.
+    pub fn distrust(&self) {
+        self.trust(Duration::ZERO);
     }
 
     /// How long what changes only with notice may be kept.
