@@ -136,7 +136,7 @@ fn a_tier_that_was_missing_at_the_start_is_taken_in_when_it_comes_and_no_other_i
     std::fs::create_dir(&tier).expect("its empty mount point stays");
     let Some(mount) = setup.mount() else { return };
     check_away(&mount, "dir", "fast", "slow");
-    put(tier.join(".tierfs/marker"), &get(away.join(".tierfs/marker")).replace("tiers: 2", "tiers: 3"));
+    put(tier.join(".tierfs/marker"), get(away.join(".tierfs/marker")).replace("tiers: 2", "tiers: 3"));
     crate::common::wait::until("the wrong disk is told", || mount.log().contains("still away").then_some(()));
     check_away(&mount, "dir", "fast", "slow");
     std::fs::remove_dir_all(&tier).expect("the wrong disk goes");

@@ -94,7 +94,7 @@ pub fn under_way() -> Vec<Call> {
         .filter_map(|desk| {
             let (number, guard) = (desk.begun.load(Ordering::Relaxed), desk.guard.load(Ordering::Acquire));
             let request = desk.request.load(Ordering::Acquire);
-            (guard != 0).then(|| Call { thread: Arc::as_ptr(desk) as usize, number, guard, request })
+            (guard != 0).then_some(Call { thread: Arc::as_ptr(desk) as usize, number, guard, request })
         })
         .collect()
 }

@@ -1,3 +1,5 @@
+//! Instances that go and come.
+
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicUsize;
 
