@@ -47,9 +47,7 @@ pub fn run(target: &Target, run: Run, tell: &mut (dyn FnMut(Event) + Send)) -> R
 fn unexpected(response: Response) -> Failure {
     match response {
         Response::Error(problem) => Failure { line: problem.line, code: problem.code },
-        Response::Event(_) | Response::Done(_) | Response::Info(_) | Response::Probed(_) | Response::Repaired(_) => {
-            Failure::error("the mount answers something else")
-        }
+        _ => Failure::error("the mount answers something else"),
     }
 }
 

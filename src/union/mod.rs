@@ -58,6 +58,7 @@ mod xattrs;
 
 pub use open::Access;
 pub use out_of_band::Stale;
+pub use space::is_low;
 
 /// A tier in its place; `None` while it is missing in degraded operation.
 #[derive(Debug, Clone)]
