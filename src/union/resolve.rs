@@ -58,7 +58,7 @@ impl Union {
         let mut dirs = Vec::new();
         for (rank, dir) in node.copies() {
             let Some(stat) = self.look(node, rank, dir.stat(Some(name)))? else { continue };
-            if dirs.is_empty() && self.missing().any(|missing| missing < rank) {
+            if dirs.is_empty() && self.missing().fastest().is_some_and(|missing| missing < rank) {
                 return Err(Errno::EIO);
             }
             if stat.is_dir() {
@@ -72,7 +72,7 @@ impl Union {
         if !dirs.is_empty() {
             return Ok(Resolution::Dir(dirs));
         }
-        if self.degraded { Err(Errno::EIO) } else { Ok(Resolution::Absent) }
+        if self.is_degraded() { Err(Errno::EIO) } else { Ok(Resolution::Absent) }
     }
 
     /// All copies of `name` in `node`, for whoever changes it.
