@@ -73,7 +73,7 @@ impl Status {
         if let Some(denied) = chosen.iter().find(|found| matches!(found.state, State::Denied(_)))
             && !self.words.is_empty()
         {
-            return Err(Failure::error(words::lines(denied, now).join("")));
+            return Err(Failure::error(words::lines(denied, now).swap_remove(0)));
         }
         if chosen.is_empty() && !self.json {
             print_line(b"no tierfs is mounted, and none is configured in /etc/tierfs")?;

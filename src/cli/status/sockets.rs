@@ -11,8 +11,9 @@ use crate::control::status::Status;
 use crate::control::wire::{Command, Response};
 use crate::sys::local;
 
-/// How long a mount may take to answer: it waits two seconds for a tier that hangs.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a mount may take to answer: it waits two seconds for a tier that
+/// hangs, perhaps once more for another who asks.
+pub(super) const PATIENCE: Duration = Duration::from_secs(4);
 
 /// What one mount has answered.
 #[derive(Debug)]

@@ -23,10 +23,13 @@ pub(super) fn lines(found: &Found, now: u64) -> Vec<String> {
         State::Dead => format!("{point}: DEAD"),
         State::Silent => format!("{point}: DOES NOT ANSWER"),
         State::Denied(user) if local::own_uid() == 0 => {
-            format!("{point}: mounted by user {user}; its program is not reached from here: ask as that user")
+            format!("{point}: mounted by {}; its program is not reached from here: ask as that user", user_shown(*user))
         }
         State::Denied(user) => {
-            format!("{point}: mounted by user {user}, and only that user and root may ask it: run this with sudo")
+            format!(
+                "{point}: mounted by {}, and only that user and root may ask it: run this with sudo",
+                user_shown(*user)
+            )
         }
         State::Mute => format!("{point}: serving; it takes no commands: a view, or its log says at the start why not"),
         State::Unreadable(_) => format!("{point}: cannot be asked"),
@@ -55,6 +58,10 @@ pub(super) fn lines(found: &Found, now: u64) -> Vec<String> {
         put("TROUBLE", line);
     }
     lines
+}
+
+fn user_shown(user: u32) -> String {
+    if user == 0 { "root".into() } else { format!("user {user}") }
 }
 
 fn moment(seconds: u64) -> String {
