@@ -24,6 +24,7 @@ impl Service for Fake {
             Command::Repair(repair) => Response::Repaired(vec![None; repair.items.len()]),
             Command::Probe(_) => Response::Probed(Probed { outlook: Outlook::Clear, usage: Vec::new() }),
             Command::Info => Response::Info(Info { tiers: 2, policy: None, refused: None, running: true }),
+            Command::Stats => Response::Stats(Box::default()),
             Command::Run(_) => {
                 see("begun");
                 let mut moved = 0;

@@ -4,6 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::gauges::Numbers;
 use super::runs::{self, Engine};
 use super::turns::Turns;
 use super::{BUSY, CONFIG, Standing, probes, repairs};
@@ -16,11 +17,18 @@ use crate::union::Union;
 
 /// Takes commands for this mount from here on. Without a socket the mount works as well, so what
 /// is in the way is only logged.
-pub(super) fn start(id: Id, union: &Arc<Union>, standing: &Arc<Standing>, turns: &Arc<Turns>) -> Option<Server> {
+pub(super) fn start(
+    id: Id,
+    union: &Arc<Union>,
+    standing: &Arc<Standing>,
+    turns: &Arc<Turns>,
+    numbers: &Arc<Numbers>,
+) -> Option<Server> {
     let service = Commands {
         union: Arc::clone(union),
         standing: Arc::clone(standing),
         turns: Arc::clone(turns),
+        numbers: Arc::clone(numbers),
         engine: migrate::run,
     };
     match Server::start(&place::socket(&place::directory(), &id.to_string()), Arc::new(service)) {
@@ -41,6 +49,7 @@ struct Commands {
     union: Arc<Union>,
     standing: Arc<Standing>,
     turns: Arc<Turns>,
+    numbers: Arc<Numbers>,
     engine: Engine,
 }
 
@@ -65,6 +74,7 @@ impl Service for Commands {
                 refused: self.standing.refused(),
                 running: self.turns.is_taken(),
             }),
+            Command::Stats => Response::Stats(Box::new(self.numbers.snapshot())),
             Command::Run(mut run) => {
                 let Some(_turn) = self.turns.command(&mut || peer.is_wanted()) else { return at_work() };
                 if let Err(line) = self.configured(&mut run.what) {
@@ -83,7 +93,7 @@ impl Service for Commands {
                         tracing::info!(run = done.run, moved = done.moved, failed = done.failed, "a run has ended");
                     }
                     Response::Error(problem) => tracing::warn!("a run could not be made: {}", problem.line),
-                    Response::Event(_) | Response::Info(_) | Response::Probed(_) | Response::Repaired(_) => {}
+                    _ => {}
                 }
                 last
             }

@@ -66,7 +66,10 @@ fn standing(policy: Option<std::path::PathBuf>) -> Arc<Standing> {
 }
 
 fn start_with(home: &std::path::Path, standing: Arc<Standing>, engine: Engine) -> Server {
-    let service = Commands { union: union(home), standing, turns: Arc::default(), engine };
+    let (union, turns) = (union(home), Arc::default());
+    let stats = Arc::new(crate::stats::Stats::new(2, 1));
+    let numbers = Arc::new(Numbers::new(&stats, &union, &turns));
+    let service = Commands { union, standing, turns, numbers, engine };
     Server::start(&home.join("run/s.sock"), Arc::new(service)).unwrap()
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::{MinFree, MountConfig, OutOfBand, StatfsOf};
 use crate::fuse::{Behaviour, Session};
 use crate::migrate;
+use crate::stats::Stats;
 use crate::sys::mount::{self, FuseMount};
 use crate::sys::{creds, limits, manager, secret, signal};
 use crate::tier::place::Place;
@@ -16,6 +17,7 @@ use crate::watch;
 
 mod auto;
 mod control;
+mod gauges;
 pub mod hours;
 mod out_of_band;
 mod probes;
@@ -28,6 +30,7 @@ pub mod views;
 
 pub use auto::check_policy;
 use auto::{Auto, Standing};
+use gauges::Numbers;
 use out_of_band::Forgetter;
 use turns::Turns;
 
@@ -147,7 +150,8 @@ fn run(
         take_down(&config.mountpoint);
         Error::new(FAILED, format!("{}: cannot serve: {error}", config.mountpoint.display()))
     };
-    let session = Session::new(Arc::clone(union), device, behaviour).map_err(broken)?;
+    let stats = Arc::new(Stats::new(union.tiers(), behaviour.threads));
+    let session = Session::new(Arc::clone(union), Arc::clone(&stats), device, behaviour).map_err(broken)?;
     forgetter.connect(session.invalidator().map_err(broken)?);
     let mountpoint = config.mountpoint.clone();
     signal::on_termination(move || end(&mountpoint))
@@ -155,7 +159,9 @@ fn run(
     tracing::info!(mountpoint = %config.mountpoint.display(), tiers = config.tiers.len(), "serving");
     migrate::keep_room(union);
     let turns = Arc::new(Turns::default());
-    let commands = opened.iter().flatten().next().and_then(|tier| control::start(tier.union, union, standing, &turns));
+    let numbers = Arc::new(Numbers::new(&stats, union, &turns));
+    let first = opened.iter().flatten().next();
+    let commands = first.and_then(|tier| control::start(tier.union, union, standing, &turns, &numbers));
     let auto = Auto::start(standing, union, &turns, migrate::run);
     ready();
     let served = session.run();

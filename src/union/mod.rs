@@ -56,6 +56,7 @@ mod tests;
 pub mod uses;
 mod xattrs;
 
+pub use inodes::Opens;
 pub use open::Access;
 pub use out_of_band::Stale;
 
@@ -217,6 +218,16 @@ impl Union {
     /// How many inodes the kernel knows.
     pub fn inodes_known(&self) -> usize {
         self.inodes.len()
+    }
+
+    /// How many handles of files are open.
+    pub fn opens(&self) -> Opens {
+        self.inodes.opens()
+    }
+
+    /// Whether a tier is missing.
+    pub fn is_degraded(&self) -> bool {
+        self.degraded
     }
 
     /// The settings.
