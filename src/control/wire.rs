@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::status::Status;
 use crate::stats::Snapshot;
 
 /// The version of the format, in every line. One more with every change of what can be in a line.
@@ -49,6 +50,8 @@ pub enum Command {
     Info,
     /// Tell what was counted since the mount.
     Stats,
+    /// Tell how the mount and its tiers are.
+    Status,
     /// Tell what would keep one file from moving.
     Probe(Probe),
     /// Mend what a check has found.
@@ -214,6 +217,8 @@ pub enum Response {
     Info(Info),
     /// The last line of [`Command::Stats`].
     Stats(Box<Snapshot>),
+    /// The last line of [`Command::Status`].
+    Status(Box<Status>),
     /// The last line of [`Command::Probe`].
     Probed(Probed),
     /// The last line of [`Command::Repair`]: for each thing why it stays as it was, or none.

@@ -117,40 +117,6 @@ pub struct Gauges {
     pub passthrough_files: u64,
     /// Inodes that the kernel knows.
     pub inodes: u64,
-    /// Whether a tier is missing.
-    pub degraded: bool,
-    /// Moves and renames on record that are not finished.
-    pub journal_pending: u64,
-    /// Whether a run of the migrator is at work.
-    pub running: bool,
-    /// The tiers, fastest first.
-    pub tiers: Vec<TierGauge>,
-}
-
-/// A tier at the moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TierGauge {
-    /// Its space as last seen; none before that was ever told.
-    pub space: Option<TierSpace>,
-    /// Whether it answers.
-    pub present: bool,
-}
-
-/// Space of a tier.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TierSpace {
-    /// Bytes, used or free.
-    pub bytes_total: u64,
-    /// Bytes that programs of any user can still have.
-    pub bytes_free: u64,
-    /// Inodes, used or free; 0 where the filesystem does not count them.
-    pub inodes_total: u64,
-    /// Inodes that are free.
-    pub inodes_free: u64,
-    /// How many seconds ago that was told.
-    pub age_secs: u64,
 }
 
 impl Requests {

@@ -60,7 +60,7 @@ impl Union {
         for (rank, dir) in node.copies() {
             touch(rank);
             let Some(stat) = self.look(node, rank, dir.stat(Some(name)))? else { continue };
-            if dirs.is_empty() && self.missing().any(|missing| missing < rank) {
+            if dirs.is_empty() && self.missing().fastest().is_some_and(|missing| missing < rank) {
                 return Err(Errno::EIO);
             }
             if stat.is_dir() {
@@ -74,7 +74,7 @@ impl Union {
         if !dirs.is_empty() {
             return Ok(Resolution::Dir(dirs));
         }
-        if self.degraded { Err(Errno::EIO) } else { Ok(Resolution::Absent) }
+        if self.is_degraded() { Err(Errno::EIO) } else { Ok(Resolution::Absent) }
     }
 
     /// All copies of `name` in `node`, for whoever changes it.
