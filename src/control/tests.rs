@@ -26,6 +26,7 @@ impl Service for Fake {
             Command::Info | Command::Status => {
                 Response::Info(Info { tiers: 2, policy: None, refused: None, running: true })
             }
+            Command::Stats => Response::Stats(Box::default()),
             Command::Run(_) => {
                 see("begun");
                 let mut moved = 0;

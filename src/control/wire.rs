@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::status::Status;
+use crate::stats::Snapshot;
 
 /// The version of the format, in every line. One more with every change of what can be in a line.
 pub const VERSION: u32 = 3;
@@ -47,6 +48,8 @@ pub enum Command {
     Run(Run),
     /// Tell about the mount.
     Info,
+    /// Tell what was counted since the mount.
+    Stats,
     /// Tell how the mount and its tiers are.
     Status,
     /// Tell what would keep one file from moving.
@@ -212,6 +215,8 @@ pub enum Response {
     Done(Summary),
     /// The last line of [`Command::Info`].
     Info(Info),
+    /// The last line of [`Command::Stats`].
+    Stats(Box<Snapshot>),
     /// The last line of [`Command::Status`].
     Status(Box<Status>),
     /// The last line of [`Command::Probe`].

@@ -4,6 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::gauges::Numbers;
 use super::runs::{self, Engine};
 use super::status::{self, Asked, Facts};
 use super::turns::Turns;
@@ -23,11 +24,13 @@ pub(super) fn start(
     union: &Arc<Union>,
     standing: &Arc<Standing>,
     turns: &Arc<Turns>,
+    numbers: &Arc<Numbers>,
 ) -> Option<Server> {
     let service = Commands {
         union: Arc::clone(union),
         standing: Arc::clone(standing),
         turns: Arc::clone(turns),
+        numbers: Arc::clone(numbers),
         engine: migrate::run,
         asked: Asked::new(union.tiers()),
         facts,
@@ -50,6 +53,7 @@ struct Commands {
     union: Arc<Union>,
     standing: Arc<Standing>,
     turns: Arc<Turns>,
+    numbers: Arc<Numbers>,
     engine: Engine,
     asked: Asked,
     facts: Facts,
@@ -76,6 +80,7 @@ impl Service for Commands {
                 refused: self.standing.refused(),
                 running: self.turns.is_taken(),
             }),
+            Command::Stats => Response::Stats(Box::new(self.numbers.snapshot())),
             Command::Status => {
                 let (union, standing) = (&self.union, &self.standing);
                 Response::Status(Box::new(status::told(&self.facts, &self.asked, union, standing, &self.turns)))

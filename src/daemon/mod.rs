@@ -8,6 +8,7 @@ use crate::config::{MinFree, MountConfig, OutOfBand, StatfsOf};
 use crate::control::status::Watching;
 use crate::fuse::{Behaviour, Session};
 use crate::migrate;
+use crate::stats::Stats;
 use crate::sys::mount::{self, FuseMount};
 use crate::sys::{creds, limits, manager, secret, signal};
 use crate::tier::place::Place;
@@ -17,6 +18,7 @@ use crate::watch;
 
 mod auto;
 mod control;
+mod gauges;
 pub mod hours;
 mod out_of_band;
 mod probes;
@@ -31,6 +33,7 @@ mod work;
 
 pub use auto::check_policy;
 use auto::{Auto, Standing};
+use gauges::Numbers;
 use out_of_band::Forgetter;
 use turns::Turns;
 
@@ -152,7 +155,8 @@ fn run(
         take_down(&config.mountpoint);
         Error::new(FAILED, format!("{}: cannot serve: {error}", config.mountpoint.display()))
     };
-    let session = Session::new(Arc::clone(union), device, behaviour).map_err(broken)?;
+    let stats = Arc::new(Stats::new(union.tiers(), behaviour.threads));
+    let session = Session::new(Arc::clone(union), Arc::clone(&stats), device, behaviour).map_err(broken)?;
     forgetter.connect(session.invalidator().map_err(broken)?);
     let mountpoint = config.mountpoint.clone();
     signal::on_termination(move || end(&mountpoint))
@@ -160,9 +164,10 @@ fn run(
     tracing::info!(mountpoint = %config.mountpoint.display(), tiers = config.tiers.len(), "serving");
     migrate::keep_room(union);
     let turns = Arc::new(Turns::default());
+    let numbers = Arc::new(Numbers { stats: Arc::clone(&stats), union: Arc::clone(union) });
     let facts = status::Facts::new(config, watching);
     let first = opened.iter().flatten().next();
-    let commands = first.and_then(|tier| control::start(tier.union, facts, union, standing, &turns));
+    let commands = first.and_then(|tier| control::start(tier.union, facts, union, standing, &turns, &numbers));
     let auto = Auto::start(standing, union, &turns, migrate::run);
     ready();
     let served = session.run();

@@ -57,6 +57,7 @@ mod tests;
 pub mod uses;
 mod xattrs;
 
+pub use inodes::Opens;
 pub use open::Access;
 pub use out_of_band::Stale;
 pub use space::is_low;
@@ -220,6 +221,11 @@ impl Union {
     /// How many inodes the kernel knows.
     pub fn inodes_known(&self) -> usize {
         self.inodes.len()
+    }
+
+    /// How many handles of files are open.
+    pub fn opens(&self) -> Opens {
+        self.inodes.opens()
     }
 
     /// The settings.
