@@ -41,6 +41,8 @@ pub(super) struct Found {
 /// How a mount is.
 #[derive(Debug)]
 pub(super) enum State {
+    /// None of the sockets has answered for it, and nobody has looked at it yet.
+    Unknown(Option<u32>),
     /// It has answered.
     Serving(Box<Status>),
     /// It serves, but is not to be seen from here: it is mounted in a container, or was just unmounted.
@@ -76,13 +78,21 @@ pub(super) fn config_named(name: &str) -> Option<PathBuf> {
     (!name.is_empty() && !name.contains('/') && path.is_file()).then_some(path)
 }
 
-/// Everything, in the order of the mount table, then what is configured and not mounted.
+/// All that was found, and the answers that belong to none of it so far.
+#[derive(Debug)]
+pub(super) struct Machine {
+    /// In the order of the mount table, then what is configured and not mounted.
+    pub all: Vec<Found>,
+    left: Vec<Answer>,
+}
+
+/// Everything. Of mounts that have not answered nothing is known yet: see [`Machine::look`].
 ///
 /// # Errors
 /// Where the mount table cannot be read.
-pub(super) fn all() -> Result<Vec<Found>, Failure> {
+pub(super) fn all() -> Result<Machine, Failure> {
     let mounts = mountinfo::read().map_err(|errno| Failure::error(format!("/proc/self/mountinfo: {errno}")))?;
-    let mut found = mounted(&mounts, sockets::ask_all());
+    let (mut found, left) = mounted(&mounts, sockets::ask_all());
     let mut files: Vec<PathBuf> =
         fs::read_dir(directory()).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     files.sort();
@@ -97,7 +107,24 @@ pub(super) fn all() -> Result<Vec<Found>, Failure> {
         let name = found.config.as_deref().and_then(service_name);
         found.timer = name.and_then(|name| timers.as_mut()?.remove(name));
     }
-    Ok(found)
+    Ok(Machine { all: found, left })
+}
+
+impl Machine {
+    /// Looks at those of these (indices into `all`) of which nothing is known yet.
+    pub(super) fn look(&mut self, chosen: &[usize]) {
+        let unknown: Vec<usize> =
+            chosen.iter().copied().filter(|at| matches!(self.all[*at].state, State::Unknown(_))).collect();
+        let points: Vec<PathBuf> = unknown.iter().map(|at| self.all[*at].point.clone()).collect();
+        for (at, look) in unknown.into_iter().zip(probe::look_at(&points)) {
+            let State::Unknown(user) = self.all[at].state else { continue };
+            self.all[at].state = unanswered(user, look, &mut self.left);
+            if let State::Serving(status) = &self.all[at].state {
+                let own = status.config.as_ref().map(path);
+                self.all[at].config = own.or_else(|| self.all[at].config.take());
+            }
+        }
+    }
 }
 
 fn entry(point: PathBuf, state: State) -> Found {
@@ -113,7 +140,7 @@ pub(super) fn path(text: &Text) -> PathBuf {
 }
 
 /// Each filesystem once: bind mounts show the same one elsewhere.
-fn mounted(mounts: &[Mount], answers: Vec<Answer>) -> Vec<Found> {
+fn mounted(mounts: &[Mount], answers: Vec<Answer>) -> (Vec<Found>, Vec<Answer>) {
     let mut by_device: BTreeMap<(u32, u32), &Mount> = BTreeMap::new();
     let mut order = Vec::new();
     for mount in mounts.iter().filter(|mount| mount.is_tierfs()) {
@@ -128,26 +155,18 @@ fn mounted(mounts: &[Mount], answers: Vec<Answer>) -> Vec<Found> {
         }
     }
     let mut left = answers;
-    let mut found: Vec<(&Mount, Option<State>)> = Vec::new();
+    let mut all: Vec<Found> = Vec::new();
     for mount in order.iter().filter_map(|device| by_device.get(device).copied()) {
         let at = left.iter().position(|answer| is_of(answer, mount));
-        found.push((mount, at.map(|at| left.swap_remove(at)).and_then(|answer| answer.told.ok()).map(State::Serving)));
-    }
-    let unknown: Vec<PathBuf> =
-        found.iter().filter(|(_, state)| state.is_none()).map(|(mount, _)| mount.point.clone()).collect();
-    let mut looks = probe::look_at(&unknown).into_iter();
-    let mut all: Vec<Found> = Vec::new();
-    for (mount, state) in found {
-        let state = state.unwrap_or_else(|| unanswered(mount, looks.next().unwrap_or(Look::Silent), &mut left));
+        let status = at.map(|at| left.swap_remove(at)).and_then(|answer| answer.told.ok());
+        let state = status.map_or(State::Unknown(mount.user), State::Serving);
         all.push(entry(mount.point.clone(), state));
     }
     let own = local::own_uid();
-    for answer in left.into_iter().filter(|answer| own == 0 || answer.uid == own) {
-        if let Ok(status) = answer.told {
-            all.push(entry(path(&status.mountpoint), State::Elsewhere(status)));
-        }
-    }
-    all
+    let (lost, left) = left.into_iter().partition(|answer| answer.told.is_ok() && (own == 0 || answer.uid == own));
+    let statuses = Vec::into_iter(lost).filter_map(|answer: Answer| answer.told.ok());
+    all.extend(statuses.map(|status| entry(path(&status.mountpoint), State::Elsewhere(status))));
+    (all, left)
 }
 
 /// Whether the answer is about this mount, and from the user whose program the kernel asks for it.
@@ -157,21 +176,21 @@ fn is_of(answer: &Answer, mount: &Mount) -> bool {
 }
 
 /// What is to be said of a mount none of the sockets has answered for.
-fn unanswered(mount: &Mount, look: Look, answers: &mut Vec<Answer>) -> State {
+fn unanswered(user: Option<u32>, look: Look, answers: &mut Vec<Answer>) -> State {
     let socket = match look {
         Look::Socket(socket) => socket,
         Look::Mute => return State::Mute,
         Look::Dead => return State::Dead,
-        Look::Denied => return State::Denied(mount.user.unwrap_or(0)),
+        Look::Denied => return State::Denied(user.unwrap_or(0)),
         Look::Silent => return State::Silent,
     };
     let known = answers.iter().position(|answer| answer.socket == socket);
     let answer = known.map_or_else(|| sockets::ask(socket), |at| answers.swap_remove(at));
     match answer.told {
-        Ok(status) if mount.user.is_none_or(|user| user == answer.uid) => State::Serving(status),
+        Ok(status) if user.is_none_or(|user| user == answer.uid) => State::Serving(status),
         Ok(_) => State::Unreadable("another user answers for it".into()),
         Err(NoAnswer::Silent) => State::Silent,
-        Err(NoAnswer::Denied) => State::Denied(mount.user.unwrap_or(0)),
+        Err(NoAnswer::Denied) => State::Denied(user.unwrap_or(0)),
         Err(NoAnswer::Absent) => State::Mute,
         Err(NoAnswer::Unreadable(line)) => State::Unreadable(line),
     }
@@ -211,6 +230,11 @@ fn add_configured(found: &mut Vec<Found>, file: PathBuf) {
                 None => found.push(entry(config.mountpoint, State::Absent)),
             }
         }
-        Err(error) => found.push(entry(file.clone(), State::Wrong(error.to_string()))),
+        Err(error) => {
+            let line = error.to_string();
+            // The file is told anyway.
+            let rest = line.strip_prefix(&file.display().to_string()).map(|rest| rest.trim_start_matches([':', ' ']));
+            found.push(entry(file.clone(), State::Wrong(rest.unwrap_or(&line).to_owned())));
+        }
     }
 }

@@ -63,13 +63,15 @@ impl Status {
         if let Some(point) = &self.look_at {
             return probe::look(point);
         }
-        let mut all = found::all()?;
+        let mut machine = found::all()?;
         for word in &self.words {
-            found::add(&mut all, &absolute(Path::new(word))?);
+            found::add(&mut machine.all, &absolute(Path::new(word))?);
         }
         let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-        let named = self.words.iter().map(|word| named(&all, word)).collect::<Result<Vec<_>, _>>()?;
-        let chosen: Vec<&Found> = if self.words.is_empty() { all.iter().collect() } else { named };
+        let named = self.words.iter().map(|word| named(&machine.all, word)).collect::<Result<Vec<_>, _>>()?;
+        let chosen = if self.words.is_empty() { (0..machine.all.len()).collect() } else { named };
+        machine.look(&chosen);
+        let chosen: Vec<&Found> = chosen.iter().filter_map(|at| machine.all.get(*at)).collect();
         if let Some(denied) = chosen.iter().find(|found| matches!(found.state, State::Denied(_)))
             && !self.words.is_empty()
         {
@@ -118,10 +120,10 @@ fn counted(mounts: usize) -> String {
     if mounts == 1 { "1 mount".into() } else { format!("{mounts} mounts") }
 }
 
-/// The mount that a word means: by a path in it, by its configuration, by the name of that.
-fn named<'a>(all: &'a [Found], word: &OsStr) -> Result<&'a Found, Failure> {
+/// The mount that a word means, as an index: by a path in it, by its configuration, by the name of that.
+fn named(all: &[Found], word: &OsStr) -> Result<usize, Failure> {
     let path = absolute(Path::new(word))?;
-    let by_config = |config: &Path| all.iter().find(|found| found.config.as_deref() == Some(config));
+    let by_config = |config: &Path| all.iter().position(|found| found.config.as_deref() == Some(config));
     let found = word.to_str().and_then(found::config_named).and_then(|config| by_config(&config));
     let found = found.or_else(|| by_config(&path)).or_else(|| above(all, &path));
     if let Some(found) = found {
@@ -137,7 +139,7 @@ fn named<'a>(all: &'a [Found], word: &OsStr) -> Result<&'a Found, Failure> {
 }
 
 /// The mount that a path is in.
-fn above<'a>(all: &'a [Found], path: &Path) -> Option<&'a Found> {
-    let over = all.iter().filter(|found| path.starts_with(&found.point));
-    over.max_by_key(|found| found.point.as_os_str().len())
+fn above(all: &[Found], path: &Path) -> Option<usize> {
+    let over = all.iter().enumerate().filter(|(_, found)| path.starts_with(&found.point));
+    over.max_by_key(|(_, found)| found.point.as_os_str().len()).map(|(at, _)| at)
 }

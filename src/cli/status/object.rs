@@ -19,7 +19,7 @@ pub(super) fn of(found: &Found, now: u64) -> Value {
         State::Serving(_) => ("serving", None),
         State::Elsewhere(_) => ("elsewhere", None),
         State::Dead => ("dead", None),
-        State::Silent => ("silent", None),
+        State::Silent | State::Unknown(_) => ("silent", None),
         State::Denied(_) => ("denied", None),
         State::Mute => ("no_commands", None),
         State::Unreadable(line) => ("unreadable", Some(line)),

@@ -17,7 +17,7 @@ pub(super) fn of(found: &Found, now: u64) -> Vec<String> {
     let mut lines = match &found.state {
         State::Serving(status) | State::Elsewhere(status) => of_mount(status, now),
         State::Dead => vec![dead(found)],
-        State::Silent => vec![
+        State::Silent | State::Unknown(_) => vec![
             "its program does not answer: see `systemctl status` or the system log for what it waits for; if it stays \
              so, kill it, run `tierfs umount`, and mount again"
                 .into(),

@@ -21,7 +21,7 @@ pub(super) fn lines(found: &Found, now: u64) -> Vec<String> {
             serving(status, now)
         ),
         State::Dead => format!("{point}: DEAD"),
-        State::Silent => format!("{point}: DOES NOT ANSWER"),
+        State::Silent | State::Unknown(_) => format!("{point}: DOES NOT ANSWER"),
         State::Denied(user) if local::own_uid() == 0 => {
             format!("{point}: mounted by {}; its program is not reached from here: ask as that user", user_shown(*user))
         }
