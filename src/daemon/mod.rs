@@ -7,8 +7,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::config::{MinFree, MountConfig, OutOfBand, StatfsOf};
+use crate::control::status::Watching;
 use crate::fuse::{Behaviour, Session};
 use crate::migrate;
+use crate::stats::Stats;
 use crate::sys::mount::{self, FuseMount};
 use crate::sys::{creds, limits, manager, secret, signal};
 use crate::tier::Tier;
@@ -19,19 +21,23 @@ use crate::watch;
 
 mod auto;
 mod control;
+mod gauges;
 pub mod hours;
 mod out_of_band;
 mod probes;
 pub mod repairs;
 pub mod runs;
+mod status;
 mod tending;
 mod tiers;
 mod turns;
 pub mod unlock;
 pub mod views;
+mod work;
 
 pub use auto::check_policy;
 use auto::{Auto, Standing};
+use gauges::Numbers;
 use out_of_band::Forgetter;
 use tending::{Seats, Shared, Tending};
 use turns::Turns;
@@ -114,6 +120,7 @@ pub fn serve(config: &MountConfig, places: &[Place], ready: impl FnOnce()) -> Re
     };
     let device = mount::mount_fuse(&config.mountpoint, &how_to_mount(config))
         .map_err(|error| Error::new(if error.is_busy() { BUSY } else { FAILED }, error.to_string()))?;
+    let watching = watching(config, &seats.opened(), watch.as_deref());
     let served = Shared {
         config: config.clone(),
         places: places.to_vec(),
@@ -123,7 +130,7 @@ pub fn serve(config: &MountConfig, places: &[Place], ready: impl FnOnce()) -> Re
         turns: Arc::new(Turns::default()),
         watch: Mutex::new(watch),
     };
-    run(Arc::new(served), &standing, device, behaviour, ready)
+    run(Arc::new(served), (&standing, &watching), device, behaviour, ready)
 }
 
 /// A union that a command has opened for itself, and that no mount serves meanwhile.
@@ -150,7 +157,7 @@ pub fn open_union(config: &MountConfig, places: &[Place]) -> Result<Alone, Error
 
 fn run(
     served: Arc<Shared>,
-    standing: &Arc<Standing>,
+    (standing, watching): (&Arc<Standing>, &[Watching]),
     device: std::os::fd::OwnedFd,
     behaviour: Behaviour,
     ready: impl FnOnce(),
@@ -160,15 +167,18 @@ fn run(
         take_down(&config.mountpoint);
         Error::new(FAILED, format!("{}: cannot serve: {error}", config.mountpoint.display()))
     };
-    let session = Session::new(Arc::clone(union), device, behaviour).map_err(broken)?;
+    let stats = Arc::new(Stats::new(union.tiers(), behaviour.threads));
+    let session = Session::new(Arc::clone(union), Arc::clone(&stats), device, behaviour).map_err(broken)?;
     forgetter.connect(session.invalidator().map_err(broken)?);
     let mountpoint = config.mountpoint.clone();
     signal::on_termination(move || end(&mountpoint))
         .map_err(|errno| Error::new(FAILED, format!("cannot wait for signals: {errno}")))?;
     tracing::info!(mountpoint = %config.mountpoint.display(), tiers = config.tiers.len(), "serving");
     migrate::keep_room(union);
+    let numbers = Arc::new(Numbers { stats: Arc::clone(&stats), union: Arc::clone(union) });
+    let facts = status::Facts::new(config, watching);
     let id = served.seats.union_id();
-    let commands = id.and_then(|id| control::start(id, union, standing, turns));
+    let commands = id.and_then(|id| control::start(id, facts, union, standing, turns, &numbers));
     let auto = Auto::start(standing, union, turns, migrate::run);
     let tending = Tending::start(Arc::clone(&served)).map_err(broken)?;
     ready();
@@ -294,6 +304,24 @@ fn start_watch(
         union.set_learner(Box::new(out_of_band::Learning { watch: Arc::downgrade(&watch), ranks }));
     }
     Some(watch)
+}
+
+/// How changes beside the mount are seen, by rank.
+fn watching(
+    config: &MountConfig,
+    opened: &[Option<Arc<tiers::Opened>>],
+    watch: Option<&watch::Watch>,
+) -> Vec<Watching> {
+    let options = &config.options;
+    let untold = Watching::After(options.ttl);
+    let mut told = watch.map(watch::Watch::coverage).unwrap_or_default().iter();
+    let each = opened.iter().map(|tier| match (options.out_of_band, tier.as_ref().and_then(|_| told.next())) {
+        (OutOfBand::Never, _) => Watching::Never,
+        (_, Some(watch::Coverage::Watched)) => Watching::Whole,
+        (_, Some(watch::Coverage::ByDirectory)) => Watching::ByDirectory,
+        (_, Some(watch::Coverage::Unwatched(_)) | None) => untold,
+    });
+    each.collect()
 }
 
 fn how_to_mount(config: &MountConfig) -> FuseMount {

@@ -58,9 +58,10 @@ pub mod uses;
 mod xattrs;
 
 pub use health::Closing;
-pub use inodes::Touched;
+pub use inodes::{Opens, Touched};
 pub use open::Access;
 pub use out_of_band::Stale;
+pub use space::is_low;
 
 /// A tier in its place. One that is `None` never comes; others may go and come back
 /// ([`Tier::is_there`]), which [`Union::lose`] and [`Union::regain`] are told.
@@ -225,13 +226,20 @@ impl Union {
         self.inodes.len()
     }
 
+    /// How many handles of files are open.
+    pub fn opens(&self) -> Opens {
+        self.inodes.opens()
+    }
+
     /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
     fn tier(&self, rank: Rank) -> Result<&Arc<dyn Tier>> {
-        self.slots.get(rank.index()).and_then(|s| s.tier.as_ref()).ok_or(Errno::EIO)
+        let tier = self.slots.get(rank.index()).and_then(|s| s.tier.as_ref()).ok_or(Errno::EIO)?;
+        // One that is being taken in again is there before it is served.
+        if self.missing().has(rank) && !tier.is_there() { Err(Errno::EIO) } else { Ok(tier) }
     }
 
     /// EROFS unless names may be changed. With a tier missing they may not: what is done to a name

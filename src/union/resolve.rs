@@ -6,6 +6,7 @@
 
 use super::dirs::Node;
 use super::{Union, merge};
+use crate::stats::touch;
 use crate::types::attr::Stat;
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::{Rank, Ranks};
@@ -57,6 +58,7 @@ impl Union {
     pub(super) fn resolve(&self, node: &Node, name: &Name) -> Result<Resolution> {
         let mut dirs = Vec::new();
         for (rank, dir) in node.copies() {
+            touch(rank);
             let Some(stat) = self.look(node, rank, dir.stat(Some(name)))? else { continue };
             if dirs.is_empty() && node.missing.fastest().is_some_and(|missing| missing < rank) {
                 return Err(Errno::EIO);
@@ -79,6 +81,7 @@ impl Union {
     pub(super) fn copies(&self, node: &Node, name: &Name) -> Result<Copies> {
         let mut found = Vec::new();
         for (rank, dir) in node.copies() {
+            touch(rank);
             found.extend(self.look(node, rank, dir.stat(Some(name)))?.map(|stat| (rank, stat)));
         }
         Ok(sort(found))
