@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("fuse", &["types", "sys", "union"]),
     ("policy", &["types", "yaml", "config"]),
     ("report", &["types"]),
+    ("doctor", &["types", "config", "policy"]),
     ("migrate", &["types", "sys", "tier", "union", "policy"]),
     ("check", &["types", "tier", "union", "migrate"]),
     ("control", &["types", "sys"]),
@@ -36,8 +37,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "types", "sys", "yaml", "log", "crypt", "keys", "config", "tier", "daemon", "policy", "report", "migrate",
-            "check", "control",
+            "types", "sys", "yaml", "log", "crypt", "keys", "config", "tier", "daemon", "policy", "report", "doctor",
+            "migrate", "check", "control",
         ],
     ),
 ];
