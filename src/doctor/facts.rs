@@ -257,8 +257,8 @@ pub struct Served {
     pub descriptors: Option<u64>,
     /// Bytes it may keep out of swap.
     pub locked: Option<u64>,
-    /// How many tiers its union has.
-    pub count: Option<u8>,
+    /// Those that do not serve, with why, where it says so.
+    pub gone: Option<Vec<String>>,
     /// Its policy file.
     pub policy: Option<PathBuf>,
     /// Why that is not in force as it is now.

@@ -71,15 +71,14 @@ fn alive(book: &mut Book, mount: &Mount, served: &Served, union: Option<&Union>)
     } else {
         book.fine("upgrade", "it runs the program that is installed");
     }
-    if served.count.is_some_and(|count| served.tiers.len() < usize::from(count)) {
-        let there: Vec<String> = served.tiers.iter().map(|path| path.display().to_string()).collect();
-        book.trouble(
+    match served.gone.as_deref() {
+        Some([]) => book.fine("degraded", "all of its tiers serve"),
+        Some(gone) => book.trouble(
             "degraded",
-            format!("it serves without all of its tiers: only {} can be seen", there.join(", ")),
-            "mount the missing disk (dmesg | tail; findmnt), then see tierfs status",
-        );
-    } else if served.count.is_some() {
-        book.fine("degraded", "all of its tiers are there");
+            format!("it serves without all of its tiers: {}", gone.join("; ")),
+            "bring the disk or server back (findmnt; dmesg | tail), then see: tierfs status",
+        ),
+        None => {}
     }
     if let Some(why) = &served.refused {
         let todo = served.policy.as_ref().map(|path| format!("tierfs config check {}", word(path))).unwrap_or_default();
@@ -127,7 +126,7 @@ mod tests {
     #[test]
     fn each_state_of_a_mount_is_told() {
         let good = || Served {
-            count: Some(2),
+            gone: Some(Vec::new()),
             tiers: vec!["/a".into(), "/b".into()],
             program: Some("/usr/bin/tierfs".into()),
             descriptors: Some(1 << 20),
@@ -138,7 +137,7 @@ mod tests {
         for (served, expected) in [
             (Served { dead: true, ..good() }, ("mount", Level::Trouble)),
             (Served { program: Some("/usr/bin/tierfs (deleted)".into()), ..good() }, ("upgrade", Level::Hint)),
-            (Served { tiers: vec!["/a".into()], ..good() }, ("degraded", Level::Trouble)),
+            (Served { gone: Some(vec!["/b: gone".into()]), ..good() }, ("degraded", Level::Trouble)),
             (Served { refused: Some("p:1:1: wrong".into()), ..good() }, ("policy-in-force", Level::Warning)),
             (Served { descriptors: Some(1024), ..good() }, ("descriptors", Level::Hint)),
         ] {

@@ -82,9 +82,10 @@ fn files_of_passphrases_and_policies_are_looked_at_and_never_read() {
     );
     put(place.path("pass"), "hunter2\n");
     let text = format!(
-        "version: 1\nmountpoint: {}\nprimary: {{path: {}, encryption: {{passfile: pass}}}}\npolicy: p.yaml\n",
+        "version: 1\nmountpoint: {}\nprimary: {{path: {}, encryption: {{passfile: pass}}}}\nsecondary: {{path: {}}}\npolicy: p.yaml\n",
         place.path("mnt").display(),
-        place.tiers[0].display()
+        place.tiers[0].display(),
+        place.tiers[1].display()
     );
     put(place.path("docs.yaml"), text);
     chmod(&place.path("pass"), 0o644);

@@ -45,7 +45,7 @@ pub(super) fn look(file: &Path, config: &MountConfig) -> Boot {
             let dir = Path::new(above).join(format!("tierfs@{instance}.service.d"));
             fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
         }),
-        cron: cron(|line| line.contains("tierfs") && line.contains("migrate")),
+        cron: cron(|line| runs_tierfs(line) && line.contains("migrate")),
         ..Boot::default()
     };
     if Path::new("/run/systemd/system").is_dir() {
@@ -85,6 +85,11 @@ fn properties(text: &str) -> BTreeMap<String, String> {
     pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
+/// Whether a line has tierfs for a command.
+fn runs_tierfs(line: &str) -> bool {
+    line.split([' ', '\t', ';', '&', '|', '(']).any(|word| word.rsplit('/').next() == Some("tierfs"))
+}
+
 /// The first file of cron that has a line of which `is_it` says yes.
 pub(super) fn cron(is_it: impl Fn(&str) -> bool) -> Option<PathBuf> {
     let files = CRON.iter().flat_map(|path| match fs::read_dir(path) {
@@ -110,7 +115,7 @@ pub(super) fn beside(config: &MountConfig) -> Option<(PathBuf, PathBuf)> {
                 let begins = line[..at].ends_with([' ', '\t', '"', '\'', '=']);
                 begins && line.get(at + path.len()..).is_some_and(ends)
             });
-            named && !line.contains("tierfs")
+            named && !runs_tierfs(line)
         };
         cron(names).map(|file| (file, tier.path.clone()))
     })
@@ -119,6 +124,13 @@ pub(super) fn beside(config: &MountConfig) -> Option<(PathBuf, PathBuf)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_with_the_name_in_it_is_not_the_command() {
+        assert!(runs_tierfs("30 1 * * * root /usr/bin/tierfs migrate -q"));
+        assert!(runs_tierfs("cd /; tierfs migrate"));
+        assert!(!runs_tierfs("0 3 * * * root find /mnt/tierfs/slow -delete"));
+    }
 
     #[test]
     fn properties_are_read_line_by_line() {

@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::{print, run, target, where_is};
-use crate::control::convert;
+use crate::cli::{print, target, where_is};
+use crate::control::status::{Status, TierState, TierStatus};
+use crate::control::wire::{Command, Response, Text};
+use crate::control::{client, convert};
 use crate::doctor::facts::{Asked, Markers, Names, Own, Served, Tier, Tried};
 use crate::doctor::names;
-use crate::sys::{ability, creds, local, mountinfo, overlap, stat};
+use crate::sys::{ability, by_path, creds, local, mountinfo, overlap, stat, xattr};
 use crate::tier::marker::verify::{Found, Verdict, verify};
 use crate::tier::place::{Form, Place};
 use crate::types::errno::Errno;
@@ -154,17 +156,19 @@ fn place(word: &OsStr) -> Option<Place> {
 }
 
 fn mount(point: &Path) -> Result<Served, String> {
-    match fs::metadata(point).map_err(|error| Errno::of(&error)) {
-        Ok(_) => {}
+    let asked = fs::metadata(point).map_err(|error| Errno::of(&error)).and_then(|_| by_path::hold(point));
+    // What the kernel remembers of a dead mount it answers; attributes it never remembers.
+    let socket = match asked.and_then(|held| xattr::get(held.as_fd(), None, target::CONTROL)) {
+        Ok(bytes) => PathBuf::from(OsStr::from_bytes(&bytes)),
         Err(Errno::ENOTCONN) => return Ok(Served { dead: true, ..Served::default() }),
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP) => {
+            let mute = Some("it takes no commands: it is a view, or its log says at the start why not".into());
+            return Ok(Served { mute, ..Served::default() });
+        }
         Err(errno) => return Err(errno.to_string()),
-    }
+    };
     let copies = where_is::copies(point).unwrap_or_default();
     let mut served = Served { tiers: copies.into_iter().map(|copy| copy.path).collect(), ..Served::default() };
-    let socket = match target::socket_of(point) {
-        Ok(socket) => socket,
-        Err(failure) => return Ok(Served { mute: Some(failure.line), ..served }),
-    };
     served.pid =
         UnixStream::connect(&socket).ok().and_then(|stream| local::peer_pid(&stream).ok()).map(i32::cast_unsigned);
     if let Some(pid) = served.pid {
@@ -174,16 +178,31 @@ fn mount(point: &Path) -> Result<Served, String> {
         served.descriptors = limit(&limits, "Max open files");
         served.locked = limit(&limits, "Max locked memory");
     }
-    match run::info(&socket) {
-        Ok(info) => {
-            served.count = Some(info.tiers);
-            let path = info.policy.and_then(|policy| convert::bytes(&policy));
-            served.policy = path.map(|bytes| PathBuf::from(OsStr::from_bytes(&bytes)));
-            served.refused = info.refused;
+    match status(&socket) {
+        Ok(status) => {
+            served.tiers = status.tiers.iter().filter_map(|tier| path(&tier.path)).collect();
+            let gone = status.tiers.iter().filter(|tier| tier.state != TierState::Serving);
+            let told = |tier: &TierStatus| format!("{}: {}", path(&tier.path).unwrap_or_default().display(), tier.why);
+            served.gone = Some(gone.map(told).collect());
+            served.policy = status.policy.as_ref().and_then(path);
+            served.refused = status.refused;
         }
-        Err(failure) => served.mute = Some(failure.line),
+        Err(why) => served.mute = Some(why),
     }
     Ok(served)
+}
+
+fn path(text: &Text) -> Option<PathBuf> {
+    convert::bytes(text).map(|bytes| PathBuf::from(OsStr::from_bytes(&bytes)))
+}
+
+fn status(socket: &Path) -> Result<Status, String> {
+    let client = client::connect(socket).map_err(|refused| target::not_connected(socket, refused).line)?;
+    match client.ask(Command::Status, &|| false, &mut |_| {})? {
+        Response::Status(status) => Ok(*status),
+        Response::Error(problem) => Err(problem.line),
+        _ => Err("the mount answers something else".into()),
+    }
 }
 
 /// The soft limit of a line of `/proc/PID/limits`.
