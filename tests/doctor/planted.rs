@@ -135,7 +135,7 @@ fn names_that_differ_in_case_are_told_mounted_and_not() {
     put(mount.path("a/Report"), "1");
     assert_eq!(Said::of(&mount).told("case-conflicts"), None);
     put(mount.tier(1, "a/report"), "2");
-    let spec = crate::common::mount::spec(&mount.roots().to_vec());
+    let spec = crate::common::mount::spec(mount.roots());
     let alone = Said::by(&mut mount.tierfs(), &[&spec]);
     let told = alone.told("case-conflicts").map(|(level, found)| (level, found.contains("/a/Report and /a/report")));
     assert_eq!(told, Some(("hint", true)), "{:?}", alone.list);

@@ -222,7 +222,7 @@ fn ask_about(union: &mut Union, deep: bool) {
     std::thread::scope(|scope| {
         let asked: Vec<_> = config.tiers.iter().map(|tier| scope.spawn(|| ask_tier(tier))).collect();
         let both = scope.spawn(|| {
-            let words = config.tiers.iter().map(|tier| marked(tier));
+            let words = config.tiers.iter().map(marked);
             let words: Vec<OsString> = std::iter::once(config.mountpoint.clone().into()).chain(words).collect();
             child::ask::<(Option<String>, Markers)>("union", &words, PATIENCE)
         });
