@@ -124,6 +124,20 @@ fn demoted_files_are_offline_where_that_is_wanted() {
     assert_eq!(all(), ["attributes: HA (22)", "attributes: S (4)", "attributes: D (10)"]);
 }
 
+/// An owner pins from a client; who does not own the file cannot.
+#[test]
+fn a_pin_set_by_a_client_keeps_its_file() {
+    let Some(shared) = Shared::over("ext4", 32, &[]) else { return };
+    let local = shared.local("local", b"contents");
+    shared.client(
+        0,
+        &format!("put {} pinned; put {} other; setea pinned tierfs.pin primary", local.display(), local.display()),
+    );
+    shared.refused(1, "setea other tierfs.pin primary", "NT_STATUS_ACCESS_DENIED");
+    demote(&shared.mount);
+    assert_eq!((shared.rank("pinned"), shared.rank("other")), (Some(0), Some(1)));
+}
+
 /// A word processor writes a new file beside the old one and renames it over.
 #[test]
 fn a_document_is_saved_over_one_that_was_demoted() {

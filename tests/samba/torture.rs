@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::common::need;
 use crate::kit::{Server, Share, Shared, open_to_all};
 
-/// The cases that take little time; all of them by hand: see docs/SAMBA.md.
+/// The suites that take little time. `TIERFS_TORTURE` names others: see docs/SAMBA.md.
 const SUITES: &[&str] = &["smb2.read", "smb2.rename", "smb2.getinfo", "smb2.acls", "smb2.streams", "smb2.lock"];
 
 /// Each case of a suite and how it ended: `success`, `failure`, `error` or `skip`.
@@ -38,7 +38,8 @@ fn smbtorture_passes_where_it_passes_natively() {
     ];
     let Some(server) = Server::start(&shares, &shared.users) else { return };
     let mut passed = 0;
-    for suite in SUITES {
+    let asked = std::env::var("TIERFS_TORTURE").unwrap_or_else(|_| SUITES.join(" "));
+    for suite in asked.split_whitespace() {
         let (natively, said) = verdicts(&server, &shared, "native", suite);
         assert!(natively.values().any(|verdict| verdict == "success"), "{suite} natively: {said}");
         let (mounted, said) = verdicts(&server, &shared, "mount", suite);
@@ -47,5 +48,6 @@ fn smbtorture_passes_where_it_passes_natively() {
             passed += 1;
         }
     }
-    assert!(passed > 50, "only {passed} cases pass natively");
+    assert!(passed > 0);
+    eprintln!("{passed} cases of {asked} pass on both");
 }
