@@ -6,6 +6,8 @@
 mod inode;
 mod opens;
 
+pub use opens::Opens;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use inode::Inode;
 
 use super::identity::Shown;
 use super::passthrough::Registration;
+use crate::stats::touch;
 use crate::tier::File;
 use crate::types::attr::{Body, Kind};
 use crate::types::errno::{Errno, Result};
@@ -96,6 +99,9 @@ pub(in crate::union) struct Inodes {
     shards: Vec<Mutex<Shard>>,
     /// Directories cloned so far.
     clones: AtomicU64,
+    /// Open handles of files, and those of them whose data tierfs serves itself.
+    open: AtomicU64,
+    open_plain: AtomicU64,
 }
 
 type Shard = HashMap<u64, Inode, BuildHasherDefault<Straight>>;
@@ -122,7 +128,9 @@ impl Hasher for Straight {
 
 impl Default for Inodes {
     fn default() -> Self {
-        Inodes { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), clones: AtomicU64::new(0) }
+        let none = AtomicU64::default;
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Inodes { shards, clones: none(), open: none(), open_plain: none() }
     }
 }
 
@@ -215,6 +223,7 @@ impl Inodes {
 
     pub(in crate::union) fn place(&self, ino: Ino) -> Result<Place> {
         self.with(ino, |inode| {
+            touch(inode.rank);
             if let Some(orphan) = inode.rare.as_ref().and_then(|r| r.orphan.clone()) {
                 return Ok(Place::Orphan(orphan));
             }
@@ -240,6 +249,11 @@ impl Inodes {
 
     pub(in crate::union) fn kind(&self, ino: Ino) -> Result<Kind> {
         self.with(ino, |inode| inode.kind)
+    }
+
+    /// The directory itself, or the one a file was last seen in.
+    pub(in crate::union) fn directory_of(&self, ino: Ino) -> Option<Ino> {
+        self.with(ino, |inode| if inode.kind == Kind::Dir { ino } else { inode.parent }).ok()
     }
 
     /// Parent, name and ranks of a directory.
