@@ -38,7 +38,7 @@ impl Shared {
         Ok(())
     }
 
-    fn adopt(&self, rank: Rank) -> Result<(), (Rank, Errno)> {
+    pub(super) fn adopt(&self, rank: Rank) -> Result<(), (Rank, Errno)> {
         let at_rank = |errno| (rank, errno);
         self.union.let_changes_end();
         if self.union.missing() == Ranks::only(rank) && !self.config.options.read_only {
