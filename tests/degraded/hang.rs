@@ -103,7 +103,9 @@ fn a_tier_that_hangs_holds_up_nobody_for_long_and_is_good_again_when_it_answers(
     drop(open);
     put(mount.path("dir/slow1"), "written again");
     assert_eq!(get(server.from.join("dir/slow1")), "written again");
-    mount.unmount();
+    let setup = mount.unmount();
+    drop(server);
+    drop(setup);
 }
 
 #[test]
@@ -118,7 +120,9 @@ fn a_server_that_dies_is_taken_in_again_as_another() {
     assert!(std::io::Write::write_all(&mut &open, b"x").is_err(), "what was open on the former is lost");
     drop(open);
     assert_same(&everything(&mount.root()), &before, &mount.log());
-    mount.unmount();
+    let setup = mount.unmount();
+    drop(server);
+    drop(setup);
 }
 
 #[test]
@@ -128,7 +132,9 @@ fn a_mount_with_a_tier_that_hangs_can_be_unmounted() {
     let path = mount.path("dir/slow0");
     let waiting = std::thread::spawn(move || std::fs::metadata(path.with_file_name("not known yet")).map(drop));
     wait::until("it is known", || mount.log().contains("not answering").then_some(()));
-    mount.unmount();
+    let setup = mount.unmount();
     assert!(waiting.join().expect("no panic").is_err());
     server.signal(Signal::CONT);
+    drop(server);
+    drop(setup);
 }

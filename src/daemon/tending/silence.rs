@@ -39,7 +39,7 @@ pub(super) struct Silence {
 impl Silence {
     pub(super) fn new(shared: &Shared) -> Silence {
         let timeout = shared.config.options.tier_timeout;
-        let threads = super::super::threads(&shared.config);
+        let threads = crate::daemon::threads(&shared.config);
         Silence {
             seen: HashMap::new(),
             threads,
