@@ -178,6 +178,9 @@ pub struct MountOptions {
     pub passthrough: bool,
     /// Reading sets access times also on tiers that are mounted `noatime` (root only).
     pub track_access: bool,
+    /// Files and directories of which tierfs knows the place after the kernel has forgotten them, for
+    /// servers that open by file handles.
+    pub remember: usize,
     /// Threads that serve requests; `None`: four or the number of CPUs, whichever is more.
     pub threads: Option<usize>,
 }
@@ -200,6 +203,7 @@ impl Default for MountOptions {
             on_missing: OnMissing::Fail,
             passthrough: true,
             track_access: false,
+            remember: 0,
             threads: None,
         }
     }

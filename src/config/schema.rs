@@ -134,6 +134,8 @@ mount! {
     passthrough: bool,
     /// Reading sets access times on every tier.
     track_access: bool,
+    /// Files that stay known after the kernel has forgotten them.
+    remember: usize,
     /// Threads that serve requests.
     threads: usize,
 }

@@ -225,6 +225,7 @@ fn build(config: &MountConfig, opened: &[Option<tiers::Opened>], descriptors: u6
         },
         spill: options.spill,
         read_only: options.read_only,
+        remember: config.options.remember,
         dirs_max: usize::try_from(dirs).unwrap_or(usize::MAX),
         root,
     };
