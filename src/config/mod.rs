@@ -127,6 +127,17 @@ pub enum StatfsOf {
     Secondary,
 }
 
+/// Which files Samba shows as offline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SmbOffline {
+    /// None.
+    Never,
+    /// Those that are not on the primary.
+    Demoted,
+    /// Those of the slowest tier.
+    Last,
+}
+
 /// What becomes of a file on a slower tier that is opened for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnWrite {
@@ -181,6 +192,8 @@ pub struct MountOptions {
     /// Files and directories of which tierfs knows the place after the kernel has forgotten them, for
     /// servers that open by file handles.
     pub remember: usize,
+    /// Files that carry the attribute `OFFLINE` for clients of Samba.
+    pub smb_offline: SmbOffline,
     /// Threads that serve requests; `None`: four or the number of CPUs, whichever is more.
     pub threads: Option<usize>,
 }
@@ -204,6 +217,7 @@ impl Default for MountOptions {
             passthrough: true,
             track_access: false,
             remember: 0,
+            smb_offline: SmbOffline::Never,
             threads: None,
         }
     }

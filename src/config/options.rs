@@ -46,6 +46,7 @@ const VALUES: &[(&str, Set)] = &[
     ("passthrough", |d, v| Word::read(v).map(|x| d.options.passthrough = x)),
     ("track_access", |d, v| Word::read(v).map(|x| d.options.track_access = x)),
     ("remember", |d, v| Word::read(v).map(|x| d.options.remember = x)),
+    ("smb_offline", |d, v| Word::read(v).map(|x| d.options.smb_offline = x)),
     ("threads", |d, v| Word::read(v).map(|x| d.options.threads = Some(x))),
 ];
 

@@ -77,6 +77,7 @@ pub(super) fn union_of(tiers: &[tempfile::TempDir], spy: &Arc<Spy>) -> Union {
         spill: true,
         read_only: false,
         remember: 0,
+        offline_from: None,
         dirs_max: 64,
         root: nix::unistd::geteuid().is_root(),
     };

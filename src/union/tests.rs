@@ -46,6 +46,7 @@ fn over_remembering(tiers: Vec<tempfile::TempDir>, remember: usize) -> Tree {
         spill: true,
         read_only: false,
         remember,
+        offline_from: None,
         dirs_max: 64,
         root: nix::unistd::geteuid().is_root(),
     };
