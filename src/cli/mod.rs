@@ -37,6 +37,7 @@ pub mod recall;
 pub mod remount;
 pub mod report;
 pub mod run;
+pub mod stats;
 pub mod target;
 pub mod tiers;
 pub mod umount;
@@ -94,6 +95,8 @@ enum Command {
     Explain(explain::Explain),
     /// List runs and what they moved
     History(history::History),
+    /// Show what a mount does: requests, latency, moves, who is busy
+    Stats(stats::Stats),
     /// Find what hides, differs, is left over or damaged, and mend what can be
     Check(check::Check),
     /// Make encrypted volumes, and change their passphrases
@@ -147,6 +150,7 @@ fn execute(arguments: Vec<OsString>) -> Outcome {
         Command::Pins(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::History(command) => command.run(),
+        Command::Stats(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Key(command) => command.run(),
         Command::EncryptView(command) => command.run(),

@@ -91,6 +91,7 @@ fn run(what: What, paths: &[&str]) -> Command {
         verify: None,
         dry_run: false,
         ignore_window: false,
+        scheduled: false,
     })
 }
 

@@ -164,6 +164,7 @@ fn run(
     tracing::info!(mountpoint = %config.mountpoint.display(), tiers = config.tiers.len(), "serving");
     migrate::keep_room(union);
     let turns = Arc::new(Turns::default());
+    turns.work.count_in(&stats);
     let numbers = Arc::new(Numbers { stats: Arc::clone(&stats), union: Arc::clone(union) });
     let facts = status::Facts::new(config, watching);
     let first = opened.iter().flatten().next();
