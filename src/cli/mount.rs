@@ -59,6 +59,8 @@ Mount options (-o):
                            a file of a slower tier that was written: stays, or moves up
   track_access             reading counts for the age also on tiers mounted noatime
   threads=N                threads that serve requests
+  metrics_listen=127.0.0.1:PORT, metrics_textfile=FILE.prom, metrics_every=15s
+                           numbers for Prometheus, on a port of this machine or in a file
   nopassthrough, suid, dev, noexec
   config=FILE              the same as --config
   remount                  change ro, rw, suid, dev and exec of what is mounted, and nothing else

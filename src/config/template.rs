@@ -87,6 +87,9 @@ mount:
   #passthrough: true           # the kernel reads and writes the backing files itself
   #track_access: false         # true: reading counts also on tiers mounted noatime (root only)
   #threads: 4                  # threads that serve requests
+
+# Numbers for Prometheus: on a port of this machine, and in a file for node_exporter.
+#metrics: {listen: '127.0.0.1:9567', textfile: /var/lib/prometheus/node-exporter/tierfs.prom}
 ";
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::union::Union;
 /// is in the way is only logged.
 pub(super) fn start(
     id: Id,
-    facts: Facts,
+    (facts, asked): (&Arc<Facts>, &Arc<Asked>),
     union: &Arc<Union>,
     standing: &Arc<Standing>,
     turns: &Arc<Turns>,
@@ -33,8 +33,8 @@ pub(super) fn start(
         turns: Arc::clone(turns),
         numbers: Arc::clone(numbers),
         engine: migrate::run,
-        asked: Asked::new(union.tiers()),
-        facts,
+        asked: Arc::clone(asked),
+        facts: Arc::clone(facts),
     };
     match Server::start(&place::socket(&place::directory(), &id.to_string()), Arc::new(service)) {
         Ok(server) => {
@@ -56,8 +56,8 @@ struct Commands {
     turns: Arc<Turns>,
     numbers: Arc<Numbers>,
     engine: Engine,
-    asked: Asked,
-    facts: Facts,
+    asked: Arc<Asked>,
+    facts: Arc<Facts>,
 }
 
 impl Commands {

@@ -20,6 +20,7 @@ mod auto;
 mod control;
 mod gauges;
 pub mod hours;
+mod metrics;
 mod out_of_band;
 mod probes;
 pub mod repairs;
@@ -34,6 +35,7 @@ mod work;
 pub use auto::check_policy;
 use auto::{Auto, Standing};
 use gauges::Numbers;
+use metrics::{Exporter, Known, Source};
 use out_of_band::Forgetter;
 use turns::Turns;
 
@@ -166,15 +168,27 @@ fn run(
     let turns = Arc::new(Turns::default());
     turns.work.count_in(&stats);
     let numbers = Arc::new(Numbers { stats: Arc::clone(&stats), union: Arc::clone(union) });
-    let facts = status::Facts::new(config, watching);
+    let facts = Arc::new(status::Facts::new(config, watching));
+    let asked = Arc::new(status::Asked::new(union.tiers()));
     let first = opened.iter().flatten().next();
-    let commands = first.and_then(|tier| control::start(tier.union, facts, union, standing, &turns, &numbers));
+    let commands =
+        first.and_then(|tier| control::start(tier.union, (&facts, &asked), union, standing, &turns, &numbers));
+    let source = Source {
+        numbers,
+        standing: Arc::clone(standing),
+        turns: Arc::clone(&turns),
+        facts,
+        asked,
+        known: Known::default(),
+    };
+    let exporter = Exporter::start(&config.metrics, source);
     let auto = Auto::start(standing, union, &turns, migrate::run);
     ready();
     let served = session.run();
     // Each stops a run that is at work, and waits for it.
     drop(auto);
     drop(commands);
+    drop(exporter);
     forgetter.disconnect();
     match served {
         // The kernel ends the connection of an unmounted filesystem, and now and then a request that

@@ -46,7 +46,7 @@ pub struct Requests {
     pub op: Op,
     /// The slowest tier that was asked for it, 0 the primary; none where the answer was known.
     pub tier: Option<u8>,
-    /// Answers that were an error number of any kind; many programs ask for what is not there.
+    /// Answers that were an error number, but for those that say that there is no such name or attribute.
     pub errors: u64,
     /// Of these, those that say that storage or tierfs has failed, as EIO does.
     pub faults: u64,
