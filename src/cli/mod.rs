@@ -13,11 +13,13 @@ use crate::control::wire::Text;
 use crate::types::shown;
 
 pub mod check;
+pub mod collect;
 pub mod config;
 pub mod conflicts;
 pub mod criteria;
 pub mod decrypt_view;
 pub mod demo;
+pub mod doctor;
 pub mod encrypt_view;
 pub mod exit;
 pub mod explain;
@@ -38,6 +40,7 @@ pub mod remount;
 pub mod report;
 pub mod run;
 pub mod stats;
+pub mod status;
 pub mod target;
 pub mod tiers;
 pub mod umount;
@@ -93,12 +96,18 @@ enum Command {
     Pins(pins::Pins),
     /// Tell why a file moves or stays
     Explain(explain::Explain),
+    /// Show how mounts and their tiers are
+    Status(status::Status),
     /// List runs and what they moved
     History(history::History),
     /// Show what a mount does: requests, latency, moves, who is busy
     Stats(stats::Stats),
     /// Find what hides, differs, is left over or damaged, and mend what can be
     Check(check::Check),
+    /// Find what is wrong with a configuration, its tiers and the machine, and say what to do
+    Doctor(doctor::Doctor),
+    /// Write what a bug report needs into a file, with secrets left out
+    CollectInfo(collect::CollectInfo),
     /// Make encrypted volumes, and change their passphrases
     Key(key::Key),
     /// Show directories as an encrypted volume, for a backup
@@ -149,9 +158,12 @@ fn execute(arguments: Vec<OsString>) -> Outcome {
         Command::Unpin(command) => command.run(),
         Command::Pins(command) => command.run(),
         Command::Explain(command) => command.run(),
+        Command::Status(command) => command.run(),
         Command::History(command) => command.run(),
         Command::Stats(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::Doctor(command) => command.run(),
+        Command::CollectInfo(command) => command.run(),
         Command::Key(command) => command.run(),
         Command::EncryptView(command) => command.run(),
         Command::DecryptView(command) => command.run(),

@@ -282,7 +282,7 @@ mod tests {
   now: 0 files open (0 of them past tierfs), 0 inodes known
   operation        tier            ops/s      p50      p99    bytes/s   errors
   lookup           secondary        10.0    1.5us    2.0us          -        -
-  read             -                 2.0    768ns    1.0us       2MiB  3 (1 I/O)
+  read             -                 2.0    768ns    1.0us       2MiB 3 (1 I/O)
   moved: 3 files (1MiB) primary -> secondary
   not moved: 2 in use
   busiest programs of the last 1min 10s, about:

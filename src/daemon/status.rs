@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
@@ -26,6 +26,7 @@ use crate::sys::mountinfo;
 use crate::tier::Found;
 use crate::types::attr::Space;
 use crate::types::errno::Result;
+use crate::types::health::{Condition, Health};
 use crate::types::ids::Rank;
 use crate::types::units;
 use crate::union::{self, Union};
@@ -172,10 +173,12 @@ pub(super) fn told(facts: &Facts, asked: &Asked, union: &Arc<Union>, standing: &
     let is_there = |rank: Rank| union.tier_of(rank).is_ok();
     let of = Arc::clone(union);
     let outcomes = asked.all(is_there, move |rank| ask(&of, rank));
+    let healths = union.health();
     let mut written = None;
     let mut tiers = Vec::new();
     for ((rank, tier), outcome) in (0u8..).zip(&facts.tiers).zip(outcomes) {
-        let (state, since, why) = condition(&outcome);
+        let health = healths.get(usize::from(rank));
+        let (state, since, why) = condition(health, &outcome);
         let (mut space, mut own) = (None, None);
         if let Outcome::Told(answer) = outcome {
             written = written.or(answer.written);
@@ -190,7 +193,7 @@ pub(super) fn told(facts: &Facts, asked: &Asked, union: &Arc<Union>, standing: &
             state,
             since: since.or(Some(facts.since)),
             why,
-            times_gone: 0,
+            times_gone: health.map_or(0, |health| health.times_gone),
             watch: tier.watch,
             min_free: match tier.min_free {
                 config::MinFree::Bytes(bytes) => MinFree::Bytes(bytes),
@@ -219,8 +222,17 @@ pub(super) fn told(facts: &Facts, asked: &Asked, union: &Arc<Union>, standing: &
     }
 }
 
-/// How a tier is, since when where that is another time than the mount's own, and what was found.
-fn condition(outcome: &Outcome) -> (TierState, Option<u64>, String) {
+/// How a tier is, since when where that is another time than the mount's own, and what was found: as the
+/// union has seen it, or as it answers now.
+fn condition(health: Option<&Health>, outcome: &Outcome) -> (TierState, Option<u64>, String) {
+    if let Some(health) = health.filter(|health| !health.condition.is_serving()) {
+        let state = match health.condition {
+            Condition::Missing | Condition::Serving => TierState::Missing,
+            Condition::Failed => TierState::Failed,
+            Condition::Silent => TierState::Silent,
+        };
+        return (state, seconds(health.since), health.reason.clone());
+    }
     match outcome {
         Outcome::Missing => (TierState::Missing, None, "was not there when the mount began".into()),
         Outcome::Silent(time) => {
@@ -228,10 +240,14 @@ fn condition(outcome: &Outcome) -> (TierState, Option<u64>, String) {
             (TierState::Silent, Some(since), "does not answer when it is asked for its space".into())
         }
         Outcome::Told(answer) => match answer.space {
-            Ok(_) => (TierState::Serving, None, String::new()),
+            Ok(_) => (TierState::Serving, health.and_then(|health| seconds(health.since)), String::new()),
             Err(errno) => (TierState::Failed, Some(work::now()), format!("asked for its space: {errno}")),
         },
     }
+}
+
+fn seconds(time: SystemTime) -> Option<u64> {
+    time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
 fn space_of(space: &Space, min_free: config::MinFree) -> TierSpace {

@@ -120,8 +120,8 @@ fn blocks_follow_one_another_until_nobody_reads() {
     let mut command = mount.tierfs_with(&["stats", "-i", "0.1", text(&root)]);
     let mut child = command.stdout(Stdio::piped()).spawn().expect("tierfs starts");
     let mut first = [0; 64];
-    let out = child.stdout.take().expect("its output");
-    assert!((&out).read(&mut first).expect("a block") > 0);
+    let mut out = child.stdout.take().expect("its output");
+    assert!(out.read(&mut first).expect("a block") > 0);
     drop(out);
     assert!(wait::until("it ends", || child.try_wait().expect("wait")).success());
 }
