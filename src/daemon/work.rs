@@ -101,7 +101,7 @@ impl Work {
         tell(&what, trigger, dry_run, last);
         if let Some(stats) = self.stats.get().filter(|_| !dry_run) {
             skips(last).into_iter().for_each(|(why, count)| stats.skipped(why, count));
-            stats.ran(trigger.word(), !well);
+            stats.ran(trigger.word(), !well, trigger == Trigger::Use);
         }
     }
 

@@ -140,13 +140,13 @@ impl Stats {
         *sum = (sum.0.saturating_add(1), sum.1.saturating_add(bytes));
     }
 
-    /// A run has ended.
-    pub fn ran(&self, trigger: &'static str, failed: bool) {
+    /// A run has ended. Promotions of used files come all day: they do not tell that the migration works.
+    pub fn ran(&self, trigger: &'static str, failed: bool, promotes: bool) {
         let mut moved = self.moved.lock();
         let runs = moved.runs.entry(trigger).or_default();
         runs.ended += 1;
         runs.failed += u64::from(failed);
-        if !failed {
+        if !failed && !promotes {
             moved.last_success = SystemTime::UNIX_EPOCH.elapsed().ok().map(|since| since.as_secs());
         }
     }
@@ -247,9 +247,10 @@ mod tests {
     #[test]
     fn only_a_run_without_failures_is_a_success() {
         let stats = Stats::new(2, 2);
-        stats.ran("command", true);
+        stats.ran("command", true, false);
+        stats.ran("use", false, true);
         assert_eq!(stats.snapshot(&|_| None).last_success, None);
-        stats.ran("command", false);
+        stats.ran("command", false, false);
         let told = stats.snapshot(&|_| None);
         assert!(told.last_success.is_some());
         assert_eq!(told.runs["command"], Runs { ended: 2, failed: 1 });

@@ -24,7 +24,7 @@ pub struct Snapshot {
     pub move_skips: BTreeMap<String, u64>,
     /// Runs of the migrator, by what has begun them (`command`, `watermark`, `use`).
     pub runs: BTreeMap<String, Runs>,
-    /// When a run last ended without a failure, in seconds since 1970.
+    /// When a run last ended without a failure, in seconds since 1970; promotions of used files left out.
     pub last_success: Option<u64>,
     /// Files promoted since programs used them, by program; most bytes first, the rest left out.
     pub recalls: Vec<Recalls>,
