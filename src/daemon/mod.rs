@@ -177,43 +177,24 @@ fn run(
         .map_err(|errno| Error::new(FAILED, format!("cannot wait for signals: {errno}")))?;
     tracing::info!(mountpoint = %config.mountpoint.display(), tiers = config.tiers.len(), "serving");
     migrate::keep_room(union);
-<<<<<<< HEAD
-    let turns = Arc::new(Turns::default());
     turns.work.count_in(&stats);
     let numbers = Arc::new(Numbers { stats: Arc::clone(&stats), union: Arc::clone(union) });
     let facts = Arc::new(status::Facts::new(config, watching));
     let asked = Arc::new(status::Asked::new(union.tiers()));
-    let first = opened.iter().flatten().next();
-    let commands =
-        first.and_then(|tier| control::start(tier.union, (&facts, &asked), union, standing, &turns, &numbers));
-    let source = Source {
-        numbers,
-        standing: Arc::clone(standing),
-        turns: Arc::clone(&turns),
-        facts,
-        asked,
-        known: Known::default(),
-    };
-    let exporter = Exporter::start(&config.metrics, source);
-    let auto = Auto::start(standing, union, &turns, migrate::run);
-=======
-    let numbers = Arc::new(Numbers { stats: Arc::clone(&stats), union: Arc::clone(union) });
-    let facts = status::Facts::new(config, watching);
     let id = served.seats.union_id();
-    let commands = id.and_then(|id| control::start(id, facts, union, standing, turns, &numbers));
+    let commands = id.and_then(|id| control::start(id, (&facts, &asked), union, standing, turns, &numbers));
+    let (standing_too, turns_too) = (Arc::clone(standing), Arc::clone(turns));
+    let source = Source { numbers, standing: standing_too, turns: turns_too, facts, asked, known: Known::default() };
+    let exporter = Exporter::start(&config.metrics, source);
     let auto = Auto::start(standing, union, turns, migrate::run);
     let tending = Tending::start(Arc::clone(&served)).map_err(broken)?;
->>>>>>> 2ccc90196e73111d6d4042aa0eecfe65f06fcbef
     ready();
     let ended = session.run();
     // Each stops a run that is at work, and waits for it.
     drop(auto);
     drop(commands);
-<<<<<<< HEAD
     drop(exporter);
-=======
     drop(tending);
->>>>>>> 2ccc90196e73111d6d4042aa0eecfe65f06fcbef
     forgetter.disconnect();
     // The listener may be inside the kernel until the connection has ended.
     drop(served.watch.lock().take());
