@@ -29,6 +29,7 @@ pub mod init;
 pub mod key;
 pub mod migrate;
 pub mod mount;
+pub mod next;
 pub mod output;
 pub mod passphrase;
 pub mod pin;

@@ -233,4 +233,10 @@ fn a_migration_runs_as_a_service_and_by_its_timer() {
     let how = machine
         .sh("systemctl show -P IOSchedulingClass tierfs-migrate@docs; systemctl show -P Nice tierfs-migrate@docs");
     assert_eq!(how, "3\n19");
+
+    machine.sh("echo x >/disks/docs/fast/late; touch -d '2 years ago' /disks/docs/fast/late");
+    let soon = "[Timer]\nOnCalendar=\nOnCalendar=*-*-* *:*:*\nRandomizedDelaySec=0\nAccuracySec=1us\n";
+    machine.put("/etc/systemd/system/tierfs-migrate@docs.timer.d/soon.conf", soon);
+    machine.sh("systemctl daemon-reload; systemctl restart tierfs-migrate@docs.timer");
+    machine.until("[ -e /disks/docs/slow/late ] && [ ! -e /disks/docs/fast/late ]");
 }
