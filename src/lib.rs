@@ -4,6 +4,8 @@
 
 pub mod types;
 
+pub mod stats;
+
 #[expect(unsafe_code, reason = "system calls live here and nowhere else")]
 pub mod sys;
 

@@ -38,6 +38,7 @@ pub mod recall;
 pub mod remount;
 pub mod report;
 pub mod run;
+pub mod status;
 pub mod target;
 pub mod tiers;
 pub mod umount;
@@ -93,6 +94,8 @@ enum Command {
     Pins(pins::Pins),
     /// Tell why a file moves or stays
     Explain(explain::Explain),
+    /// Show how mounts and their tiers are
+    Status(status::Status),
     /// List runs and what they moved
     History(history::History),
     /// Find what hides, differs, is left over or damaged, and mend what can be
@@ -147,6 +150,7 @@ fn execute(arguments: Vec<OsString>) -> Outcome {
         Command::Unpin(command) => command.run(),
         Command::Pins(command) => command.run(),
         Command::Explain(command) => command.run(),
+        Command::Status(command) => command.run(),
         Command::History(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Key(command) => command.run(),

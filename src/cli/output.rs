@@ -406,7 +406,7 @@ fn counted(skipped: &BTreeMap<String, u64>) -> String {
 }
 
 /// A duration to read: tenths of a second below ten, seconds above.
-fn took(took: Duration) -> String {
+pub fn took(took: Duration) -> String {
     if took < Duration::from_secs(10) {
         return format!("{:.1}s", took.as_secs_f64());
     }

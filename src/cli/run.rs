@@ -9,6 +9,7 @@ use crate::cli::target::{Reach, Target, not_connected};
 use crate::control::wire::{Command, Event, Info, Limits, Mend, Probe, Probed, Repair, Response, Run, Summary, What};
 use crate::control::{client, convert};
 use crate::daemon::{self, runs};
+use crate::stats::Snapshot;
 use crate::sys::process;
 use crate::tier::place::{Place, Root};
 use crate::types::ids::Rank;
@@ -47,9 +48,7 @@ pub fn run(target: &Target, run: Run, tell: &mut (dyn FnMut(Event) + Send)) -> R
 fn unexpected(response: Response) -> Failure {
     match response {
         Response::Error(problem) => Failure { line: problem.line, code: problem.code },
-        Response::Event(_) | Response::Done(_) | Response::Info(_) | Response::Probed(_) | Response::Repaired(_) => {
-            Failure::error("the mount answers something else")
-        }
+        _ => Failure::error("the mount answers something else"),
     }
 }
 
@@ -62,6 +61,18 @@ pub fn probe(socket: &Path, path: &UnionPath, to: Option<Rank>) -> Result<Probed
     let command = Command::Probe(Probe { path: convert::text(path.as_bytes()), to: to.map(|rank| rank.0) });
     match client.ask(command, &|| false, &mut |_| {}).map_err(Failure::error)? {
         Response::Probed(probed) => Ok(probed),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// Asks the mount for what it has counted.
+///
+/// # Errors
+/// Why it does not answer.
+pub fn stats(socket: &Path) -> Result<Snapshot, Failure> {
+    let client = client::connect(socket).map_err(|refused| not_connected(socket, refused))?;
+    match client.ask(Command::Stats, &|| false, &mut |_| {}).map_err(Failure::error)? {
+        Response::Stats(snapshot) => Ok(*snapshot),
         other => Err(unexpected(other)),
     }
 }

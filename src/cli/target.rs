@@ -25,7 +25,7 @@ use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
 
 /// The socket of a mount, as it answers on any path in it.
-const CONTROL: &CStr = c"user.tierfs.control";
+pub const CONTROL: &CStr = c"user.tierfs.control";
 
 /// A union and how it is reached.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::io::{BufReader, ErrorKind, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::control::convert;
@@ -105,4 +106,57 @@ impl Client {
             }
         }
     }
+}
+
+/// Why nobody has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// Nobody listens.
+    Absent,
+    /// The user may not ask.
+    Denied,
+    /// Somebody listens, and says nothing.
+    Silent,
+    /// What was said is no answer, for this reason.
+    Unreadable(String),
+}
+
+/// Asks whoever listens on `path`, and waits no longer than `patience` whatever becomes of it. Tells who has
+/// answered: anybody can claim anything, so what is said counts for mounts of this user alone.
+///
+/// # Errors
+/// Why there is no answer.
+pub fn ask_once(path: &Path, command: Command, patience: Duration) -> Result<(u32, Response), NoAnswer> {
+    let (tell, told) = mpsc::channel();
+    let (path, line) = (path.to_path_buf(), convert::command_line(command));
+    // Even the connection can wait, for one that does not accept. The thread ends with the process.
+    let thread = std::thread::Builder::new().name("ask".into()).spawn(move || {
+        // Nobody may wait for it any more.
+        let _ = tell.send(exchange(&path, &line, patience));
+    });
+    match thread {
+        Ok(_) => told.recv_timeout(patience).unwrap_or(Err(NoAnswer::Silent)),
+        Err(error) => Err(NoAnswer::Unreadable(error.to_string())),
+    }
+}
+
+fn exchange(path: &Path, command: &[u8], patience: Duration) -> Result<(u32, Response), NoAnswer> {
+    let broken = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => NoAnswer::Absent,
+        ErrorKind::PermissionDenied => NoAnswer::Denied,
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => NoAnswer::Silent,
+        _ => NoAnswer::Unreadable(error.to_string()),
+    };
+    let mut stream = UnixStream::connect(path).map_err(broken)?;
+    let uid = local::peer_uid(&stream).map_err(|errno| NoAnswer::Unreadable(errno.to_string()))?;
+    stream.set_write_timeout(Some(patience)).map_err(broken)?;
+    stream.set_read_timeout(Some(patience)).map_err(broken)?;
+    match stream.write_all(command) {
+        // It may have said why it reads no more.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        other => other.map_err(broken)?,
+    }
+    let read = Line::default().read(&mut BufReader::new(&stream), RESPONSE_LEN_MAX).map_err(broken)?;
+    let read = read.ok_or(NoAnswer::Absent)?;
+    convert::response(&read).map(|response| (uid, response)).map_err(|why| NoAnswer::Unreadable(why.0))
 }

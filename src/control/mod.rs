@@ -12,4 +12,5 @@ pub mod convert;
 pub mod line;
 pub mod place;
 pub mod server;
+pub mod status;
 pub mod wire;

@@ -23,7 +23,10 @@ impl Service for Fake {
         match command {
             Command::Repair(repair) => Response::Repaired(vec![None; repair.items.len()]),
             Command::Probe(_) => Response::Probed(Probed { outlook: Outlook::Clear, usage: Vec::new() }),
-            Command::Info => Response::Info(Info { tiers: 2, policy: None, refused: None, running: true }),
+            Command::Info | Command::Status => {
+                Response::Info(Info { tiers: 2, policy: None, refused: None, running: true })
+            }
+            Command::Stats => Response::Stats(Box::default()),
             Command::Run(_) => {
                 see("begun");
                 let mut moved = 0;

@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::status::Status;
+use crate::stats::Snapshot;
+
 /// The version of the format, in every line. One more with every change of what can be in a line.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Read first: what any version of the format has.
 #[derive(Debug, Deserialize)]
@@ -45,6 +48,10 @@ pub enum Command {
     Run(Run),
     /// Tell about the mount.
     Info,
+    /// Tell what was counted since the mount.
+    Stats,
+    /// Tell how the mount and its tiers are.
+    Status,
     /// Tell what would keep one file from moving.
     Probe(Probe),
     /// Mend what a check has found.
@@ -208,6 +215,10 @@ pub enum Response {
     Done(Summary),
     /// The last line of [`Command::Info`].
     Info(Info),
+    /// The last line of [`Command::Stats`].
+    Stats(Box<Snapshot>),
+    /// The last line of [`Command::Status`].
+    Status(Box<Status>),
     /// The last line of [`Command::Probe`].
     Probed(Probed),
     /// The last line of [`Command::Repair`]: for each thing why it stays as it was, or none.

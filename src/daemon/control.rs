@@ -4,7 +4,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::gauges::Numbers;
 use super::runs::{self, Engine};
+use super::status::{self, Asked, Facts};
 use super::turns::Turns;
 use super::{BUSY, CONFIG, Standing, probes, repairs};
 use crate::control::server::{Peer, Server, Service};
@@ -16,12 +18,22 @@ use crate::union::Union;
 
 /// Takes commands for this mount from here on. Without a socket the mount works as well, so what
 /// is in the way is only logged.
-pub(super) fn start(id: Id, union: &Arc<Union>, standing: &Arc<Standing>, turns: &Arc<Turns>) -> Option<Server> {
+pub(super) fn start(
+    id: Id,
+    facts: Facts,
+    union: &Arc<Union>,
+    standing: &Arc<Standing>,
+    turns: &Arc<Turns>,
+    numbers: &Arc<Numbers>,
+) -> Option<Server> {
     let service = Commands {
         union: Arc::clone(union),
         standing: Arc::clone(standing),
         turns: Arc::clone(turns),
+        numbers: Arc::clone(numbers),
         engine: migrate::run,
+        asked: Asked::new(union.tiers()),
+        facts,
     };
     match Server::start(&place::socket(&place::directory(), &id.to_string()), Arc::new(service)) {
         Ok(server) => {
@@ -41,7 +53,10 @@ struct Commands {
     union: Arc<Union>,
     standing: Arc<Standing>,
     turns: Arc<Turns>,
+    numbers: Arc<Numbers>,
     engine: Engine,
+    asked: Asked,
+    facts: Facts,
 }
 
 impl Commands {
@@ -65,25 +80,35 @@ impl Service for Commands {
                 refused: self.standing.refused(),
                 running: self.turns.is_taken(),
             }),
+            Command::Stats => Response::Stats(Box::new(self.numbers.snapshot())),
+            Command::Status => {
+                let (union, standing) = (&self.union, &self.standing);
+                Response::Status(Box::new(status::told(&self.facts, &self.asked, union, standing, &self.turns)))
+            }
             Command::Run(mut run) => {
                 let Some(_turn) = self.turns.command(&mut || peer.is_wanted()) else { return at_work() };
                 if let Err(line) = self.configured(&mut run.what) {
                     return Response::Error(Problem { code: CONFIG, line });
                 }
                 tracing::info!(dry_run = run.dry_run, "a run begins");
+                self.turns.work.begin(runs::words(&run.what), false, run.dry_run);
                 let last = runs::perform(
                     &self.union,
                     self.standing.path().map(PathBuf::as_path),
                     &run,
                     self.engine,
-                    &mut |event| peer.tell(event),
+                    &mut |event| {
+                        self.turns.work.note(&event);
+                        peer.tell(event)
+                    },
                 );
+                self.turns.work.end(&last);
                 match &last {
                     Response::Done(done) => {
                         tracing::info!(run = done.run, moved = done.moved, failed = done.failed, "a run has ended");
                     }
                     Response::Error(problem) => tracing::warn!("a run could not be made: {}", problem.line),
-                    Response::Event(_) | Response::Info(_) | Response::Probed(_) | Response::Repaired(_) => {}
+                    _ => {}
                 }
                 last
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{self, TierConfig};
 use crate::control::client;
+use crate::control::status::Watching;
 use crate::control::wire::{self, What};
 use crate::migrate::{Error, Event, Go, Request, Skip, Stop, Summary};
 use crate::tier::directory::{DirectoryTier, Known};
@@ -55,18 +56,25 @@ fn endless(_union: &Union, request: &Request, tell: &mut (dyn FnMut(Event) -> Go
     })
 }
 
-fn standing(policy: Option<std::path::PathBuf>) -> Arc<Standing> {
+fn config(policy: Option<std::path::PathBuf>) -> config::MountConfig {
     let config = config::check::finish(config::Draft {
         mountpoint: Some("/m".into()),
         policy,
         tiers: ["/a", "/b"].map(|path| TierConfig::at(path.into())).to_vec(),
         ..config::Draft::default()
     });
-    Arc::new(Standing::load(&config.unwrap()).unwrap())
+    config.unwrap()
+}
+
+fn standing(policy: Option<std::path::PathBuf>) -> Arc<Standing> {
+    Arc::new(Standing::load(&config(policy)).unwrap())
 }
 
 fn start_with(home: &std::path::Path, standing: Arc<Standing>, engine: Engine) -> Server {
-    let service = Commands { union: union(home), standing, turns: Arc::default(), engine };
+    let (union, stats) = (union(home), Arc::new(crate::stats::Stats::new(2, 1)));
+    let numbers = Arc::new(Numbers { stats, union: Arc::clone(&union) });
+    let (asked, facts) = (Asked::new(2), Facts::new(&config(None), &[Watching::Never; 2]));
+    let service = Commands { union, standing, turns: Arc::default(), numbers, engine, asked, facts };
     Server::start(&home.join("run/s.sock"), Arc::new(service)).unwrap()
 }
 
@@ -112,6 +120,9 @@ fn one_run_at_a_time_and_questions_meanwhile() {
     assert_eq!(busy.code, 75);
     let Response::Info(info) = ask(&server, Command::Info) else { panic!("no answer") };
     assert_eq!((info.tiers, info.running), (2, true));
+    let Response::Status(status) = ask(&server, Command::Status) else { panic!("no answer") };
+    let running = status.running.unwrap();
+    assert_eq!((running.what.as_str(), running.by_itself, status.last), ("recall to secondary", false, None));
     stop.send(()).unwrap();
     let (last, events) = first.join().unwrap();
     let Ok(Response::Done(done)) = last else { panic!("{last:?}") };

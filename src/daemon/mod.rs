@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{MinFree, MountConfig, OutOfBand, StatfsOf};
+use crate::control::status::Watching;
 use crate::fuse::{Behaviour, Session};
 use crate::migrate;
+use crate::stats::Stats;
 use crate::sys::mount::{self, FuseMount};
 use crate::sys::{creds, limits, manager, secret, signal};
 use crate::tier::place::Place;
@@ -16,18 +18,22 @@ use crate::watch;
 
 mod auto;
 mod control;
+mod gauges;
 pub mod hours;
 mod out_of_band;
 mod probes;
 pub mod repairs;
 pub mod runs;
+mod status;
 mod tiers;
 mod turns;
 pub mod unlock;
 pub mod views;
+mod work;
 
 pub use auto::check_policy;
 use auto::{Auto, Standing};
+use gauges::Numbers;
 use out_of_band::Forgetter;
 use turns::Turns;
 
@@ -108,7 +114,8 @@ pub fn serve(config: &MountConfig, places: &[Place], ready: impl FnOnce()) -> Re
     };
     let device = mount::mount_fuse(&config.mountpoint, &how_to_mount(config))
         .map_err(|error| Error::new(if error.is_busy() { BUSY } else { FAILED }, error.to_string()))?;
-    let result = run(config, (&opened, &union, &standing), device, behaviour, &forgetter, ready);
+    let watching = watching(config, &opened, watch.as_deref());
+    let result = run(config, (&opened, &union, &standing), &watching, device, behaviour, &forgetter, ready);
     // The listener may be inside the kernel until the connection has ended.
     drop(watch);
     result
@@ -138,6 +145,7 @@ pub fn open_union(config: &MountConfig, places: &[Place]) -> Result<Alone, Error
 fn run(
     config: &MountConfig,
     (opened, union, standing): (&[Option<tiers::Opened>], &Arc<Union>, &Arc<Standing>),
+    watching: &[Watching],
     device: std::os::fd::OwnedFd,
     behaviour: Behaviour,
     forgetter: &Forgetter,
@@ -147,7 +155,8 @@ fn run(
         take_down(&config.mountpoint);
         Error::new(FAILED, format!("{}: cannot serve: {error}", config.mountpoint.display()))
     };
-    let session = Session::new(Arc::clone(union), device, behaviour).map_err(broken)?;
+    let stats = Arc::new(Stats::new(union.tiers(), behaviour.threads));
+    let session = Session::new(Arc::clone(union), Arc::clone(&stats), device, behaviour).map_err(broken)?;
     forgetter.connect(session.invalidator().map_err(broken)?);
     let mountpoint = config.mountpoint.clone();
     signal::on_termination(move || end(&mountpoint))
@@ -155,7 +164,10 @@ fn run(
     tracing::info!(mountpoint = %config.mountpoint.display(), tiers = config.tiers.len(), "serving");
     migrate::keep_room(union);
     let turns = Arc::new(Turns::default());
-    let commands = opened.iter().flatten().next().and_then(|tier| control::start(tier.union, union, standing, &turns));
+    let numbers = Arc::new(Numbers { stats: Arc::clone(&stats), union: Arc::clone(union) });
+    let facts = status::Facts::new(config, watching);
+    let first = opened.iter().flatten().next();
+    let commands = first.and_then(|tier| control::start(tier.union, facts, union, standing, &turns, &numbers));
     let auto = Auto::start(standing, union, &turns, migrate::run);
     ready();
     let served = session.run();
@@ -259,6 +271,20 @@ fn start_watch(
         union.set_learner(Box::new(out_of_band::Learning { watch: Arc::clone(&watch), ranks }));
     }
     Some(watch)
+}
+
+/// How changes beside the mount are seen, by rank.
+fn watching(config: &MountConfig, opened: &[Option<tiers::Opened>], watch: Option<&watch::Watch>) -> Vec<Watching> {
+    let options = &config.options;
+    let untold = Watching::After(options.ttl);
+    let mut told = watch.map(watch::Watch::coverage).unwrap_or_default().iter();
+    let each = opened.iter().map(|tier| match (options.out_of_band, tier.as_ref().and_then(|_| told.next())) {
+        (OutOfBand::Never, _) => Watching::Never,
+        (_, Some(watch::Coverage::Watched)) => Watching::Whole,
+        (_, Some(watch::Coverage::ByDirectory)) => Watching::ByDirectory,
+        (_, Some(watch::Coverage::Unwatched(_)) | None) => untold,
+    });
+    each.collect()
 }
 
 fn how_to_mount(config: &MountConfig) -> FuseMount {

@@ -108,6 +108,15 @@ pub fn misfit(what: &wire::What, configured: Option<&Path>, line: &str) -> wire:
     problem(CONFIG, format!("{file}{line}"))
 }
 
+/// What a run is to do, in a few words, as it is told of one at work.
+pub(super) fn words(what: &wire::What) -> String {
+    match what {
+        wire::What::Configured | wire::What::Policy { .. } | wire::What::Criteria(_) => "migrate".into(),
+        wire::What::To(rank) => format!("recall to {}", Rank(*rank)),
+        wire::What::Undo(run) => format!("undo {run}"),
+    }
+}
+
 fn known(rank: u8, tiers: u8) -> Result<Rank, Problem> {
     let line = || format!("there is no {}: the mount has {tiers} tiers", Rank(rank));
     if rank < tiers { Ok(Rank(rank)) } else { Err(problem(USAGE, line())) }
@@ -195,7 +204,8 @@ fn verify(verify: wire::Verify) -> Verify {
     }
 }
 
-fn told(event: Event) -> wire::Event {
+/// An event as it goes over the wire.
+pub(super) fn told(event: Event) -> wire::Event {
     let text = |path: UnionPath| convert::text(path.as_bytes());
     match event {
         Event::Scanned { files, bytes } => wire::Event::Scanned { files, bytes },
@@ -236,7 +246,8 @@ pub fn skip(why: Skip) -> &'static str {
     }
 }
 
-fn summed(summary: Summary) -> wire::Summary {
+/// What a run came to, as it goes over the wire.
+pub(super) fn summed(summary: Summary) -> wire::Summary {
     let mut skipped = std::collections::BTreeMap::new();
     for (why, count) in summary.skipped {
         *skipped.entry(skip(why).to_owned()).or_default() += count;

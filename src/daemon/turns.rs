@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::work::Work;
+
 /// How often a command that waits looks whether anybody still waits for it.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -21,6 +23,8 @@ pub(super) struct Turns {
     ended: Condvar,
     /// Commands that wait for a background run.
     waiting: AtomicUsize,
+    /// What the run that is at work does.
+    pub(super) work: Work,
 }
 
 /// Held while a run is at work.
@@ -29,6 +33,7 @@ pub(super) struct Turn<'a>(&'a Turns);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
+        self.0.work.clear();
         *self.0.at_work.lock() = None;
         self.0.ended.notify_all();
     }

@@ -1,6 +1,7 @@
 //! The only folder that knows fuser: decode, one call into the union, reply.
 
 mod convert;
+mod counted;
 mod invalidate;
 mod ops;
 mod reply;

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, IoctlFlags,
@@ -13,8 +13,10 @@ use fuser::{
 };
 
 use super::convert;
+use super::counted::ask;
 use super::reply::{attributes, backing, caller, empty, guard, key, named, sized};
 use super::session::Adapter;
+use crate::stats::Op;
 use crate::sys::creds;
 use crate::types::attr::{Kind, SetAttr};
 use crate::types::errno::Errno;
@@ -38,9 +40,9 @@ impl Filesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let parent = convert::ino(parent);
-        let result = guard(|| match name.as_bytes() {
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (ask, parent) = ask(Op::Lookup, req, parent);
+        let result = self.count(ask, || match name.as_bytes() {
             // The kernel resolves file handles so (`Documentation/filesystems/nfs/exporting.rst`).
             b"." => self.union().lookup_known(parent),
             b".." => self.union().lookup_parent(parent),
@@ -54,18 +56,19 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        let _cannot_fail = guard(|| {
-            self.union().forget(convert::ino(ino), nlookup);
+    fn forget(&self, req: &Request, ino: INodeNo, nlookup: u64) {
+        let (ask, ino) = ask(Op::Forget, req, ino);
+        let _cannot_fail = self.count(ask, || {
+            self.union().forget(ino, nlookup);
             Ok(())
         });
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        let ino = convert::ino(ino);
+    fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        let (ask, ino) = ask(Op::Getattr, req, ino);
         attributes(
             reply,
-            guard(|| match fh {
+            self.count(ask, || match fh {
                 Some(fh) => self.union().getattr_open(ino, Fh(fh.0)),
                 None => self.union().getattr(ino),
             }),
@@ -74,7 +77,7 @@ impl Filesystem for Adapter {
 
     fn setattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -90,46 +93,53 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let (ask, ino) = ask(Op::Setattr, req, ino);
         let (atime, mtime) = (atime.map(convert::set_time), mtime.map(convert::set_time));
         let change = SetAttr { mode, uid, gid, size, atime, mtime };
-        attributes(reply, guard(|| self.union().setattr(convert::ino(ino), fh.map(|fh| Fh(fh.0)), &change)));
+        attributes(reply, self.count(ask, || self.union().setattr(ino, fh.map(|fh| Fh(fh.0)), &change)));
     }
 
-    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        match guard(|| self.union().readlink(convert::ino(ino))) {
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        let (ask, ino) = ask(Op::Readlink, req, ino);
+        match self.count(ask, || self.union().readlink(ino)) {
             Ok(target) => reply.data(&target),
             Err(errno) => reply.error(convert::errno(errno)),
         }
     }
 
     fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
+        let (ask, parent) = ask(Op::Mknod, req, parent);
         let by = caller(req, umask);
         let rdev = convert::device_decode(rdev);
-        self.entry(reply, guard(|| self.union().mknod(convert::ino(parent), &named(name)?, mode, rdev, &by)));
+        self.entry(reply, self.count(ask, || self.union().mknod(parent, &named(name)?, mode, rdev, &by)));
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        let (ask, parent) = ask(Op::Mkdir, req, parent);
         let by = caller(req, umask);
-        self.entry(reply, guard(|| self.union().mkdir(convert::ino(parent), &named(name)?, mode, &by)));
+        self.entry(reply, self.count(ask, || self.union().mkdir(parent, &named(name)?, mode, &by)));
     }
 
-    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, guard(|| self.union().unlink(convert::ino(parent), &named(name)?)));
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (ask, parent) = ask(Op::Unlink, req, parent);
+        empty(reply, self.count(ask, || self.union().unlink(parent, &named(name)?)));
     }
 
-    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, guard(|| self.union().rmdir(convert::ino(parent), &named(name)?)));
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (ask, parent) = ask(Op::Rmdir, req, parent);
+        empty(reply, self.count(ask, || self.union().rmdir(parent, &named(name)?)));
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, link_name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let (ask, parent) = ask(Op::Symlink, req, parent);
         let by = caller(req, 0);
-        let made = guard(|| self.union().symlink(convert::ino(parent), &named(link_name)?, target.as_os_str(), &by));
+        let made = self.count(ask, || self.union().symlink(parent, &named(link_name)?, target.as_os_str(), &by));
         self.entry(reply, made);
     }
 
     fn rename(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         newparent: INodeNo,
@@ -137,26 +147,29 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        let (ask, parent) = ask(Op::Rename, req, parent);
         let decoded = guard(|| Ok((named(name)?, named(newname)?, convert::rename(flags)?)));
-        let (parent, newparent) = (convert::ino(parent), convert::ino(newparent));
+        let newparent = convert::ino(newparent);
         self.serve(self.union().is_swapping(), move |on| {
             let rename = |(old, new, how)| on.union().rename((parent, &old), (newparent, &new), how);
-            empty(reply, guard(|| decoded.and_then(rename)));
+            empty(reply, on.count(ask, || decoded.and_then(rename)));
         });
     }
 
-    fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        let (ino, parent, name) = (convert::ino(ino), convert::ino(newparent), named(newname));
+    fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        let (ask, ino) = ask(Op::Link, req, ino);
+        let (parent, name) = (convert::ino(newparent), named(newname));
         self.serve(self.union().is_settling(ino), move |on| {
-            on.entry(reply, guard(|| on.union().link(ino, parent, &name?)));
+            on.entry(reply, on.count(ask, || on.union().link(ino, parent, &name?)));
         });
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let (ino, access, pid) = (convert::ino(ino), convert::access(flags), req.pid());
+        let (ask, ino) = ask(Op::Open, req, ino);
+        let (access, pid) = (convert::access(flags), req.pid());
         self.serve(access.writes() && self.union().is_settling(ino), move |on| {
             let with = on.passthrough.then_some(&reply as &dyn Registrar);
-            match guard(|| on.union().open(ino, access, pid, with)) {
+            match on.count(ask, || on.union().open(ino, access, pid, with)) {
                 Ok(opened) => match backing(&opened) {
                     Some(id) => reply.opened_passthrough(FileHandle(opened.fh.0), FopenFlags::empty(), id),
                     None => reply.opened(FileHandle(opened.fh.0), on.kept_of(&opened)),
@@ -176,11 +189,12 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let (ask, parent) = ask(Op::Create, req, parent);
         let by = caller(req, umask);
         let access = convert::access(OpenFlags(flags));
         let how = Create { mode, access, exclusive: flags & O_EXCL != 0 };
         let with = self.passthrough.then_some(&reply as &dyn Registrar);
-        match guard(|| self.union().create(convert::ino(parent), &named(name)?, &how, &by, with)) {
+        match self.count(ask, || self.union().create(parent, &named(name)?, &how, &by, with)) {
             Ok((attr, opened)) => {
                 let (file, generation) = (convert::attr(&attr), Generation(u64::from(attr.generation)));
                 // One time for both name and attributes.
@@ -196,8 +210,8 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _req: &Request,
-        _ino: INodeNo,
+        req: &Request,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         size: u32,
@@ -205,8 +219,9 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let (ask, _) = ask(Op::Read, req, ino);
         let mut buffer = vec![0; size as usize];
-        match guard(|| self.union().read(Fh(fh.0), offset, &mut buffer)) {
+        match self.count_bytes(ask, || self.union().read(Fh(fh.0), offset, &mut buffer)) {
             Ok(len) => reply.data(&buffer[..len]),
             Err(errno) => reply.error(convert::errno(errno)),
         }
@@ -214,8 +229,8 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _req: &Request,
-        _ino: INodeNo,
+        req: &Request,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         data: &[u8],
@@ -224,7 +239,8 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match guard(|| self.union().write(Fh(fh.0), offset, data, flags.0 & O_APPEND != 0)) {
+        let (ask, _) = ask(Op::Write, req, ino);
+        match self.count_bytes(ask, || self.union().write(Fh(fh.0), offset, data, flags.0 & O_APPEND != 0)) {
             Ok(len) => reply.written(u32::try_from(len).unwrap_or(u32::MAX)),
             Err(errno) => reply.error(convert::errno(errno)),
         }
@@ -237,7 +253,7 @@ impl Filesystem for Adapter {
 
     fn release(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
@@ -245,22 +261,25 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let result = guard(|| {
-            self.union().release(convert::ino(ino), Fh(fh.0));
+        let (ask, ino) = ask(Op::Release, req, ino);
+        let result = self.count(ask, || {
+            self.union().release(ino, Fh(fh.0));
             Ok(())
         });
         empty(reply, result);
     }
 
-    fn fsync(&self, _req: &Request, ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        let (ino, fh) = (convert::ino(ino), Fh(fh.0));
+    fn fsync(&self, req: &Request, ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        let (ask, ino) = ask(Op::Fsync, req, ino);
+        let fh = Fh(fh.0);
         self.serve(self.union().is_settling(ino), move |on| {
-            empty(reply, guard(|| on.union().fsync(ino, fh, datasync)))
+            empty(reply, on.count(ask, || on.union().fsync(ino, fh, datasync)))
         });
     }
 
-    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        match guard(|| self.union().opendir(convert::ino(ino))) {
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let (ask, ino) = ask(Op::Opendir, req, ino);
+        match self.count(ask, || self.union().opendir(ino)) {
             Ok(fh) => {
                 let cached = if self.behaviour.keep_cache { FopenFlags::FOPEN_CACHE_DIR } else { FopenFlags::empty() };
                 reply.opened(FileHandle(fh.0), cached | self.kept());
@@ -269,9 +288,10 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn readdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let result = guard(|| {
-            self.union().fill(convert::ino(ino), Fh(fh.0), offset, |next, entry| {
+    fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let (ask, ino) = ask(Op::Readdir, req, ino);
+        let result = self.count(ask, || {
+            self.union().fill(ino, Fh(fh.0), offset, |next, entry| {
                 let kind = convert::kind(entry.kind.unwrap_or(Kind::File));
                 Ok(reply.add(INodeNo(entry.ino.0), next, kind, OsStr::from_bytes(entry.name)))
             })
@@ -282,52 +302,31 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn readdirplus(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        let (ino, fh) = (convert::ino(ino), Fh(fh.0));
-        let mut first = true;
-        let result = guard(|| {
-            self.union().fill(ino, fh, offset, |next, entry| {
-                let name = OsStr::from_bytes(entry.name);
-                let empty = std::mem::replace(&mut first, false);
-                if matches!(entry.name, b"." | b"..") {
-                    let attr = convert::bare_attr(entry.ino, Kind::Dir);
-                    return Ok(reply.add(INodeNo(entry.ino.0), next, name, &Duration::ZERO, &attr, Generation(0)));
-                }
-                let attr = match self.union().lookup_listed(fh, entry) {
-                    Ok(Found::Object(attr)) => attr,
-                    // Removed since the snapshot was taken.
-                    Ok(Found::Absent(_)) => return Ok(false),
-                    Err(errno) => return if empty { Err(errno) } else { Ok(true) },
-                };
-                let (file, generation) = (convert::attr(&attr), Generation(u64::from(attr.generation)));
-                // One time for both name and attributes: the shorter.
-                let full = reply.add(file.ino, next, name, &attr.ttl.min(attr.name_ttl), &file, generation);
-                if full {
-                    self.union().forget(attr.ino, 1);
-                }
-                Ok(full)
-            })
-        });
-        match result {
+    fn readdirplus(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+        let (ask, ino) = ask(Op::Readdir, req, ino);
+        match self.count(ask, || self.list(ino, Fh(fh.0), offset, &mut reply)) {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(convert::errno(errno)),
         }
     }
 
-    fn releasedir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
-        let result = guard(|| {
-            self.union().release(convert::ino(ino), Fh(fh.0));
+    fn releasedir(&self, req: &Request, ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        let (ask, ino) = ask(Op::Releasedir, req, ino);
+        let result = self.count(ask, || {
+            self.union().release(ino, Fh(fh.0));
             Ok(())
         });
         empty(reply, result);
     }
 
-    fn fsyncdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        empty(reply, guard(|| self.union().fsync_dir(convert::ino(ino), Fh(fh.0))));
+    fn fsyncdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        let (ask, ino) = ask(Op::Fsyncdir, req, ino);
+        empty(reply, self.count(ask, || self.union().fsync_dir(ino, Fh(fh.0))));
     }
 
-    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        match guard(|| self.union().statfs()) {
+    fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        let (ask, _) = ask(Op::Statfs, req, ino);
+        match self.count(ask, || self.union().statfs()) {
             Ok(s) => reply.statfs(s.blocks, s.bfree, s.bavail, s.files, s.ffree, s.bsize, s.namelen, s.frsize),
             Err(errno) => reply.error(convert::errno(errno)),
         }
@@ -343,27 +342,31 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        let (ask, ino) = ask(Op::Setxattr, req, ino);
         let by = caller(req, 0);
         let groups = || creds::groups(by.pid);
-        let result = guard(|| self.union().setxattr(convert::ino(ino), &key(name)?, value, flags, &by, &groups));
+        let result = self.count(ask, || self.union().setxattr(ino, &key(name)?, value, flags, &by, &groups));
         empty(reply, result);
     }
 
-    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        sized(reply, size, guard(|| self.union().getxattr(convert::ino(ino), &key(name)?)));
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let (ask, ino) = ask(Op::Getxattr, req, ino);
+        sized(reply, size, self.count(ask, || self.union().getxattr(ino, &key(name)?)));
     }
 
-    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        sized(reply, size, guard(|| self.union().listxattr(convert::ino(ino))));
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let (ask, ino) = ask(Op::Listxattr, req, ino);
+        sized(reply, size, self.count(ask, || self.union().listxattr(ino)));
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, guard(|| self.union().removexattr(convert::ino(ino), &key(name)?, &caller(req, 0))));
+        let (ask, ino) = ask(Op::Removexattr, req, ino);
+        empty(reply, self.count(ask, || self.union().removexattr(ino, &key(name)?, &caller(req, 0))));
     }
 
     fn ioctl(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         _flags: IoctlFlags,
@@ -372,8 +375,8 @@ impl Filesystem for Adapter {
         out_size: u32,
         reply: ReplyIoctl,
     ) {
-        let ino = convert::ino(ino);
-        let result = guard(|| match cmd {
+        let (ask, ino) = ask(Op::Ioctl, req, ino);
+        let result = self.count(ask, || match cmd {
             FS_IOC_GETFLAGS => Ok(self.union().flags(ino)?.to_ne_bytes().to_vec()),
             FS_IOC_SETFLAGS => {
                 let flags = in_data.first_chunk().ok_or(Errno::EINVAL)?;
@@ -394,7 +397,7 @@ impl Filesystem for Adapter {
 
     fn fallocate(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -402,13 +405,15 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        empty(reply, guard(|| self.union().fallocate(convert::ino(ino), Fh(fh.0), mode, offset, length)));
+        let (ask, ino) = ask(Op::Fallocate, req, ino);
+        empty(reply, self.count(ask, || self.union().fallocate(ino, Fh(fh.0), mode, offset, length)));
     }
 
-    fn lseek(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        let result = guard(|| {
+    fn lseek(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let (ask, ino) = ask(Op::Lseek, req, ino);
+        let result = self.count(ask, || {
             let offset = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
-            self.union().seek(convert::ino(ino), Fh(fh.0), offset, whence)
+            self.union().seek(ino, Fh(fh.0), offset, whence)
         });
         match result {
             Ok(found) => reply.offset(i64::try_from(found).unwrap_or(i64::MAX)),
@@ -418,7 +423,7 @@ impl Filesystem for Adapter {
 
     fn copy_file_range(
         &self,
-        _req: &Request,
+        req: &Request,
         ino_in: INodeNo,
         fh_in: FileHandle,
         offset_in: u64,
@@ -429,11 +434,12 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let from = (convert::ino(ino_in), Fh(fh_in.0), offset_in);
+        let (ask, ino_in) = ask(Op::CopyFileRange, req, ino_in);
+        let from = (ino_in, Fh(fh_in.0), offset_in);
         let to = (convert::ino(ino_out), Fh(fh_out.0), offset_out);
         // The answer has 32 bits.
         let len = len.min(1 << 30);
-        match guard(|| self.union().copy_range(from, to, len)) {
+        match self.count_bytes(ask, || self.union().copy_range(from, to, len)) {
             Ok(copied) => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
             Err(errno) => reply.error(convert::errno(errno)),
         }

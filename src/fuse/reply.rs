@@ -4,19 +4,23 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use fuser::{
-    BackingId, FopenFlags, Generation, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyXattr, Request,
+    BackingId, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
+    ReplyOpen, ReplyXattr, Request,
 };
 
 use super::convert;
 use super::session::Adapter;
+use crate::types::attr::Kind;
 use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
+use crate::types::ids::{Fh, Ino};
 use crate::types::name::Name;
 use crate::union::open::Opened;
 use crate::union::passthrough::{Registrar, Token};
-use crate::union::{Attr, Union};
+use crate::union::{Attr, Found, Union};
 
 /// Runs one request. A panic is a bug; it costs this request and not the thread that serves others.
 pub(super) fn guard<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -109,5 +113,31 @@ impl Adapter {
 
     pub(super) fn kept(&self) -> FopenFlags {
         if self.behaviour.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() }
+    }
+
+    /// Listings with the attributes of each entry, as much as fits.
+    pub(super) fn list(&self, ino: Ino, fh: Fh, offset: u64, reply: &mut ReplyDirectoryPlus) -> Result<()> {
+        let mut first = true;
+        self.union().fill(ino, fh, offset, |next, entry| {
+            let name = OsStr::from_bytes(entry.name);
+            let empty = std::mem::replace(&mut first, false);
+            if matches!(entry.name, b"." | b"..") {
+                let attr = convert::bare_attr(entry.ino, Kind::Dir);
+                return Ok(reply.add(INodeNo(entry.ino.0), next, name, &Duration::ZERO, &attr, Generation(0)));
+            }
+            let attr = match self.union().lookup_listed(fh, entry) {
+                Ok(Found::Object(attr)) => attr,
+                // Removed since the snapshot was taken.
+                Ok(Found::Absent(_)) => return Ok(false),
+                Err(errno) => return if empty { Err(errno) } else { Ok(true) },
+            };
+            let (file, generation) = (convert::attr(&attr), Generation(u64::from(attr.generation)));
+            // One time for both name and attributes: the shorter.
+            let full = reply.add(file.ino, next, name, &attr.ttl.min(attr.name_ttl), &file, generation);
+            if full {
+                self.union().forget(attr.ino, 1);
+            }
+            Ok(full)
+        })
     }
 }

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use fuser::{Config, InitFlags, KernelConfig, SessionACL};
 
+use super::counted::Programs;
 use super::invalidate::Invalidator;
 use super::waiting::Waiting;
+use crate::stats::Stats;
 use crate::union::Union;
 
 /// What of the kernel's abilities is used.
@@ -35,6 +37,8 @@ const BACKGROUND_MAX: u16 = 256;
 #[derive(Debug, Clone)]
 pub(super) struct Adapter {
     pub(super) union: Arc<Union>,
+    pub(super) stats: Arc<Stats>,
+    pub(super) programs: Arc<Programs>,
     pub(super) behaviour: Behaviour,
     pub(super) passthrough: bool,
     pub(super) waiting: Waiting,
@@ -77,17 +81,18 @@ pub struct Session {
 }
 
 impl Session {
-    /// Over an opened and mounted `/dev/fuse`.
+    /// Over an opened and mounted `/dev/fuse`; requests are counted in `stats`.
     ///
     /// # Errors
     /// What the handshake says.
-    pub fn new(union: Arc<Union>, device: OwnedFd, behaviour: Behaviour) -> io::Result<Session> {
+    pub fn new(union: Arc<Union>, stats: Arc<Stats>, device: OwnedFd, behaviour: Behaviour) -> io::Result<Session> {
         let copy = File::from(device.try_clone()?);
         let mut config = Config::default();
         config.n_threads = Some(behaviour.threads.max(1));
         // The kernel itself keeps other users out unless the mount allows them.
         config.acl = SessionACL::All;
-        let adapter = Adapter { union, behaviour, passthrough: false, waiting: Waiting::default() };
+        let (programs, waiting) = (Arc::default(), Waiting::default());
+        let adapter = Adapter { union, stats, programs, behaviour, passthrough: false, waiting };
         let session = fuser::Session::from_fd(adapter, device, SessionACL::All, config)?;
         Ok(Session { session, device: copy })
     }

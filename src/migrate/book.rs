@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::What;
-use super::manifest::{self, DIRECTORY, Entry, Line, manifest_name};
+use super::manifest::{self, DIRECTORY, Entry, Line, PROMOTIONS, manifest_name};
 use crate::tier::{Dir, File, Open};
 use crate::types::attr::{SetAttr, Time};
 use crate::types::caller::Caller;
@@ -23,12 +23,6 @@ const RUNS_MAX: usize = 1000;
 
 /// The same for the days on which files were promoted.
 const DAYS_MAX: usize = 31;
-
-/// What the name of a day's promotions ends with.
-const PROMOTIONS: &str = "-promotions";
-
-/// A last line is no longer than this.
-const END_LEN_MAX: usize = 4096;
 
 /// Of a name, the letters that tell the day.
 const DAY_LEN: usize = 8;
@@ -77,7 +71,7 @@ impl Book {
     fn go_on(dir: &Arc<dyn Dir>, run: &str) -> Result<Option<Book>> {
         let name = manifest_name(run)?;
         let file = dir.open(&name, Open::ReadWrite)?;
-        let before = last_line(file.as_ref())?.filter(|line| matches!(line, Line::End { .. }));
+        let before = manifest::last_line(file.as_ref())?.filter(|line| matches!(line, Line::End { .. }));
         let dir = Arc::clone(dir);
         Ok(before.map(|before| Book { run: run.to_owned(), name, file, dir, before: Some(before) }))
     }
@@ -134,15 +128,6 @@ fn sum(before: Option<&Line>, now: &Line) -> Line {
         },
         _ => now.clone(),
     }
-}
-
-/// The last line of a manifest; `None` if it is not whole.
-fn last_line(file: &dyn File) -> Result<Option<Line>> {
-    let start = file.stat()?.size.saturating_sub(END_LEN_MAX as u64);
-    let mut end = [0; END_LEN_MAX];
-    let got = file.read_at(&mut end, start)?;
-    let last = end[..got].strip_suffix(b"\n").and_then(|lines| lines.rsplit(|byte| *byte == b'\n').next());
-    Ok(last.and_then(|line| serde_json::from_slice(line).ok()))
 }
 
 /// Sorts by time, can be typed, and is not repeated: `20261121T091500-3fa2`. What follows the dash is

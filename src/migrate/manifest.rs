@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use crate::tier::{Dir, Open};
+use crate::tier::{Dir, File, Open};
 use crate::types::attr::Time;
 use crate::types::errno::{Errno, Result};
 use crate::types::hex;
@@ -23,6 +23,12 @@ pub const DIRECTORY: &str = "runs";
 
 /// What the name of a manifest ends with.
 pub const SUFFIX: &str = ".jsonl";
+
+/// What the name of a day's promotions ends with, which share one manifest.
+pub const PROMOTIONS: &str = "-promotions";
+
+/// A first or last line is no longer than this.
+const END_LEN_MAX: usize = 4096;
 
 /// A longer line is none of ours: a path has at most some thousand bytes.
 const LINE_LEN_MAX: usize = 1 << 20;
@@ -197,4 +203,28 @@ pub fn read_each(primary: &dyn Dir, run: &str, each: &mut dyn FnMut(Option<Line>
             return Ok(true);
         }
     }
+}
+
+/// The last line of a manifest; `None` if it is not whole.
+pub(super) fn last_line(file: &dyn File) -> Result<Option<Line>> {
+    let start = file.stat()?.size.saturating_sub(END_LEN_MAX as u64);
+    let mut end = [0; END_LEN_MAX];
+    let got = file.read_at(&mut end, start)?;
+    let last = end[..got].strip_suffix(b"\n").and_then(|lines| lines.rsplit(|byte| *byte == b'\n').next());
+    Ok(last.and_then(|line| serde_json::from_slice(line).ok()))
+}
+
+/// The first line of a run and its last one, however long what is between them is; the last is `None` while
+/// the run is at work, and of one that was cut short.
+///
+/// # Errors
+/// What the primary says.
+pub fn ends(primary: &dyn Dir, run: &str) -> Result<(Option<Line>, Option<Line>)> {
+    let (Some(dir), Ok(name)) = (open(primary)?, manifest_name(run)) else { return Ok((None, None)) };
+    let file = dir.open(&name, Open::ReadQuiet)?;
+    let mut start = [0; END_LEN_MAX];
+    let got = file.read_at(&mut start, 0)?;
+    let first = start[..got].split(|byte| *byte == b'\n').next().and_then(|line| serde_json::from_slice(line).ok());
+    let last = last_line(file.as_ref())?.filter(|line| matches!(line, Line::End { .. }));
+    Ok((first, last))
 }

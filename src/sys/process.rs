@@ -141,21 +141,31 @@ pub fn should_stop() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
+/// The name of a thread; empty if it has ended.
+fn comm(pid: u32) -> Vec<u8> {
+    let mut name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.truncate(name.len().saturating_sub(1));
+    name
+}
+
+/// The process that a thread is of.
+fn first_thread(pid: u32) -> Option<u32> {
+    let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    let first = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Tgid:"));
+    first.and_then(|text| std::str::from_utf8(text).ok()?.trim().parse().ok())
+}
+
+/// The name of the program that runs the thread `pid`, as `ps` shows it: of at most 15 bytes. `None` if
+/// it has ended.
+pub fn program(pid: u32) -> Option<String> {
+    let name = comm(first_thread(pid)?);
+    (!name.is_empty()).then(|| String::from_utf8_lossy(&name).into_owned())
+}
+
 /// Whether `is_it` knows the name of a program, by the id of one of its threads: the thread's own, or
 /// the first one's, which `ps` shows. `/proc` tells at most 15 bytes of each, none if it has ended.
 pub fn has_name(pid: u32, is_it: impl Fn(&[u8]) -> bool) -> bool {
-    let comm = |pid: u32| {
-        let mut name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-        name.truncate(name.len().saturating_sub(1));
-        name
-    };
-    if is_it(&comm(pid)) {
-        return true;
-    }
-    let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
-    let first = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Tgid:"));
-    let first = first.and_then(|text| std::str::from_utf8(text).ok()?.trim().parse().ok());
-    first.is_some_and(|first| first != pid && is_it(&comm(first)))
+    is_it(&comm(pid)) || first_thread(pid).is_some_and(|first| first != pid && is_it(&comm(first)))
 }
 
 /// A process, held so that its number cannot become another's meanwhile.
@@ -231,5 +241,6 @@ mod tests {
         });
         assert_eq!(thread.unwrap().join().unwrap(), (true, true, false));
         assert!(!has_name(u32::MAX, |it| it == b"none"));
+        assert_eq!(program(u32::MAX), None);
     }
 }

@@ -5,6 +5,7 @@ pub mod caller;
 pub mod errno;
 pub mod facts;
 pub mod glob;
+pub mod health;
 pub mod hex;
 pub mod ids;
 pub mod lease;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
+use crate::stats::touch;
 use crate::tier::Dir;
 use crate::types::attr::{Body, Stat};
 use crate::types::errno::{Errno, Result};
@@ -56,7 +57,11 @@ impl Node {
 
     /// Attributes of every copy, fastest first.
     pub(super) fn stats(&self) -> Result<Vec<(Rank, Stat)>> {
-        self.copies().map(|(rank, dir)| Ok((rank, dir.stat(None)?.ok_or(Errno::ESTALE)?))).collect()
+        let stat = |(rank, dir): (Rank, &Arc<dyn Dir>)| {
+            touch(rank);
+            Ok((rank, dir.stat(None)?.ok_or(Errno::ESTALE)?))
+        };
+        self.copies().map(stat).collect()
     }
 
     fn with(&self, rank: Rank, dir: Arc<dyn Dir>, watched: bool) -> Node {

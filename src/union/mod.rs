@@ -29,13 +29,14 @@ use parking_lot::Mutex;
 use crate::tier::Tier;
 use crate::types::attr::{Kind, Stat, Time};
 use crate::types::errno::{Errno, Result};
-use crate::types::ids::{Ino, Rank};
+use crate::types::ids::{Ino, Rank, Ranks};
 
 mod attributes;
 pub mod create;
 mod data;
 mod dirs;
 mod gates;
+mod health;
 pub mod identity;
 mod inodes;
 mod journal;
@@ -56,8 +57,10 @@ mod tests;
 pub mod uses;
 mod xattrs;
 
+pub use inodes::Opens;
 pub use open::Access;
 pub use out_of_band::Stale;
+pub use space::is_low;
 
 /// A tier in its place; `None` while it is missing in degraded operation.
 #[derive(Debug, Clone)]
@@ -160,7 +163,7 @@ pub struct Union {
     room: space::Room,
     stamp_key: CString,
     registered: passthrough::Registered,
-    degraded: bool,
+    states: health::States,
     /// How long what changes only with notice may be kept, in milliseconds.
     told_ms: AtomicU64,
     learner: OnceLock<Box<dyn Learner>>,
@@ -180,11 +183,11 @@ impl Union {
             return Err(Errno::EINVAL);
         }
         let roots = slots.iter().map(|s| s.tier.as_ref().map(|t| t.root())).collect::<Vec<_>>();
-        let degraded = roots.iter().any(Option::is_none);
+        let gone = (0u8..).map(Rank).zip(&roots).filter(|(_, root)| root.is_none());
+        let missing = gone.fold(Ranks::NONE, |ranks, (rank, _)| ranks.with(rank));
         let dirs = dirs::Dirs::new(roots, settings.dirs_max)?;
         let union = Union {
             room: space::Room::new(slots.len()),
-            slots,
             inodes: inodes::Inodes::default(),
             dirs,
             handles: open::Handles::default(),
@@ -199,11 +202,12 @@ impl Union {
             control: OnceLock::new(),
             config: OnceLock::new(),
             observer: OnceLock::new(),
+            states: health::States::new(slots.len(), missing),
+            slots,
             settings,
-            degraded,
         };
         union.inodes.insert_root(union.dirs.root().ranks());
-        if !union.degraded && !union.settings.read_only {
+        if !union.is_degraded() && !union.settings.read_only {
             union.recover()?;
         }
         Ok(union)
@@ -219,6 +223,11 @@ impl Union {
         self.inodes.len()
     }
 
+    /// How many handles of files are open.
+    pub fn opens(&self) -> Opens {
+        self.inodes.opens()
+    }
+
     /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -228,15 +237,10 @@ impl Union {
         self.slots.get(rank.index()).and_then(|s| s.tier.as_ref()).ok_or(Errno::EIO)
     }
 
-    /// Ranks whose tier is missing.
-    fn missing(&self) -> impl Iterator<Item = Rank> + '_ {
-        (0u8..).map(Rank).zip(&self.slots).filter(|(_, slot)| slot.tier.is_none()).map(|(rank, _)| rank)
-    }
-
     /// EROFS unless names may be changed. With a tier missing they may not: what is done to a name
     /// here could be undone by a copy there.
     fn may_change_names(&self) -> Result<()> {
-        if self.settings.read_only || self.degraded { Err(Errno::EROFS) } else { Ok(()) }
+        if self.settings.read_only || self.is_degraded() { Err(Errno::EROFS) } else { Ok(()) }
     }
 
     fn may_change_data(&self) -> Result<()> {

@@ -12,9 +12,10 @@ use super::inodes::Serving;
 use super::passthrough::{Registrar, Registration};
 use super::readdir::Stream;
 use super::{Attr, Union};
+use crate::stats::touch;
 use crate::tier::{File, Open};
 use crate::types::errno::{Errno, Result};
-use crate::types::ids::{Fh, Ino};
+use crate::types::ids::{Fh, Ino, Rank};
 
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +59,7 @@ pub struct Opened {
 #[derive(Debug)]
 pub(super) enum Handle {
     /// tierfs serves the data.
-    Plain { file: Arc<dyn File>, writes: bool },
+    Plain { file: Arc<dyn File>, rank: Rank, writes: bool },
     /// The kernel serves the data. `errors` is how many failures to sync this handle knows of.
     Writer { errors: u64 },
     /// A directory.
@@ -109,7 +110,10 @@ impl Handles {
     /// The file behind a handle whose data tierfs serves.
     pub(super) fn file(&self, fh: Fh) -> Option<Arc<dyn File>> {
         self.with(fh, |handle| match handle {
-            Handle::Plain { file, .. } => Some(Arc::clone(file)),
+            Handle::Plain { file, rank, .. } => {
+                touch(*rank);
+                Some(Arc::clone(file))
+            }
             Handle::Writer { .. } | Handle::Dir(_) => None,
         })?
     }
@@ -200,11 +204,13 @@ impl Union {
     ) -> Result<Opened> {
         if backing.is_none() {
             let file = open()?;
+            // It does not move while it is open.
+            let rank = self.inodes.rank(ino)?;
             match self.inodes.serve_plain(ino)? {
                 None => {
                     let writes = access.writes();
                     let keep_pages = access == Access::Write || !self.awaits_read(ino, file.as_ref());
-                    let fh = self.handles.insert(Handle::Plain { file: file.into(), writes });
+                    let fh = self.handles.insert(Handle::Plain { file: file.into(), rank, writes });
                     return Ok(Opened { fh, backing: None, keep_pages });
                 }
                 other => return Ok(self.serve_by_kernel(ino, access, other)),

@@ -179,7 +179,7 @@ impl Union {
                     Some(entry) => entry,
                     // The end is no end while a missing tier may hold more: who deletes elsewhere
                     // what is not listed here must not take it for one.
-                    None if self.degraded && !passed => return Err(Errno::EIO),
+                    None if self.is_degraded() && !passed => return Err(Errno::EIO),
                     None => break,
                 },
             };

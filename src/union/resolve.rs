@@ -6,6 +6,7 @@
 
 use super::dirs::Node;
 use super::{Union, merge};
+use crate::stats::touch;
 use crate::types::attr::Stat;
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::{Rank, Ranks};
@@ -57,8 +58,9 @@ impl Union {
     pub(super) fn resolve(&self, node: &Node, name: &Name) -> Result<Resolution> {
         let mut dirs = Vec::new();
         for (rank, dir) in node.copies() {
+            touch(rank);
             let Some(stat) = self.look(node, rank, dir.stat(Some(name)))? else { continue };
-            if dirs.is_empty() && self.missing().any(|missing| missing < rank) {
+            if dirs.is_empty() && self.missing().fastest().is_some_and(|missing| missing < rank) {
                 return Err(Errno::EIO);
             }
             if stat.is_dir() {
@@ -72,13 +74,14 @@ impl Union {
         if !dirs.is_empty() {
             return Ok(Resolution::Dir(dirs));
         }
-        if self.degraded { Err(Errno::EIO) } else { Ok(Resolution::Absent) }
+        if self.is_degraded() { Err(Errno::EIO) } else { Ok(Resolution::Absent) }
     }
 
     /// All copies of `name` in `node`, for whoever changes it.
     pub(super) fn copies(&self, node: &Node, name: &Name) -> Result<Copies> {
         let mut found = Vec::new();
         for (rank, dir) in node.copies() {
+            touch(rank);
             found.extend(self.look(node, rank, dir.stat(Some(name)))?.map(|stat| (rank, stat)));
         }
         Ok(sort(found))

@@ -37,8 +37,8 @@ impl Room {
     }
 }
 
-/// Whether less than `min_free` is left.
-fn is_low(space: &Space, min_free: MinFree) -> bool {
+/// Whether less than `min_free` is left, so that new files go elsewhere.
+pub fn is_low(space: &Space, min_free: MinFree) -> bool {
     let unit = u64::from(space.frsize.max(1));
     match min_free {
         MinFree::Bytes(bytes) => space.bavail.saturating_mul(unit) < bytes,

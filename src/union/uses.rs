@@ -75,6 +75,11 @@ impl Union {
         }
     }
 
+    /// The directory that an inode is, or is in as last seen; `None` if the kernel has forgotten it.
+    pub fn directory_of(&self, ino: Ino) -> Option<Ino> {
+        self.inodes.directory_of(ino)
+    }
+
     /// Where a file was last seen: a hint, which a rename may have made wrong by now.
     ///
     /// # Errors

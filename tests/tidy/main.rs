@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 /// Each layer and the layers that it may import besides itself.
 const LAYERS: &[(&str, &[&str])] = &[
     ("types", &[]),
+    ("stats", &["types"]),
     ("yaml", &[]),
     ("log", &[]),
     ("sys", &["types"]),
@@ -18,26 +19,26 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("keys", &["types", "sys", "crypt"]),
     ("config", &["types", "yaml"]),
     ("tier", &["types", "sys", "crypt"]),
-    ("union", &["types", "tier"]),
+    ("union", &["types", "stats", "tier"]),
     ("watch", &["types", "sys"]),
-    ("fuse", &["types", "sys", "union"]),
+    ("fuse", &["types", "stats", "sys", "union"]),
     ("policy", &["types", "yaml", "config"]),
     ("report", &["types"]),
-    ("migrate", &["types", "sys", "tier", "union", "policy"]),
+    ("migrate", &["types", "stats", "sys", "tier", "union", "policy"]),
     ("check", &["types", "tier", "union", "migrate"]),
-    ("control", &["types", "sys"]),
+    ("control", &["types", "stats", "sys"]),
     (
         "daemon",
         &[
-            "types", "sys", "yaml", "log", "crypt", "keys", "config", "tier", "union", "watch", "fuse", "policy",
-            "migrate", "check", "control",
+            "types", "stats", "sys", "yaml", "log", "crypt", "keys", "config", "tier", "union", "watch", "fuse",
+            "policy", "migrate", "check", "control",
         ],
     ),
     (
         "cli",
         &[
-            "types", "sys", "yaml", "log", "crypt", "keys", "config", "tier", "daemon", "policy", "report", "migrate",
-            "check", "control",
+            "types", "stats", "sys", "yaml", "log", "crypt", "keys", "config", "tier", "daemon", "policy", "report",
+            "migrate", "check", "control",
         ],
     ),
 ];

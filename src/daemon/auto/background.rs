@@ -4,9 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::signal::Signal;
-use crate::daemon::hours;
-use crate::daemon::runs::Engine;
+use crate::control::wire::{Problem, Response};
+use crate::daemon::runs::{self, Engine};
 use crate::daemon::turns::Turns;
+use crate::daemon::{FAILED, hours};
 use crate::migrate::{Error, Event, Go, Request, Summary, What};
 use crate::policy::{Limits, Order, Policy};
 use crate::types::path::UnionPath;
@@ -62,8 +63,11 @@ impl Background {
             errors_max: policy.suspend_on_errors,
             dry_run: false,
         };
+        let work = &self.turns.work;
+        work.begin(request.what.to_string(), true, false);
         let mut on = |event| {
             tell(&event);
+            work.note(&runs::told(event.clone()));
             if let Event::Failed { path, errno, during } = &event {
                 tracing::warn!(%path, during, "a file cannot be moved: {errno}");
             }
@@ -73,6 +77,8 @@ impl Background {
         let engine = AssertUnwindSafe(|| (self.engine)(&self.union, &request, &mut on));
         let Ok(ran) = catch_unwind(engine) else {
             tracing::error!("{}: failed inside tierfs: please report this", request.what);
+            let line = "it failed inside tierfs: please report this".into();
+            work.end(&Response::Error(Problem { code: FAILED, line }));
             return Ran::Broken;
         };
         match ran {
@@ -81,9 +87,13 @@ impl Background {
                     let Summary { run, moved, bytes, failed, .. } = &summary;
                     tracing::info!(run, moved, bytes, failed, "{}: done", request.what);
                 }
+                work.end(&Response::Done(runs::summed(summary.clone())));
                 Ran::Done(summary)
             }
-            Err(error) => Ran::Not(error),
+            Err(error) => {
+                work.end(&Response::Error(runs::failed(error.clone())));
+                Ran::Not(error)
+            }
         }
     }
 }

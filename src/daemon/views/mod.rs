@@ -16,6 +16,7 @@ use crate::config::view::ViewOptions;
 use crate::crypt::{Conf, MasterKey};
 use crate::fuse::{Behaviour, Session};
 use crate::keys;
+use crate::stats::Stats;
 use crate::sys::mount::{self, FuseMount};
 use crate::sys::overlap;
 use crate::sys::{by_path, creds, durable, limits, signal, xattr};
@@ -64,7 +65,9 @@ pub fn serve(view: &View, ready: impl FnOnce()) -> Result<(), Error> {
         take_down(&view.mountpoint);
         Error::new(FAILED, format!("{shown}: cannot serve: {error}"))
     };
-    let session = Session::new(union, device, behaviour).map_err(broken)?;
+    // Nobody asks for what a view has counted.
+    let stats = Arc::new(Stats::new(union.tiers(), behaviour.threads));
+    let session = Session::new(union, stats, device, behaviour).map_err(broken)?;
     let mountpoint = view.mountpoint.clone();
     signal::on_termination(move || take_down(&mountpoint))
         .map_err(|errno| Error::new(FAILED, format!("cannot wait for signals: {errno}")))?;

@@ -6,6 +6,8 @@
 mod inode;
 mod opens;
 
+pub use opens::Opens;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use inode::Inode;
 
 use super::identity::Shown;
 use super::passthrough::Registration;
+use crate::stats::touch;
 use crate::tier::File;
 use crate::types::attr::{Body, Kind};
 use crate::types::errno::{Errno, Result};
@@ -76,7 +79,7 @@ pub(in crate::union) struct Leaving<'a> {
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
-        let _forgotten = self.inodes.with(self.ino, |inode| inode.leaving = false);
+        let _forgotten = self.inodes.with(self.ino, |inode| inode.leaving = inode.leaving.saturating_sub(1));
     }
 }
 
@@ -96,6 +99,9 @@ pub(in crate::union) struct Inodes {
     shards: Vec<Mutex<Shard>>,
     /// Directories cloned so far.
     clones: AtomicU64,
+    /// Open handles of files, and those of them whose data tierfs serves itself.
+    open: AtomicU64,
+    open_plain: AtomicU64,
 }
 
 type Shard = HashMap<u64, Inode, BuildHasherDefault<Straight>>;
@@ -122,7 +128,9 @@ impl Hasher for Straight {
 
 impl Default for Inodes {
     fn default() -> Self {
-        Inodes { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), clones: AtomicU64::new(0) }
+        let none = AtomicU64::default;
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Inodes { shards, clones: none(), open: none(), open_plain: none() }
     }
 }
 
@@ -166,7 +174,7 @@ impl Inodes {
             maybe_mapped: false,
             was_open: false,
             unnamed: false,
-            leaving: false,
+            leaving: 0,
             backing: None,
             rare: None,
         };
@@ -215,6 +223,7 @@ impl Inodes {
 
     pub(in crate::union) fn place(&self, ino: Ino) -> Result<Place> {
         self.with(ino, |inode| {
+            touch(inode.rank);
             if let Some(orphan) = inode.rare.as_ref().and_then(|r| r.orphan.clone()) {
                 return Ok(Place::Orphan(orphan));
             }
@@ -242,6 +251,11 @@ impl Inodes {
         self.with(ino, |inode| inode.kind)
     }
 
+    /// The directory itself, or the one a file was last seen in.
+    pub(in crate::union) fn directory_of(&self, ino: Ino) -> Option<Ino> {
+        self.with(ino, |inode| if inode.kind == Kind::Dir { ino } else { inode.parent }).ok()
+    }
+
     /// Parent, name and ranks of a directory.
     pub(in crate::union) fn dir(&self, ino: Ino) -> Result<(Spot, Ranks)> {
         self.with(ino, |inode| {
@@ -267,7 +281,7 @@ impl Inodes {
     /// [`Inodes::is_leaving`].
     pub(in crate::union) fn leaving(&self, ino: Ino) -> (Leaving<'_>, bool) {
         let open = self.with(ino, |inode| {
-            inode.leaving = true;
+            inode.leaving += 1;
             inode.handles > 0 || inode.was_open
         });
         (Leaving { inodes: self, ino }, open == Ok(true))
@@ -275,7 +289,7 @@ impl Inodes {
 
     /// Whether a name of the file is about to go, or the last has gone.
     pub(in crate::union) fn is_leaving(&self, ino: Ino) -> bool {
-        self.with(ino, |inode| inode.leaving || inode.unnamed) == Ok(true)
+        self.with(ino, |inode| inode.leaving > 0 || inode.unnamed) == Ok(true)
     }
 
     /// Before a name goes that may be the last: keeps the open file reachable.
@@ -314,7 +328,7 @@ impl Inodes {
 
     /// Whether nobody has the file open and no name of it is about to go.
     pub(in crate::union) fn is_idle(&self, ino: Ino) -> bool {
-        self.with(ino, |inode| inode.handles == 0 && !inode.leaving && !inode.unnamed) == Ok(true)
+        self.with(ino, |inode| inode.handles == 0 && inode.leaving == 0 && !inode.unnamed) == Ok(true)
     }
 
     /// An idle file has become another body on another tier, under the same names.

@@ -1,16 +1,34 @@
 //! Handles, registrations and failures to sync, by inode.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{Inodes, Serving};
+use crate::stats::touch;
 use crate::types::errno::Result;
 use crate::types::ids::{Ino, Rank};
 use crate::union::passthrough::Registration;
 
+/// Handles of files that are open.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Opens {
+    /// All of them.
+    pub files: u64,
+    /// Those whose data tierfs serves itself.
+    pub plain: u64,
+}
+
 impl Inodes {
+    /// How many handles are open, now or a moment ago.
+    pub(in crate::union) fn opens(&self) -> Opens {
+        Opens { files: self.open.load(Ordering::Relaxed), plain: self.open_plain.load(Ordering::Relaxed) }
+    }
+
     /// Counts an open handle, and tells how its data may be served.
     pub(in crate::union) fn opened(&self, ino: Ino, access: crate::union::Access) -> Result<Serving> {
         self.with(ino, |inode| {
+            self.open.fetch_add(1, Ordering::Relaxed);
+            touch(inode.rank);
             inode.handles += 1;
             inode.was_open = true;
             inode.writers += u32::from(access.writes());
@@ -27,7 +45,9 @@ impl Inodes {
     /// kernel meanwhile: the two must not be mixed.
     pub(in crate::union) fn serve_plain(&self, ino: Ino) -> Result<Option<Arc<Registration>>> {
         self.with(ino, |inode| {
-            inode.plain += u32::from(inode.backing.is_none());
+            let plain = u32::from(inode.backing.is_none());
+            inode.plain += plain;
+            self.open_plain.fetch_add(u64::from(plain), Ordering::Relaxed);
             inode.backing.clone()
         })
     }
@@ -41,6 +61,8 @@ impl Inodes {
     pub(in crate::union) fn released(&self, ino: Ino, writes: bool, plain: bool) -> Option<Rank> {
         let mut shard = self.shard(ino).lock();
         let inode = shard.get_mut(&ino.0)?;
+        self.open.fetch_sub(u64::from(inode.handles > 0), Ordering::Relaxed);
+        self.open_plain.fetch_sub(u64::from(plain && inode.plain > 0), Ordering::Relaxed);
         inode.handles = inode.handles.saturating_sub(1);
         inode.writers = inode.writers.saturating_sub(u32::from(writes));
         inode.plain = inode.plain.saturating_sub(u32::from(plain));

@@ -1,0 +1,261 @@
+//! The answers for people.
+
+use std::time::Duration;
+
+use super::found::{Found, State, path, service_name};
+use super::trouble;
+use crate::cli::output::{age, thousands};
+use crate::control::status::{Ended, MinFree, Running, Status, TierSpace, TierState, TierStatus, Watching, Written};
+use crate::sys::local;
+use crate::types::attr::Time;
+use crate::types::ids::Rank;
+use crate::types::units;
+
+/// Lines about one mount, without their ends, at the moment `now` (seconds since 1970).
+pub(super) fn lines(found: &Found, now: u64) -> Vec<String> {
+    let point = found.point.display();
+    let mut lines = vec![match &found.state {
+        State::Serving(status) => format!("{point}: {}", serving(status, now)),
+        State::Elsewhere(status) => format!(
+            "{point}: {}; not to be seen from here: mounted in a container, or unmounted while files are open",
+            serving(status, now)
+        ),
+        State::Dead => format!("{point}: DEAD"),
+        State::Silent | State::Unknown(_) => format!("{point}: DOES NOT ANSWER"),
+        State::Denied(user) if local::own_uid() == 0 => {
+            format!("{point}: mounted by {}; its program is not reached from here: ask as that user", user_shown(*user))
+        }
+        State::Denied(user) => {
+            format!(
+                "{point}: mounted by {}, and only that user and root may ask it: run this with sudo",
+                user_shown(*user)
+            )
+        }
+        State::Mute => format!("{point}: serving; it takes no commands: a view, or its log says at the start why not"),
+        State::Unreadable(_) => format!("{point}: cannot be asked"),
+        State::Absent => format!("{point}: NOT MOUNTED"),
+        State::Wrong(_) => format!("{point}: no usable configuration"),
+    }];
+    let mut put = |label: &str, text: String| lines.push(format!("  {label:<10} {text}"));
+    if let Some(config) = &found.config {
+        put("configured", config.display().to_string());
+    }
+    if let State::Serving(status) | State::Elsewhere(status) = &found.state {
+        for tier in &status.tiers {
+            of_tier(tier, now).into_iter().for_each(|(label, text)| put(&label, text));
+        }
+        put("policy", policy(status));
+        put("pending", pending(status, now));
+        if let Some(running) = &status.running {
+            put("at work", at_work(running, now));
+        }
+        put("last run", last_run(status, now));
+        next(found, status, now).into_iter().enumerate().for_each(|(at, text)| {
+            put(if at == 0 { "next run" } else { "" }, text);
+        });
+    }
+    for line in trouble::of(found, now) {
+        put("TROUBLE", line);
+    }
+    lines
+}
+
+fn user_shown(user: u32) -> String {
+    if user == 0 { "root".into() } else { format!("user {user}") }
+}
+
+fn moment(seconds: u64) -> String {
+    units::show_time(Time { sec: i64::try_from(seconds).unwrap_or(0), nsec: 0 })
+}
+
+/// A moment and how long ago it was.
+fn since(seconds: u64, now: u64) -> String {
+    format!("{} ({} ago)", moment(seconds), age(Duration::from_secs(now.saturating_sub(seconds))))
+}
+
+fn serving(status: &Status, now: u64) -> String {
+    let for_long = age(Duration::from_secs(now.saturating_sub(status.since)));
+    let mut text = format!("serving since {} ({for_long})", moment(status.since));
+    if status.read_only {
+        text.push_str(", read-only");
+    }
+    if status.program != env!("CARGO_PKG_VERSION") {
+        text.push_str(&format!(", by tierfs {}", status.program));
+    }
+    text
+}
+
+/// The line of a tier, and a second one of what is seldom looked for.
+fn of_tier(tier: &TierStatus, now: u64) -> Vec<(String, String)> {
+    let state = match tier.state {
+        TierState::Serving => "serving",
+        TierState::Missing => "MISSING",
+        TierState::Failed => "FAILS",
+        TierState::Silent => "SILENT",
+    };
+    let space = tier.space.as_ref().map_or_else(|| "how full it is cannot be told".into(), how_full);
+    let mut kind = vec![tier.filesystem.clone().unwrap_or_else(|| "unknown filesystem".into())];
+    if tier.encrypted {
+        kind.push("encrypted".into());
+    }
+    let first = format!("{state}  {space}  {} ({})", path(&tier.path).display(), kind.join(", "));
+    let mut more = Vec::new();
+    if tier.state != TierState::Serving {
+        more.extend(tier.since.map(|then| format!("so since {}", since(then, now))));
+    }
+    match tier.min_free {
+        MinFree::Bytes(0) | MinFree::Percent(0) => {}
+        MinFree::Bytes(bytes) => more.push(format!("keeps {} free", units::show_size(bytes))),
+        MinFree::Percent(percent) => more.push(format!("keeps {percent}% free")),
+    }
+    if let Some((_, left)) = tier.space.and_then(|space| space.inodes) {
+        more.push(format!("{} inodes free", thousands(left)));
+    }
+    more.push(match tier.watch {
+        Watching::Whole => "changes beside the mount are seen at once".into(),
+        Watching::ByDirectory => "changes beside the mount are seen at once where directories are in use".into(),
+        Watching::After(time) => {
+            format!("changes beside the mount are seen after {}", units::show_duration(time))
+        }
+        Watching::Never => "nothing changes it beside the mount, says the configuration".into(),
+    });
+    vec![(Rank(tier.rank).to_string(), first), (String::new(), more.join(", "))]
+}
+
+fn how_full(space: &TierSpace) -> String {
+    let (free, total) = (units::show_size(space.free), units::show_size(space.total));
+    format!("{:>3}% used, {free} of {total} free", percent(space.used, space.total))
+}
+
+/// Hundredths, a begun one as a whole, as `df` counts.
+pub(super) fn percent(part: u64, whole: u64) -> u64 {
+    let percent = (u128::from(part) * 100).div_ceil(u128::from(whole.max(1)));
+    u64::try_from(percent).unwrap_or(u64::MAX)
+}
+
+fn policy(status: &Status) -> String {
+    match (&status.policy, &status.refused) {
+        (None, _) => "none: only commands such as `tierfs migrate --older-than 1y` move files".into(),
+        (Some(file), None) => format!("{}, in force", path(file).display()),
+        (Some(file), Some(_)) => format!("{}, REFUSED as it is now; the one before is in force", path(file).display()),
+    }
+}
+
+fn pending(status: &Status, now: u64) -> String {
+    let mut told = Vec::new();
+    for tier in &status.tiers {
+        let Some(own) = &tier.own else { continue };
+        let name = Rank(tier.rank);
+        let when = own.oldest.map(|oldest| format!(", the oldest of {}", since(oldest, now))).unwrap_or_default();
+        match (own.moves, own.renames) {
+            (0, 0) => {}
+            (moves, 0) => told.push(format!("{moves} records of moves on the {name}{when}")),
+            (0, renames) => told.push(format!("{renames} records of renames on the {name}{when}")),
+            (moves, renames) => {
+                told.push(format!("{moves} records of moves and {renames} of renames on the {name}{when}"));
+            }
+        }
+        if own.lost > 0 {
+            told.push(format!("{} files without a name on the {name}", own.lost));
+        }
+    }
+    if told.is_empty() { "nothing".into() } else { told.join("; ") }
+}
+
+/// A run and how far it is.
+pub(super) fn at_work(running: &Running, now: u64) -> String {
+    let time = age(Duration::from_secs(now.saturating_sub(running.started)));
+    let mut text = running.what.clone();
+    if running.dry_run {
+        text.push_str(" (dry run)");
+    }
+    text.push_str(&format!(", for {time}: "));
+    match running.planned {
+        (0, 0) => text.push_str(&format!("{} files looked at", thousands(running.scanned))),
+        (files, bytes) => text.push_str(&format!(
+            "{} of {} files, {} of {} copied ({}%)",
+            thousands(running.moved.0),
+            thousands(files),
+            units::show_size(running.copied),
+            units::show_size(bytes),
+            percent(running.copied, bytes).min(100),
+        )),
+    }
+    if running.failed > 0 {
+        text.push_str(&format!("; {} failed", thousands(running.failed)));
+    }
+    text
+}
+
+fn last_run(status: &Status, now: u64) -> String {
+    match (&status.last, &status.written) {
+        (Some(last), _) => of_last(last, now),
+        (None, Some(written)) => of_written(written, status.running.is_some(), now),
+        (None, None) => "none is written down".into(),
+    }
+}
+
+fn result((files, bytes): (u64, u64), failed: u64, took: Duration) -> String {
+    let moved = match files {
+        0 => "moved nothing".to_owned(),
+        1 => format!("1 file, {}", units::show_size(bytes)),
+        many => format!("{} files, {}", thousands(many), units::show_size(bytes)),
+    };
+    let failed = if failed == 0 { String::new() } else { format!("; {} failed", thousands(failed)) };
+    format!("{moved} in {}{failed}", crate::cli::output::took(took))
+}
+
+fn of_last(last: &Ended, now: u64) -> String {
+    let stopped = last.stopped.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
+    let result = result(last.moved, last.failed, last.took);
+    format!("{}: {}: {result}{stopped}", since(last.started, now), last.what)
+}
+
+fn of_written(written: &Written, at_work: bool, now: u64) -> String {
+    let end = match &written.end {
+        Some(end) => {
+            let stopped = if end.done { "" } else { "; stopped before its end" };
+            format!("{}{stopped}", result(end.moved, end.failed, end.took))
+        }
+        None if at_work => "at work".into(),
+        None => "cut short".into(),
+    };
+    format!("{}: {}: {end}", since(written.started, now), written.what)
+}
+
+fn next(found: &Found, status: &Status, now: u64) -> Vec<String> {
+    let name = found.config.as_deref().and_then(service_name);
+    let mut lines = vec![match (name, &found.timer) {
+        (Some(name), Some(timer)) if timer.active => {
+            let when = match timer.next {
+                Some(next) => {
+                    format!("{} (in {})", moment(next), age(Duration::from_secs(next.saturating_sub(now))))
+                }
+                None => "started".into(),
+            };
+            format!("{when}, by tierfs-migrate@{name}.timer")
+        }
+        (Some(name), Some(_)) => {
+            format!("tierfs-migrate@{name}.timer is off; whether cron makes runs is not known here")
+        }
+        (Some(_), None) => "not known: systemd does not answer, and cron is not asked".into(),
+        (None, _) => "no timer is of this mount; whether cron makes runs is not known here".into(),
+    }];
+    for mark in &status.next.watermarks {
+        let space = status.tiers.iter().find(|tier| tier.rank == mark.rank).and_then(|tier| tier.space);
+        let now = space.map(|space| format!(", now {}%", percent(space.used, space.total))).unwrap_or_default();
+        lines.push(format!(
+            "by itself when the {} is above {}%{now}, down to {}%",
+            Rank(mark.rank),
+            mark.high,
+            mark.low
+        ));
+    }
+    lines.extend(status.next.promotes.as_ref().map(|which| format!("by itself for {which}: they are promoted")));
+    if let Some(window) = &status.next.window {
+        let closed = status.next.closed.as_ref();
+        let when = closed.map(|closed| format!("; opens {}, in {}", closed.opens, age(closed.wait)));
+        lines.push(format!("only within {window}{}", when.unwrap_or_else(|| ", as now".into())));
+    }
+    lines
+}

@@ -1,0 +1,72 @@
+//! What an administrator sees: `tierfs status` and `tierfs top`, on real mounts that serve, hang and are dead.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod configured;
+mod monitoring;
+mod mounts;
+
+use std::process::{Command, Output};
+
+use common::mount::TestMount;
+use common::wait;
+
+/// How a command ended.
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    fn of(output: &Output) -> Ran {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ran { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
+    /// Asserts the exit code and gives all that was printed.
+    fn ended(&self, code: i32) -> &str {
+        assert_eq!(self.code, Some(code), "{}{}", self.out, self.err);
+        &self.out
+    }
+
+    /// Asserts the exit code and that what was printed holds each of these.
+    fn says(&self, code: i32, says: &[&str]) {
+        let out = self.ended(code);
+        for text in says {
+            assert!(out.contains(text), "{text:?} is not in:\n{out}");
+        }
+    }
+
+    /// The one JSON object that was printed.
+    fn object(&self) -> serde_json::Value {
+        let out = self.ended(0);
+        assert_eq!(out.lines().count(), 1, "{out}");
+        serde_json::from_str(out).unwrap()
+    }
+}
+
+fn ran(command: &mut Command) -> Ran {
+    // Configurations of this machine are none of the tests'.
+    let command = if command.get_envs().any(|(key, _)| key == "TIERFS_CONFIG_DIR") {
+        command
+    } else {
+        command.env("TIERFS_CONFIG_DIR", "/nonexistent")
+    };
+    Ran::of(&wait::output(command))
+}
+
+/// `tierfs status` of this mount alone, with more options.
+fn status(mount: &TestMount, more: &[&str]) -> Ran {
+    let root = mount.root();
+    let mut command = mount.tierfs_with(&["status", root.to_str().unwrap()]);
+    ran(command.args(more))
+}
+
+/// Waits until the status of a mount is so.
+fn eventually(mount: &TestMount, what: &str, is_so: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+    wait::until(what, || Some(status(mount, &["--json"]).object()).filter(&is_so))
+}
