@@ -6,6 +6,7 @@
 
 use crate::types::errno::{Errno, Result};
 
+pub mod ability;
 pub mod accounts;
 pub mod aead;
 pub mod at;
@@ -53,6 +54,11 @@ fn retry(mut call: impl FnMut() -> i32) -> Result<i32> {
             other => return other,
         }
     }
+}
+
+/// A number of the kernel, never negative, for which C libraries have different types.
+fn word(number: impl TryInto<u64>) -> u64 {
+    number.try_into().unwrap_or(0)
 }
 
 fn last() -> Errno {

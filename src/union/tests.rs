@@ -41,6 +41,7 @@ fn over(tiers: Vec<tempfile::TempDir>) -> Tree {
         space_of: SpaceOf::Sum,
         spill: true,
         read_only: false,
+        offline_from: None,
         dirs_max: 64,
         root: nix::unistd::geteuid().is_root(),
     };

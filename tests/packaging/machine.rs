@@ -22,7 +22,7 @@ mount -t cgroup2 cgroup2 \"$1\" || exit
 [ ! -e \"$1/$2\" ] || find \"$1/$2\" -depth -type d -exec rmdir {} +";
 
 /// How long anything in a machine may take: many processes work for it, on a computer that may be busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The time between two looks at something awaited: each is several processes.
 const PAUSE: Duration = Duration::from_millis(50);
