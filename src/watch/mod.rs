@@ -155,7 +155,7 @@ pub fn start(tiers: &[BorrowedFd<'_>], own: &[BorrowedFd<'_>], listener: Arc<dyn
 }
 
 /// Filesystems that others can change behind this kernel (`f_type`, `linux/magic.h`).
-fn is_remote(kind: u64) -> bool {
+fn is_remote(kind: i64) -> bool {
     const REMOTE: [u32; 17] = [
         0x6969,      // NFS
         0x517b,      // SMB
