@@ -40,6 +40,7 @@ pub mod run;
 pub mod status;
 pub mod target;
 pub mod tiers;
+pub mod top;
 pub mod umount;
 pub mod unlocked;
 pub mod unpin;
@@ -95,6 +96,8 @@ enum Command {
     Explain(explain::Explain),
     /// Show how mounts and their tiers are
     Status(status::Status),
+    /// Show live what a mount does
+    Top(top::Top),
     /// List runs and what they moved
     History(history::History),
     /// Find what hides, differs, is left over or damaged, and mend what can be
@@ -150,6 +153,7 @@ fn execute(arguments: Vec<OsString>) -> Outcome {
         Command::Pins(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Status(command) => command.run(),
+        Command::Top(command) => command.run(),
         Command::History(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Key(command) => command.run(),

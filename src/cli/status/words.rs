@@ -128,7 +128,7 @@ fn how_full(space: &TierSpace) -> String {
 }
 
 /// Hundredths, a begun one as a whole, as `df` counts.
-pub(super) fn percent(part: u64, whole: u64) -> u64 {
+pub(in crate::cli) fn percent(part: u64, whole: u64) -> u64 {
     let percent = (u128::from(part) * 100).div_ceil(u128::from(whole.max(1)));
     u64::try_from(percent).unwrap_or(u64::MAX)
 }
@@ -163,7 +163,7 @@ fn pending(status: &Status, now: u64) -> String {
 }
 
 /// A run and how far it is.
-pub(super) fn at_work(running: &Running, now: u64) -> String {
+pub(in crate::cli) fn at_work(running: &Running, now: u64) -> String {
     let time = age(Duration::from_secs(now.saturating_sub(running.started)));
     let mut text = running.what.clone();
     if running.dry_run {
@@ -187,7 +187,8 @@ pub(super) fn at_work(running: &Running, now: u64) -> String {
     text
 }
 
-fn last_run(status: &Status, now: u64) -> String {
+/// The last run and what it came to.
+pub(in crate::cli) fn last_run(status: &Status, now: u64) -> String {
     match (&status.last, &status.written) {
         (Some(last), _) => of_last(last, now),
         (None, Some(written)) => of_written(written, status.running.is_some(), now),
