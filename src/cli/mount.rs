@@ -58,6 +58,9 @@ Mount options (-o):
   on_write=in_place|promote
                            a file of a slower tier that was written: stays, or moves up
   track_access             reading counts for the age also on tiers mounted noatime
+  smb_offline=never|demoted|last
+                           files that Samba shows as offline: none, those that are not on the
+                           primary, those of the last tier
   threads=N                threads that serve requests
   nopassthrough, suid, dev, noexec
   config=FILE              the same as --config

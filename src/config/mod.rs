@@ -127,6 +127,17 @@ pub enum StatfsOf {
     Secondary,
 }
 
+/// Which files Samba shows as offline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SmbOffline {
+    /// None.
+    Never,
+    /// Those that are not on the primary.
+    Demoted,
+    /// Those of the slowest tier.
+    Last,
+}
+
 /// What becomes of a file on a slower tier that is opened for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnWrite {
@@ -178,6 +189,8 @@ pub struct MountOptions {
     pub passthrough: bool,
     /// Reading sets access times also on tiers that are mounted `noatime` (root only).
     pub track_access: bool,
+    /// Files that carry the attribute `OFFLINE` for clients of Samba.
+    pub smb_offline: SmbOffline,
     /// Threads that serve requests; `None`: four or the number of CPUs, whichever is more.
     pub threads: Option<usize>,
 }
@@ -200,6 +213,7 @@ impl Default for MountOptions {
             on_missing: OnMissing::Fail,
             passthrough: true,
             track_access: false,
+            smb_offline: SmbOffline::Never,
             threads: None,
         }
     }

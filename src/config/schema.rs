@@ -9,7 +9,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Deserialize as DeriveDeserialize, Serialize, Serializer};
 
 use crate::config::words::Word;
-use crate::config::{MinFree, OnMissing, OnWrite, OutOfBand, StatfsOf};
+use crate::config::{MinFree, OnMissing, OnWrite, OutOfBand, SmbOffline, StatfsOf};
 
 /// The one version of the format so far.
 pub const VERSION: u32 = 1;
@@ -134,6 +134,8 @@ mount! {
     passthrough: bool,
     /// Reading sets access times on every tier.
     track_access: bool,
+    /// Files that Samba shows as offline.
+    smb_offline: SmbOffline,
     /// Threads that serve requests.
     threads: usize,
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{MinFree, OnMissing, OnWrite, OutOfBand, StatfsOf, suggest};
+use crate::config::{MinFree, OnMissing, OnWrite, OutOfBand, SmbOffline, StatfsOf, suggest};
 use crate::types::units;
 
 /// A value that has one written form.
@@ -48,6 +48,11 @@ impl Choice for OutOfBand {
 impl Choice for StatfsOf {
     const WORDS: &'static [(&'static str, Self)] =
         &[("sum", StatfsOf::Sum), ("primary", StatfsOf::Primary), ("secondary", StatfsOf::Secondary)];
+}
+
+impl Choice for SmbOffline {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("never", SmbOffline::Never), ("demoted", SmbOffline::Demoted), ("last", SmbOffline::Last)];
 }
 
 impl Choice for OnWrite {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{MinFree, MountConfig, OutOfBand, StatfsOf};
+use crate::config::{MinFree, MountConfig, OutOfBand, SmbOffline, StatfsOf};
 use crate::control::status::Watching;
 use crate::fuse::{Behaviour, Session};
 use crate::migrate;
@@ -225,6 +225,11 @@ fn build(config: &MountConfig, opened: &[Option<tiers::Opened>], descriptors: u6
         },
         spill: options.spill,
         read_only: options.read_only,
+        offline_from: match options.smb_offline {
+            SmbOffline::Never => None,
+            SmbOffline::Demoted => Some(Rank(1)),
+            SmbOffline::Last => u8::try_from(config.tiers.len().saturating_sub(1)).ok().map(|last| Rank(last.max(1))),
+        },
         dirs_max: usize::try_from(dirs).unwrap_or(usize::MAX),
         root,
     };

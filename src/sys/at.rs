@@ -40,9 +40,12 @@ impl Flags {
         Flags(self.0 & !libc::O_NONBLOCK)
     }
 
-    /// With a file created that must not be there.
+    /// With a file created that must not be there, and so is none of the kinds that could make an open wait.
+    ///
+    /// The kernel makes it first and opens it then: whoever saw it in between may have a lease on it, which is
+    /// waited for. Giving up at once would leave an empty file behind.
     pub fn create_new(self) -> Flags {
-        Flags(self.0 | libc::O_CREAT | libc::O_EXCL)
+        Flags(self.waiting().0 | libc::O_CREAT | libc::O_EXCL)
     }
 }
 
@@ -185,4 +188,17 @@ impl ProcPath {
 /// Another descriptor for the same open file.
 pub fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
     fd.as_fd().try_clone_to_owned().map_err(|e| Errno::of(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program that made a file in the instant when a run listed the directory got EAGAIN, and an empty file.
+    #[test]
+    fn regression_who_makes_a_file_waits_for_a_lease_on_it() {
+        for flags in [Flags::READ, Flags::WRITE, Flags::READ_WRITE, Flags::READ_WRITE_QUIET] {
+            assert_eq!(flags.create_new().0 & libc::O_NONBLOCK, 0, "{flags:?}");
+        }
+    }
 }

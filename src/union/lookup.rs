@@ -171,11 +171,24 @@ impl Union {
             let generation = copies.last().map_or(0, |(_, stat)| stat.generation);
             return Ok(Union::attr(ino, generation, stat, self.ttl_in(&node)));
         }
-        let (stat, ttl) = match self.inodes.place(ino)? {
-            Place::Orphan(file) => (file.stat()?, self.settings.ttl),
-            Place::Named(spot) => self.stat_at(ino, spot)?,
-        };
+        let (stat, ttl) = self.reach(ino, self.inodes.place(ino)?, |place| match place {
+            Place::Orphan(file) => Ok((file.stat()?, self.settings.ttl)),
+            Place::Named(spot) => self.stat_at(ino, spot),
+        })?;
         Ok(Union::attr(ino, stat.generation, stat, self.file_ttl(ino, ttl)))
+    }
+
+    /// Does `act` where the file is. The name may go between the look for it and the act: an open file
+    /// is then held by something else.
+    pub(super) fn reach<T>(&self, ino: Ino, place: Place, act: impl Fn(Place) -> Result<T>) -> Result<T> {
+        let named = matches!(place, Place::Named(_));
+        match act(place) {
+            Err(Errno::ESTALE) if named => match self.inodes.place(ino)? {
+                Place::Named(_) => Err(Errno::ESTALE),
+                orphan @ Place::Orphan(_) => act(orphan),
+            },
+            other => other,
+        }
     }
 
     fn stat_at(&self, ino: Ino, mut spot: Spot) -> Result<(Stat, Duration)> {
@@ -318,7 +331,11 @@ impl Union {
     /// A program that may write into a tier could put another file under the name at any moment;
     /// what the kernel allowed the caller to do concerns this one only.
     pub(super) fn hold(&self, ino: Ino) -> Result<Arc<dyn File>> {
-        let mut spot = match self.inodes.place(ino)? {
+        self.reach(ino, self.inodes.place(ino)?, |place| self.hold_from(ino, place))
+    }
+
+    pub(super) fn hold_from(&self, ino: Ino, place: Place) -> Result<Arc<dyn File>> {
+        let mut spot = match place {
             Place::Orphan(file) => return Ok(file),
             Place::Named(spot) => spot,
         };

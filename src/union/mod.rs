@@ -35,6 +35,7 @@ mod attributes;
 pub mod create;
 mod data;
 mod dirs;
+mod dos;
 mod gates;
 mod health;
 pub mod identity;
@@ -102,6 +103,8 @@ pub struct Settings {
     pub spill: bool,
     /// Whether nothing may be changed.
     pub read_only: bool,
+    /// Files on this tier and slower ones carry `OFFLINE` among their DOS attributes.
+    pub offline_from: Option<Rank>,
     /// Most directories kept open at a time.
     pub dirs_max: usize,
     /// Whether tierfs runs as root: it may set any owner and use `trusted.` attributes.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::create::Create;
+use super::inodes::Place;
 use super::*;
 use crate::tier::Rename;
 use crate::tier::directory::{DirectoryTier, Known};
@@ -40,6 +41,7 @@ fn over(tiers: Vec<tempfile::TempDir>) -> Tree {
         space_of: SpaceOf::Sum,
         spill: true,
         read_only: false,
+        offline_from: None,
         dirs_max: 64,
         root: nix::unistd::geteuid().is_root(),
     };
@@ -150,6 +152,39 @@ fn a_file_opened_while_its_name_goes_stays_reachable() {
     drop(leaving);
     assert_eq!(tree.union.getattr(ino).map(|attr| attr.stat.size), Ok(3));
     tree.union.release(ino, opened.fh);
+}
+
+/// Whoever has looked where an open file is, and comes there when its name has just gone, finds what
+/// holds it instead.
+#[test]
+fn an_open_file_is_found_whenever_its_name_goes() {
+    let tree = tree(&["0/f"]);
+    let (f, root) = (tree.find("f"), tree.union.dirs.root());
+    let opened = tree.union.open(f.ino, Access::Read, 0, None).unwrap();
+    let place = || tree.union.inodes.place(f.ino).unwrap();
+    let before = [place(), place()];
+    let (ino, leaving) = tree.union.before_loss(root, &name("f"), Rank(0), &f.stat).unwrap();
+    std::fs::remove_file(tree.on(0).join("f")).unwrap();
+    for place in before {
+        assert!(matches!(place, Place::Named(_)));
+        let held = tree.union.reach(ino, place, |place| tree.union.hold_from(ino, place)).unwrap();
+        assert_eq!(held.stat().map(|stat| stat.size), Ok(3));
+    }
+    tree.union.inodes.unlinked(ino, Ino::ROOT, &name("f"), true);
+    drop(leaving);
+    tree.union.release(ino, opened.fh);
+}
+
+/// Two names of one file may go at the same moment, in two directories.
+#[test]
+fn a_file_is_leaving_until_the_last_of_its_names_that_go_has_gone() {
+    let tree = tree(&["0/f"]);
+    let ino = tree.find("f").ino;
+    let (first, second) = (tree.union.inodes.leaving(ino).0, tree.union.inodes.leaving(ino).0);
+    drop(first);
+    assert!(tree.union.inodes.is_leaving(ino));
+    drop(second);
+    assert!(!tree.union.inodes.is_leaving(ino));
 }
 
 /// The kernel has found the inode already when it asks to open it. Whether the file was served by passthrough

@@ -4,8 +4,8 @@ use std::ffi::{CStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use super::Union;
 use super::inodes::Place;
+use super::{Union, dos};
 use crate::tier::{Dir, SetXattr, split_keys};
 use crate::types::attr::Kind;
 use crate::types::caller::Caller;
@@ -59,7 +59,21 @@ impl Union {
         {
             return self.dir(spot.parent)?.copy(spot.rank)?.get_xattr(Some(&spot.name), key);
         }
-        self.hold(ino)?.get_xattr(key)
+        let value = self.hold(ino)?.get_xattr(key);
+        match self.settings.offline_from {
+            Some(rank) if key == dos::KEY => self.with_offline(ino, rank, value),
+            _ => value,
+        }
+    }
+
+    /// The DOS attributes of a file that may lie on `rank` or below.
+    fn with_offline(&self, ino: Ino, rank: Rank, value: Result<Vec<u8>>) -> Result<Vec<u8>> {
+        let below = self.inodes.kind(ino)? == Kind::File && self.inodes.named(ino).is_ok_and(|spot| spot.rank >= rank);
+        match value {
+            Ok(value) => Ok(dos::with_offline(value, below)),
+            Err(Errno::ENODATA) if below => Ok(dos::ONLY_OFFLINE.to_vec()),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// Names of the extended attributes, without tierfs's own.
@@ -109,6 +123,9 @@ impl Union {
         let _passing = self.gates.file(ino);
         let file = self.hold(ino)?;
         self.drop_shown(ino, file.as_ref());
+        if self.settings.offline_from.is_some() && key == dos::KEY {
+            return file.set_xattr(key, &dos::with_offline(value.to_vec(), false), how);
+        }
         file.set_xattr(key, value, how)
     }
 

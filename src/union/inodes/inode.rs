@@ -35,8 +35,8 @@ pub(super) struct Inode {
     pub(super) was_open: bool,
     /// No name leads here any more.
     pub(super) unnamed: bool,
-    /// A name is about to go.
-    pub(super) leaving: bool,
+    /// Names that are about to go.
+    pub(super) leaving: u32,
     pub(super) backing: Option<Arc<Registration>>,
     pub(super) rare: Option<Box<Rare>>,
 }
@@ -72,7 +72,7 @@ impl Inode {
             maybe_mapped: false,
             was_open: false,
             unnamed: false,
-            leaving: false,
+            leaving: 0,
             backing: None,
             rare,
         }

@@ -79,7 +79,7 @@ pub(in crate::union) struct Leaving<'a> {
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
-        let _forgotten = self.inodes.with(self.ino, |inode| inode.leaving = false);
+        let _forgotten = self.inodes.with(self.ino, |inode| inode.leaving = inode.leaving.saturating_sub(1));
     }
 }
 
@@ -174,7 +174,7 @@ impl Inodes {
             maybe_mapped: false,
             was_open: false,
             unnamed: false,
-            leaving: false,
+            leaving: 0,
             backing: None,
             rare: None,
         };
@@ -281,7 +281,7 @@ impl Inodes {
     /// [`Inodes::is_leaving`].
     pub(in crate::union) fn leaving(&self, ino: Ino) -> (Leaving<'_>, bool) {
         let open = self.with(ino, |inode| {
-            inode.leaving = true;
+            inode.leaving += 1;
             inode.handles > 0 || inode.was_open
         });
         (Leaving { inodes: self, ino }, open == Ok(true))
@@ -289,7 +289,7 @@ impl Inodes {
 
     /// Whether a name of the file is about to go, or the last has gone.
     pub(in crate::union) fn is_leaving(&self, ino: Ino) -> bool {
-        self.with(ino, |inode| inode.leaving || inode.unnamed) == Ok(true)
+        self.with(ino, |inode| inode.leaving > 0 || inode.unnamed) == Ok(true)
     }
 
     /// Before a name goes that may be the last: keeps the open file reachable.
@@ -328,7 +328,7 @@ impl Inodes {
 
     /// Whether nobody has the file open and no name of it is about to go.
     pub(in crate::union) fn is_idle(&self, ino: Ino) -> bool {
-        self.with(ino, |inode| inode.handles == 0 && !inode.leaving && !inode.unnamed) == Ok(true)
+        self.with(ino, |inode| inode.handles == 0 && inode.leaving == 0 && !inode.unnamed) == Ok(true)
     }
 
     /// An idle file has become another body on another tier, under the same names.
