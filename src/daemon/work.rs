@@ -8,6 +8,9 @@ use crate::control::status::{Ended, Running};
 use crate::control::wire::{Event, Response, Stop, Summary};
 use crate::types::ids::Rank;
 
+/// As `migrate` calls a run that promotes what is used.
+const PROMOTE: &str = "promote";
+
 /// What is known of runs.
 #[derive(Debug, Default)]
 pub(super) struct Work(Mutex<State>);
@@ -47,11 +50,12 @@ impl Work {
         }
     }
 
-    /// The run has come to this. A dry run leaves nothing to be remembered.
+    /// The run has come to this. A dry run leaves nothing to be remembered, and promotions are made every few
+    /// seconds: remembered, they would hide what has become of the night's run.
     pub(super) fn end(&self, last: &Response) {
         let mut state = self.0.lock();
         let Some((running, began)) = state.now.take() else { return };
-        if !running.dry_run {
+        if !running.dry_run && running.what != PROMOTE {
             state.last = Some(ended(running, began.elapsed(), last));
         }
     }
@@ -145,10 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_is_no_last_run() {
-        let work = Work::default();
-        work.begin("migrate".into(), false, true);
-        work.end(&Response::Done(Summary::default()));
-        assert_eq!(work.told(), (None, None));
+    fn a_dry_run_and_promotions_are_no_last_run() {
+        assert_eq!(crate::migrate::What::Promote(Box::default()).to_string(), PROMOTE);
+        for (what, dry_run) in [("migrate", true), (PROMOTE, false)] {
+            let work = Work::default();
+            work.begin(what.into(), false, dry_run);
+            work.end(&Response::Done(Summary::default()));
+            assert_eq!(work.told(), (None, None));
+        }
     }
 }

@@ -47,7 +47,9 @@ pub(super) fn lines(found: &Found, now: u64) -> Vec<String> {
         put("policy", policy(status));
         put("pending", pending(status, now));
         if let Some(running) = &status.running {
-            put("at work", at_work(running, now));
+            let done = percent(running.copied, running.planned.1).min(100);
+            let done = if running.planned.1 == 0 { String::new() } else { format!(" ({done}%)") };
+            put("at work", format!("{}{done}", at_work(running, now)));
         }
         put("last run", last_run(status, now));
         next(found, status, now).into_iter().enumerate().for_each(|(at, text)| {
@@ -173,12 +175,11 @@ pub(in crate::cli) fn at_work(running: &Running, now: u64) -> String {
     match running.planned {
         (0, 0) => text.push_str(&format!("{} files looked at", thousands(running.scanned))),
         (files, bytes) => text.push_str(&format!(
-            "{} of {} files, {} of {} copied ({}%)",
+            "{} of {} files, {} of {} copied",
             thousands(running.moved.0),
             thousands(files),
             units::show_size(running.copied),
             units::show_size(bytes),
-            percent(running.copied, bytes).min(100),
         )),
     }
     if running.failed > 0 {

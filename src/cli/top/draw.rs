@@ -28,7 +28,7 @@ const WIDE: u16 = 150;
 const REQUESTS_WIDTH: u16 = 78;
 
 /// Columns of a tier's bar.
-const BAR_WIDTH: usize = 16;
+const BAR_WIDTH: usize = 10;
 
 /// Hundredths in use from which a bar warns.
 const NEARLY_FULL: u64 = 90;
@@ -146,19 +146,16 @@ fn tier_line(view: &View, tier: &TierStatus) -> Line<'static> {
             let used = percent(space.used, space.total);
             let style = if used >= NEARLY_FULL { bad(view.able) } else { look(view.able, Color::Green) };
             spans.push(Span::styled(gauge(used, BAR_WIDTH, view.able.unicode), style));
-            let free = units::show_size(space.free);
-            spans.push(Span::raw(format!(
-                " {used:>3}% {:<24}",
-                format!("{free} of {} free", units::show_size(space.total))
-            )));
+            let free = format!("{} of {} free", units::show_size(space.free), units::show_size(space.total));
+            spans.push(Span::raw(format!(" {used:>3}% {free:<23}")));
         }
-        None => spans.push(Span::raw(format!("{:<45}", "how full it is cannot be told"))),
+        None => spans.push(Span::raw(format!("{:<39}", "how full it is cannot be told"))),
     }
     if let Some(rates) = &view.rates {
         let latency = rates.on_tier(Some(tier.rank));
         let each = words::rate(rates.per_second(latency.count()));
         let (p50, p99) = [0.5, 0.99].map(|part| words::quantile(&latency, part, view.able.unicode)).into();
-        spans.push(Span::raw(format!("{each:>7}/s {p50:>6} {p99:>6}")));
+        spans.push(Span::raw(format!("{each:>7}/s p50{p50:>6} p99{p99:>6}")));
     }
     Line::from(spans)
 }
@@ -193,19 +190,19 @@ fn draw_history(frame: &mut Frame, view: &View, area: Rect) {
 fn run_line(frame: &mut Frame, view: &View, now: u64, area: Rect) {
     let running = view.status.as_ref().and_then(|status| status.running.as_ref());
     let line = match running {
-        Some(running) => Line::from(vec![
-            Span::styled(
-                format!("{} ", gauge(done(running), BAR_WIDTH, view.able.unicode)),
-                look(view.able, Color::Yellow),
-            ),
-            Span::raw(shown::escape(at_work(running, now).as_bytes())),
-        ]),
+        Some(running) => {
+            let done = done(running);
+            let text = format!(" {done:>3}% {}", shown::escape(at_work(running, now).as_bytes()));
+            let text = words::cut(&text, usize::from(area.width).saturating_sub(BAR_WIDTH), false, view.able.unicode);
+            let bar = gauge(done, BAR_WIDTH, view.able.unicode);
+            Line::from(vec![Span::styled(bar, look(view.able, Color::Yellow)), Span::raw(text)])
+        }
         None => Line::raw("no run is at work"),
     };
     frame.render_widget(line, area);
 }
 
-/// Hundredths of a run that are done; 0 while that cannot be told.
+/// Hundredths of the bytes of a run that are done; 0 while that cannot be told.
 fn done(running: &Running) -> u64 {
     if running.planned.1 == 0 { 0 } else { percent(running.copied, running.planned.1).min(100) }
 }

@@ -97,11 +97,10 @@ fn a_small_terminal_shows_all_that_matters() {
     let text = drawn(&view, 80, 24);
     for says in [
         "tierfs top  /srv/docs  serving for 1h  DEGRADED",
-        "\u{2588}\u{2588}\u{2588}\u{2591}",
-        " 72% 28GiB of 100GiB free",
+        "primary   \u{2588}\u{2588}\u{2588}\u{2588}\u{2588}\u{2588}\u{2588}\u{2591}\u{2591}\u{2591}  72% 28GiB of 100GiB free",
         "secondary MISSING  the disk is gone",
         "requests/s 600, open files 0",
-        "migrate, for 10min: 50 of 200 files, 1GiB of 4GiB copied (25%)",
+        " 25% migrate, for 10min: 50 of 200 files, 1GiB of 4GiB copied",
         "operation       tier      requests/s      p50      p99",
         "lookup          primary          200",
         "forget          -                200",

@@ -65,11 +65,7 @@ pub(super) fn show(mut view: View, news: &Receiver<News>) -> Outcome {
                 KeyCode::Char('l') => terminal.0.clear().map_err(broken)?,
                 _ => {}
             },
-            Event::Key(key) => {
-                if key_of(key.code).is_some_and(|key| view.press(key)) {
-                    return Ok(Exit::Ok);
-                }
-            }
+            Event::Key(key) if key_of(key.code).is_some_and(|key| view.press(key)) => return Ok(Exit::Ok),
             _ => {}
         }
     }

@@ -88,7 +88,7 @@ pub(super) fn requests(view: &View) -> Vec<String> {
 /// What is used much, the header first. A directory is shown by its end.
 pub(super) fn hot(title: &str, all: &[Hot], counts: &Snapshot, width: usize, view: &View) -> Vec<String> {
     let seconds = counts.hot_over.as_secs_f64().max(1.0);
-    let name_width = width.saturating_sub(30).max(8);
+    let name_width = width.saturating_sub(30).clamp(8, 64);
     let row =
         |name: &str, each: &str, opens: &str, slow: &str| format!("{name:<name_width$}{each:>11}{opens:>9}{slow:>9}");
     let mut lines = vec![row(title, "requests/s", "opens/s", "slow/s")];
