@@ -23,6 +23,8 @@ pub mod union;
 pub mod policy;
 pub mod report;
 
+pub mod doctor;
+
 pub mod migrate;
 
 pub mod check;

@@ -13,11 +13,13 @@ use crate::control::wire::Text;
 use crate::types::shown;
 
 pub mod check;
+pub mod collect;
 pub mod config;
 pub mod conflicts;
 pub mod criteria;
 pub mod decrypt_view;
 pub mod demo;
+pub mod doctor;
 pub mod encrypt_view;
 pub mod exit;
 pub mod explain;
@@ -102,6 +104,10 @@ enum Command {
     History(history::History),
     /// Find what hides, differs, is left over or damaged, and mend what can be
     Check(check::Check),
+    /// Find what is wrong with a configuration, its tiers and the machine, and say what to do
+    Doctor(doctor::Doctor),
+    /// Write what a bug report needs into a file, with secrets left out
+    CollectInfo(collect::CollectInfo),
     /// Make encrypted volumes, and change their passphrases
     Key(key::Key),
     /// Show directories as an encrypted volume, for a backup
@@ -156,6 +162,8 @@ fn execute(arguments: Vec<OsString>) -> Outcome {
         Command::Top(command) => command.run(),
         Command::History(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::Doctor(command) => command.run(),
+        Command::CollectInfo(command) => command.run(),
         Command::Key(command) => command.run(),
         Command::EncryptView(command) => command.run(),
         Command::DecryptView(command) => command.run(),

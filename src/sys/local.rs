@@ -23,6 +23,17 @@ pub fn peer_pid(stream: &UnixStream) -> Result<i32> {
     Ok(getsockopt(stream, sockopt::PeerCredentials)?.pid())
 }
 
+/// Whether somebody accepts connections there. Does not wait for him to do so.
+///
+/// # Errors
+/// ECONNREFUSED where nobody does; what else `connect(2)` says.
+pub fn try_connect(path: &std::path::Path) -> std::io::Result<()> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    Ok(connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?)
+}
+
 /// The user this process acts as.
 pub fn own_uid() -> u32 {
     nix::unistd::geteuid().as_raw()

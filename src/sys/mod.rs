@@ -6,6 +6,7 @@
 
 use crate::types::errno::{Errno, Result};
 
+pub mod ability;
 pub mod accounts;
 pub mod aead;
 pub mod at;

@@ -19,6 +19,8 @@ pub struct Mount {
     pub root: PathBuf,
     /// Where it appears.
     pub point: PathBuf,
+    /// The options of this mount of it, separated by commas.
+    pub flags: OsString,
     /// The type, with a subtype after a dot.
     pub kind: OsString,
     /// What it was mounted from.
@@ -63,14 +65,15 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let device = (number(device.next()?)?, number(device.next()?)?);
     let root = unescape(words.next()?).into();
     let point = unescape(words.next()?).into();
-    // Mount options and any number of optional fields come before the lone dash.
+    let flags = unescape(words.next()?);
+    // Any number of optional fields comes before the lone dash.
     words.find(|word| *word == b"-")?;
     let kind = unescape(words.next()?);
     let source = unescape(words.next()?);
     let options = words.next().unwrap_or_default();
     let mut each = options.split(|byte| *byte == b',');
     let user = each.find_map(|option| option.strip_prefix(b"user_id=")).and_then(number);
-    Some(Mount { id, parent, device, root, point, kind, source, options: unescape(options), user })
+    Some(Mount { id, parent, device, root, point, flags, kind, source, options: unescape(options), user })
 }
 
 fn number<T: std::str::FromStr>(word: &[u8]) -> Option<T> {
@@ -129,6 +132,10 @@ a line that is something else\n";
         assert_eq!(mounts[2].point, Path::new(OsStr::from_bytes(b"/srv/\xff\t")));
         assert_eq!((mounts[2].device, mounts[2].source.as_os_str()), ((0, 44), OsStr::new("docs#")));
         assert!(mounts[2].is_tierfs());
+        assert_eq!(
+            (mounts[0].flags.as_os_str(), mounts[2].flags.as_os_str()),
+            (OsStr::new("rw,relatime"), OsStr::new("rw,nosuid"))
+        );
         assert_eq!(mounts[2].options, "rw,user_id=0");
         assert_eq!((mounts[1].user, mounts[2].user), (None, Some(0)));
     }

@@ -139,7 +139,7 @@ impl Spot {
 }
 
 /// The number of the mount through which `path` is reached.
-fn mount_id(path: &Path) -> Option<u64> {
+pub fn mount_id(path: &Path) -> Option<u64> {
     let file = by_path::hold(path).ok()?;
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
     info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()

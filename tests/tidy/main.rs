@@ -24,6 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("fuse", &["types", "stats", "sys", "union"]),
     ("policy", &["types", "yaml", "config"]),
     ("report", &["types"]),
+    ("doctor", &["types", "config", "policy"]),
     ("migrate", &["types", "stats", "sys", "tier", "union", "policy"]),
     ("check", &["types", "tier", "union", "migrate"]),
     ("control", &["types", "stats", "sys"]),
@@ -38,7 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "types", "stats", "sys", "yaml", "log", "crypt", "keys", "config", "tier", "daemon", "policy", "report",
-            "migrate", "check", "control",
+            "doctor", "migrate", "check", "control",
         ],
     ),
 ];
