@@ -111,7 +111,7 @@ fn a_small_terminal_shows_all_that_matters() {
     assert!(text.lines().all(|line| line.chars().count() <= 80));
     view.press(Key::Right);
     let text = drawn(&view, 80, 24);
-    assert!(text.contains("projects/2026/a\\ab") && text.contains("smbd"), "{text}");
+    assert!(text.contains("projects/2026/a\\007b") && text.contains("smbd"), "{text}");
     view.press(Key::Right);
     let text = drawn(&view, 80, 24);
     assert!(text.contains("primary to secondary") && text.contains("1,234") && text.contains("find\\033[2J"), "{text}");
