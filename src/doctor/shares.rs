@@ -9,7 +9,11 @@ use super::{Book, Finding, word};
 /// Settings that a share on a mount should have, and why: name, value, and what another value costs. The
 /// reasons are in docs/SAMBA.md.
 const ADVICE: &[(&str, &str, &str)] = &[
-    ("kerneloplocks", "no", "the kernel breaks no leases for Samba on FUSE, so it would wait for nothing"),
+    (
+        "kerneloplocks",
+        "no",
+        "clients get no leases, and a program that uses the tier itself is not held back all the same",
+    ),
     ("strictallocate", "no", "every new file would be written twice"),
     ("storedosattributes", "yes", "hidden and read-only would be kept in permissions, and lost to others"),
     ("easupport", "yes", "extended attributes of Windows and macOS would be refused"),
