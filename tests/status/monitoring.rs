@@ -63,7 +63,7 @@ fn every_alert_says_what_is_wrong_and_what_to_do() {
         assert!(!text(&rule["expr"]).is_empty(), "{name}");
         assert!(["critical", "warning"].contains(&rule["labels"]["severity"].as_str().unwrap()), "{name}");
         let (summary, description) = (text(&rule["annotations"]["summary"]), text(&rule["annotations"]["description"]));
-        assert!(!summary.is_empty() && description.ends_with('.'), "{name}");
+        assert!(!summary.is_empty() && description.ends_with(['.', '?']), "{name}");
     }
 }
 
