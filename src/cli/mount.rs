@@ -62,6 +62,8 @@ Mount options (-o):
                            files that Samba shows as offline: none, those that are not on the
                            primary, those of the last tier
   threads=N                threads that serve requests
+  metrics_listen=127.0.0.1:PORT, metrics_textfile=FILE.prom, metrics_every=15s
+                           numbers for Prometheus, on a port of this machine or in a file
   nopassthrough, suid, dev, noexec
   config=FILE              the same as --config
   remount                  change ro, rw, suid, dev and exec of what is mounted, and nothing else

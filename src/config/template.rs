@@ -88,6 +88,9 @@ mount:
   #track_access: false         # true: reading counts also on tiers mounted noatime (root only)
   #smb_offline: never          # files that Samba shows as offline: never, demoted or last (tier)
   #threads: 4                  # threads that serve requests
+
+# Numbers for Prometheus: on a port of this machine, and in a file for node_exporter.
+#metrics: {listen: '127.0.0.1:9567', textfile: /var/lib/prometheus/node-exporter/tierfs.prom}
 ";
 
 #[cfg(test)]
