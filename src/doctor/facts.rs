@@ -259,6 +259,8 @@ pub struct Served {
     pub locked: Option<u64>,
     /// Those that do not serve, with why, where it says so.
     pub gone: Option<Vec<String>>,
+    /// Tiers of which it is told late, or in part, what changes beside the mount.
+    pub late: Vec<PathBuf>,
     /// Its policy file.
     pub policy: Option<PathBuf>,
     /// Why that is not in force as it is now.

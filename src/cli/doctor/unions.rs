@@ -143,6 +143,8 @@ fn add(facts: &mut Facts, union: Option<Union>, mount: Option<mountinfo::Mount>)
 
 /// A mount without a configuration file: what can be seen of it.
 fn seen_from_outside(mount: &mountinfo::Mount, state: Option<&Asked<Served>>) -> Option<Union> {
+    // Another user's mount may name any directory as a tier, for root to try things in.
+    mount.user.filter(|user| *user == 0 || *user == local::own_uid())?;
     let served = state.and_then(Asked::told).filter(|served| !served.dead && !served.tiers.is_empty())?;
     let tiers = served.tiers.iter().cloned().map(TierConfig::at).collect();
     let draft =
