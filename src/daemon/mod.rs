@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::config::{MinFree, MountConfig, OutOfBand, SmbOffline, StatfsOf};
 use crate::control::status::Watching;
 use crate::fuse::{Behaviour, Session};
@@ -11,6 +13,7 @@ use crate::migrate;
 use crate::stats::Stats;
 use crate::sys::mount::{self, FuseMount};
 use crate::sys::{creds, limits, manager, secret, signal};
+use crate::tier::Tier;
 use crate::tier::place::Place;
 use crate::types::ids::Rank;
 use crate::union::{self, Settings, SpaceOf, Union};
@@ -25,6 +28,7 @@ mod probes;
 pub mod repairs;
 pub mod runs;
 mod status;
+mod tending;
 mod tiers;
 mod turns;
 pub mod unlock;
@@ -35,6 +39,7 @@ pub use auto::check_policy;
 use auto::{Auto, Standing};
 use gauges::Numbers;
 use out_of_band::Forgetter;
+use tending::{Seats, Shared, Tending};
 use turns::Turns;
 
 /// Why a mount does not start, or has ended.
@@ -90,7 +95,8 @@ pub fn serve(config: &MountConfig, places: &[Place], ready: impl FnOnce()) -> Re
     let options = &config.options;
     let standing = Arc::new(Standing::load(config)?);
     let opened = tiers::open(config, places, tiers::Purpose::Serve)?;
-    let union = Arc::new(build(config, &opened, limits::raise_descriptors(), root)?);
+    let seats = Arc::new(Seats::new(config, opened));
+    let union = Arc::new(build(config, seats.tiers().map(Some), limits::raise_descriptors(), root)?);
     let forgetter = Arc::new(Forgetter::new(Arc::clone(&union)));
     let teller = Arc::downgrade(&forgetter);
     if let Some(file) = config.file.as_ref().filter(|_| places.iter().any(Place::is_encrypted)) {
@@ -98,7 +104,7 @@ pub fn serve(config: &MountConfig, places: &[Place], ready: impl FnOnce()) -> Re
     }
     union.on_moved(move |ino| teller.upgrade().iter().for_each(|forgetter| forgetter.attributes(ino)));
     let watch = match options.out_of_band {
-        OutOfBand::Watch => start_watch(&opened, &union, &forgetter),
+        OutOfBand::Watch => start_watch(&seats.opened(), &union, &forgetter, Again::No),
         OutOfBand::Ttl => None,
         OutOfBand::Never => {
             union.trust(TTL_TOLD);
@@ -114,11 +120,17 @@ pub fn serve(config: &MountConfig, places: &[Place], ready: impl FnOnce()) -> Re
     };
     let device = mount::mount_fuse(&config.mountpoint, &how_to_mount(config))
         .map_err(|error| Error::new(if error.is_busy() { BUSY } else { FAILED }, error.to_string()))?;
-    let watching = watching(config, &opened, watch.as_deref());
-    let result = run(config, (&opened, &union, &standing), &watching, device, behaviour, &forgetter, ready);
-    // The listener may be inside the kernel until the connection has ended.
-    drop(watch);
-    result
+    let watching = watching(config, &seats.opened(), watch.as_deref());
+    let served = Shared {
+        config: config.clone(),
+        places: places.to_vec(),
+        seats,
+        union,
+        forgetter,
+        turns: Arc::new(Turns::default()),
+        watch: Mutex::new(watch),
+    };
+    run(Arc::new(served), (&standing, &watching), device, behaviour, ready)
 }
 
 /// A union that a command has opened for itself, and that no mount serves meanwhile.
@@ -138,19 +150,19 @@ pub fn open_union(config: &MountConfig, places: &[Place]) -> Result<Alone, Error
     creds::prepare();
     signal::ignore_stray();
     let opened = tiers::open(config, places, tiers::Purpose::Work)?;
-    let union = build(config, &opened, limits::raise_descriptors(), creds::is_root())?;
+    let tiers = opened.iter().map(|opened| opened.as_ref().map(|opened| Arc::clone(&opened.tier)));
+    let union = build(config, tiers, limits::raise_descriptors(), creds::is_root())?;
     Ok(Alone { union, _opened: opened })
 }
 
 fn run(
-    config: &MountConfig,
-    (opened, union, standing): (&[Option<tiers::Opened>], &Arc<Union>, &Arc<Standing>),
-    watching: &[Watching],
+    served: Arc<Shared>,
+    (standing, watching): (&Arc<Standing>, &[Watching]),
     device: std::os::fd::OwnedFd,
     behaviour: Behaviour,
-    forgetter: &Forgetter,
     ready: impl FnOnce(),
 ) -> Result<(), Error> {
+    let (config, union, forgetter, turns) = (&served.config, &served.union, &served.forgetter, &served.turns);
     let broken = |error: std::io::Error| {
         take_down(&config.mountpoint);
         Error::new(FAILED, format!("{}: cannot serve: {error}", config.mountpoint.display()))
@@ -163,19 +175,22 @@ fn run(
         .map_err(|errno| Error::new(FAILED, format!("cannot wait for signals: {errno}")))?;
     tracing::info!(mountpoint = %config.mountpoint.display(), tiers = config.tiers.len(), "serving");
     migrate::keep_room(union);
-    let turns = Arc::new(Turns::default());
     let numbers = Arc::new(Numbers { stats: Arc::clone(&stats), union: Arc::clone(union) });
     let facts = status::Facts::new(config, watching);
-    let first = opened.iter().flatten().next();
-    let commands = first.and_then(|tier| control::start(tier.union, facts, union, standing, &turns, &numbers));
-    let auto = Auto::start(standing, union, &turns, migrate::run);
+    let id = served.seats.union_id();
+    let commands = id.and_then(|id| control::start(id, facts, union, standing, turns, &numbers));
+    let auto = Auto::start(standing, union, turns, migrate::run);
+    let tending = Tending::start(Arc::clone(&served)).map_err(broken)?;
     ready();
-    let served = session.run();
+    let ended = session.run();
     // Each stops a run that is at work, and waits for it.
     drop(auto);
     drop(commands);
+    drop(tending);
     forgetter.disconnect();
-    match served {
+    // The listener may be inside the kernel until the connection has ended.
+    drop(served.watch.lock().take());
+    match ended {
         // The kernel ends the connection of an unmounted filesystem, and now and then a request that
         // is being read meanwhile says so as an error.
         Err(error) if mount::is_mounted(&config.mountpoint) => return Err(broken(error)),
@@ -205,10 +220,15 @@ fn threads(config: &MountConfig) -> usize {
     config.options.threads.unwrap_or_else(|| cpus.max(4))
 }
 
-fn build(config: &MountConfig, opened: &[Option<tiers::Opened>], descriptors: u64, root: bool) -> Result<Union, Error> {
+fn build(
+    config: &MountConfig,
+    tiers: impl Iterator<Item = Option<Arc<dyn Tier>>>,
+    descriptors: u64,
+    root: bool,
+) -> Result<Union, Error> {
     let options = &config.options;
-    let slots = config.tiers.iter().zip(opened).map(|(tier, opened)| union::Slot {
-        tier: opened.as_ref().map(|opened| Arc::clone(&opened.tier)),
+    let slots = config.tiers.iter().zip(tiers).map(|(tier, opened)| union::Slot {
+        tier: opened,
         min_free: match tier.min_free {
             MinFree::Bytes(bytes) => union::MinFree::Bytes(bytes),
             MinFree::Percent(percent) => union::MinFree::Percent(percent),
@@ -242,16 +262,24 @@ fn build(config: &MountConfig, opened: &[Option<tiers::Opened>], descriptors: u6
     Ok(union)
 }
 
+/// Whether a watch is one after another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    No,
+    Yes,
+}
+
 /// Starts the watch and says what it covers. Without it everything is kept only for `ttl`.
 fn start_watch(
-    opened: &[Option<tiers::Opened>],
+    opened: &[Option<Arc<tiers::Opened>>],
     union: &Arc<Union>,
     forgetter: &Arc<Forgetter>,
+    again: Again,
 ) -> Option<Arc<watch::Watch>> {
-    let roots: Vec<_> = opened.iter().flatten().map(tiers::Opened::watched).collect();
+    let roots: Vec<_> = opened.iter().flatten().map(|opened| opened.watched()).collect();
     let present = (0u8..).map(Rank).zip(opened).filter(|(_, opened)| opened.is_some());
     let ranks: Vec<_> = present.map(|(rank, _)| rank).collect();
-    let own: Vec<_> = opened.iter().flatten().filter_map(tiers::Opened::own).collect();
+    let own: Vec<_> = opened.iter().flatten().filter_map(|opened| opened.own()).collect();
     let listener = Arc::clone(forgetter) as Arc<dyn watch::Listener>;
     let watch = match watch::start(&roots, &own, listener) {
         Ok(watch) => Arc::new(watch),
@@ -271,15 +299,24 @@ fn start_watch(
             }
         }
     }
+    if !whole && again == Again::Yes {
+        // Directories are open that this watch has not learned of.
+        tracing::info!("from here on changes beside the mount are seen only after a while");
+        return None;
+    }
     union.trust(TTL_TOLD);
     if !whole {
-        union.set_learner(Box::new(out_of_band::Learning { watch: Arc::clone(&watch), ranks }));
+        union.set_learner(Box::new(out_of_band::Learning { watch: Arc::downgrade(&watch), ranks }));
     }
     Some(watch)
 }
 
 /// How changes beside the mount are seen, by rank.
-fn watching(config: &MountConfig, opened: &[Option<tiers::Opened>], watch: Option<&watch::Watch>) -> Vec<Watching> {
+fn watching(
+    config: &MountConfig,
+    opened: &[Option<Arc<tiers::Opened>>],
+    watch: Option<&watch::Watch>,
+) -> Vec<Watching> {
     let options = &config.options;
     let untold = Watching::After(options.ttl);
     let mut told = watch.map(watch::Watch::coverage).unwrap_or_default().iter();

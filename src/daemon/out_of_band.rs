@@ -1,7 +1,7 @@
 //! From a change beside the mount to what the kernel must forget.
 
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::RwLock;
 
@@ -94,8 +94,26 @@ impl Listener for Forgetter {
     }
 
     fn lost(&self) {
-        let Some(kernel) = self.kernel.read().clone() else { return };
         tracing::warn!("changes beside the mount came too fast: everything is looked up again");
+        self.everything();
+    }
+}
+
+impl Forgetter {
+    /// Has everything asked again that is on a tier which has gone, and every listing. Names stay known:
+    /// with them directories keep their numbers, which the copies that are left may not tell.
+    pub(super) fn gone(&self, rank: Rank) {
+        let Some(kernel) = self.kernel.read().clone() else { return };
+        self.union.each_touched(rank, &mut |touched| {
+            if touched.is_dir || touched.on_tier {
+                kernel.object(touched.ino);
+            }
+        });
+    }
+
+    /// Has everything looked up again. This may wait for requests that are under way.
+    pub(super) fn everything(&self) {
+        let Some(kernel) = self.kernel.read().clone() else { return };
         let names_done = kernel.all_names();
         self.union.each_known(&mut |ino, place| {
             kernel.object(ino);
@@ -109,7 +127,7 @@ impl Listener for Forgetter {
 /// Has each directory watched when the union opens it.
 #[derive(Debug)]
 pub(super) struct Learning {
-    pub watch: Arc<Watch>,
+    pub watch: Weak<Watch>,
     /// The rank of each tier the watch knows, in its order: missing tiers are none of them.
     pub ranks: Vec<Rank>,
 }
@@ -117,6 +135,7 @@ pub(super) struct Learning {
 impl Learner for Learning {
     fn learn(&self, rank: Rank, dir: BorrowedFd<'_>) -> bool {
         let known = self.ranks.iter().position(|r| *r == rank).and_then(|at| u8::try_from(at).ok());
-        known.is_some_and(|at| self.watch.learn(Rank(at), dir) == Coverage::Watched)
+        let watch = self.watch.upgrade();
+        known.zip(watch).is_some_and(|(at, watch)| watch.learn(Rank(at), dir) == Coverage::Watched)
     }
 }

@@ -20,8 +20,8 @@ use crate::types::ids::{Rank, Ranks};
 #[derive(Debug)]
 pub(super) struct Opened {
     pub tier: Arc<dyn Tier>,
-    /// The union it belongs to.
-    pub union: Id,
+    /// What its marker says.
+    pub marker: Marker,
     /// The root as the administrator sees it, for the watch: tierfs itself goes through another
     /// view of the mount where it can, so that its own doings are told from others'.
     root: Root,
@@ -68,7 +68,9 @@ pub(super) fn open(config: &MountConfig, places: &[Place], purpose: Purpose) -> 
         .zip(&config.tiers)
         .zip(markers)
         .map(|((root, tier), marker)| match (root, marker) {
-            (Ok(root), Some(marker)) => open_one(tier, root, &marker, config.options.track_access).map(Some),
+            (Ok(root), Some(marker)) => {
+                open_one(tier, root, &marker, (config.options.track_access, PATIENCE)).map(Some)
+            }
             (Ok(_) | Err(_), _) => Ok(None),
         })
         .collect()
@@ -129,7 +131,50 @@ fn missing(config: &MountConfig, found: &[Found], ranks: Ranks, purpose: Purpose
     }
 }
 
-fn open_one(tier: &TierConfig, root: Root, marker: &Marker, track_access: bool) -> Result<Opened, Error> {
+/// Opens a tier that was missing, if it is the one that belongs there. `markers` are those of all tiers as
+/// far as they are known.
+///
+/// # Errors
+/// Why it is still missing, in one line.
+pub(super) fn reopen(
+    config: &MountConfig,
+    (rank, place): (Rank, &Place),
+    markers: &[Option<Marker>],
+) -> Result<Opened, String> {
+    let tier = config.tiers.get(rank.index()).ok_or("no such tier")?;
+    let root = Root::open(place).map_err(|errno| format!("{} cannot be opened: {errno}", tier.path.display()))?;
+    let looked = Found::look(&tier.path, Ok(&root));
+    let found: Vec<Found> = (0u8..)
+        .map(Rank)
+        .zip(config.tiers.iter().zip(markers))
+        .map(|(at, (tier, known))| match known {
+            _ if at == rank => looked.clone(),
+            Some(marker) => Found { path: tier.path.clone(), what: What::Marker(*marker) },
+            None => Found { path: tier.path.clone(), what: What::NoRoot(Errno::ENOENT) },
+        })
+        .collect();
+    let expected: Vec<_> = config.tiers.iter().map(|tier| tier.id.as_deref().and_then(Id::parse)).collect();
+    match verify(&found, &expected) {
+        Verdict::Foreign(reason) => return Err(reason),
+        Verdict::Good | Verdict::Missing(_) | Verdict::Fresh => {}
+    }
+    let marker = looked.marker().ok_or_else(|| looked.absence())?;
+    if markers.get(rank.index()).copied().flatten().is_some_and(|known| known.tier != marker.tier) {
+        return Err(format!(
+            "{} is tier {} of this union, and not the one that was there",
+            tier.path.display(),
+            marker.tier
+        ));
+    }
+    open_one(tier, root, &marker, (config.options.track_access, Duration::ZERO)).map_err(|error| error.line)
+}
+
+fn open_one(
+    tier: &TierConfig,
+    root: Root,
+    marker: &Marker,
+    (track_access, patience): (bool, Duration),
+) -> Result<Opened, Error> {
     let broken = |errno: Errno| Error::new(FAILED, format!("{}: {errno}", tier.path.display()));
     // Where the kernel gives no private view the plain one serves as well, only slower.
     let view = tree::private_clone(root.as_fd())
@@ -143,18 +188,18 @@ fn open_one(tier: &TierConfig, root: Root, marker: &Marker, track_access: bool) 
         }
     }
     let made = root.serve(view.as_ref(), marker).map_err(broken)?;
-    let lock = lock(tier, &root)?;
-    Ok(Opened { tier: made, union: marker.union, root, view, _lock: lock })
+    let lock = lock(tier, &root, patience)?;
+    Ok(Opened { tier: made, marker: *marker, root, view, _lock: lock })
 }
 
 /// How long a mount that was just taken down may need to let go.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Two mounts of one tier would not know of each other's open files and renames.
-fn lock(tier: &TierConfig, root: &Root) -> Result<durable::Lock, Error> {
+fn lock(tier: &TierConfig, root: &Root, patience: Duration) -> Result<durable::Lock, Error> {
     let path = tier.path.display();
     let taken =
-        root.lock(PATIENCE).map_err(|errno| Error::new(FAILED, format!("{path}/.tierfs cannot be locked: {errno}")))?;
+        root.lock(patience).map_err(|errno| Error::new(FAILED, format!("{path}/.tierfs cannot be locked: {errno}")))?;
     taken.ok_or_else(|| {
         let line = "another tierfs is at work on it, a mount or a run without one: wait for the run, or unmount";
         Error::new(BUSY, format!("{path}: {line}"))

@@ -22,7 +22,12 @@ struct Advice {
 }
 
 const ADVICE: &[Advice] = &[
-    Advice { name: "kernel oplocks", wanted: "no", default: "no", why: "clients get no leases" },
+    Advice {
+        name: "kernel oplocks",
+        wanted: "no",
+        default: "no",
+        why: "clients get no leases, and a program on the tier is not held back",
+    },
     Advice { name: "oplocks", wanted: "yes", default: "yes", why: "clients keep nothing in their cache" },
     Advice { name: "kernel share modes", wanted: "no", default: "yes", why: DURABLE },
     Advice { name: "posix locking", wanted: "no", default: "yes", why: DURABLE },

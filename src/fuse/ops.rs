@@ -281,7 +281,10 @@ impl Filesystem for Adapter {
         let (ask, ino) = ask(Op::Opendir, req, ino);
         match self.count(ask, || self.union().opendir(ino)) {
             Ok(fh) => {
-                let cached = if self.behaviour.keep_cache { FopenFlags::FOPEN_CACHE_DIR } else { FopenFlags::empty() };
+                // Of a listing that is not whole the kernel would keep the beginning, and join it to the rest of a later one.
+                let whole = !self.union().is_degraded();
+                let cached =
+                    if self.behaviour.keep_cache && whole { FopenFlags::FOPEN_CACHE_DIR } else { FopenFlags::empty() };
                 reply.opened(FileHandle(fh.0), cached | self.kept());
             }
             Err(errno) => reply.error(convert::errno(errno)),

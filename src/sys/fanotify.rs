@@ -366,6 +366,30 @@ fn errno(raw: Raw) -> Errno {
     Errno(raw as i32)
 }
 
+/// Filesystems that others can change behind this kernel (`f_type`, `linux/magic.h`).
+pub fn is_remote(kind: i64) -> bool {
+    const REMOTE: [u32; 17] = [
+        0x6969,      // NFS
+        0x517b,      // SMB
+        0xff53_4d42, // CIFS
+        0xfe53_4d42, // SMB2
+        0x6573_5546, // FUSE
+        0x0102_1997, // 9P
+        0x00c3_6400, // Ceph
+        0x5346_414f, // OpenAFS
+        0x6b41_4653, // AFS
+        0x7375_7245, // Coda
+        0x0116_1970, // GFS2
+        0x7461_636f, // OCFS2
+        0x0bd0_0bd0, // Lustre
+        0x4750_4653, // GPFS
+        0x1983_0326, // BeeGFS
+        0x786f_4256, // VirtualBox shared folder
+        0xaad7_aaea, // PanFS
+    ];
+    u32::try_from(kind & 0xffff_ffff).is_ok_and(|kind| REMOTE.contains(&kind))
+}
+
 #[cfg(test)]
 #[path = "fanotify_tests.rs"]
 mod tests;

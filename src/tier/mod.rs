@@ -20,6 +20,7 @@ use crate::types::name::Name;
 
 pub mod directory;
 pub mod encrypted;
+pub mod guarded;
 pub mod marker;
 pub mod place;
 mod read_only;
@@ -32,6 +33,11 @@ pub mod source;
 pub trait Tier: std::fmt::Debug + Send + Sync {
     /// The root directory.
     fn root(&self) -> Arc<dyn Dir>;
+
+    /// Whether it can be reached at all: every call is EIO otherwise.
+    fn is_there(&self) -> bool {
+        true
+    }
 
     /// Space and inodes.
     fn space(&self) -> Result<Space>;

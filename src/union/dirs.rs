@@ -19,13 +19,27 @@ use crate::types::ids::{Ino, Rank, Ranks};
 #[derive(Debug)]
 pub(super) struct Node {
     pub ino: Ino,
+    /// The tiers that were missing when it was opened: what they hold is not known.
+    pub missing: Ranks,
+    /// Which set of tiers that was, as [`super::health::States::era`] counts them.
+    pub era: u64,
     watched: AtomicBool,
     copies: Vec<(Rank, Arc<dyn Dir>)>,
 }
 
 impl Node {
-    pub(super) fn new(ino: Ino, watched: bool, copies: Vec<(Rank, Arc<dyn Dir>)>) -> Node {
-        Node { ino, watched: AtomicBool::new(watched), copies }
+    pub(super) fn new(
+        ino: Ino,
+        (missing, era): (Ranks, u64),
+        watched: bool,
+        copies: Vec<(Rank, Arc<dyn Dir>)>,
+    ) -> Node {
+        Node { ino, missing, era, watched: AtomicBool::new(watched), copies }
+    }
+
+    /// With which tiers it was opened.
+    pub(super) fn tiers(&self) -> (Ranks, u64) {
+        (self.missing, self.era)
     }
 
     /// Whether changes in it are told, if they are told at all.
@@ -68,13 +82,13 @@ impl Node {
         let mut copies: Vec<_> = self.copies.iter().filter(|(r, _)| *r != rank).cloned().collect();
         copies.push((rank, dir));
         copies.sort_by_key(|(rank, _)| *rank);
-        Node::new(self.ino, self.watched() && watched, copies)
+        Node::new(self.ino, self.tiers(), self.watched() && watched, copies)
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Dirs {
-    root: Arc<Node>,
+    root: RwLock<Arc<Node>>,
     open: RwLock<HashMap<Ino, Kept>>,
     /// Bodies of the copies, to tell which directory an out-of-band change was in.
     bodies: RwLock<Bodies>,
@@ -104,17 +118,21 @@ struct Kept {
 
 impl Dirs {
     pub(super) fn new(roots: Vec<Option<Arc<dyn Dir>>>, most: usize) -> Result<Dirs> {
+        let tiers = u8::try_from(roots.len()).unwrap_or(u8::MAX);
         let copies: Vec<_> = (0u8..).map(Rank).zip(roots).filter_map(|(rank, dir)| Some((rank, dir?))).collect();
         if copies.is_empty() {
             return Err(Errno::EIO);
         }
-        let root = Arc::new(Node::new(Ino::ROOT, true, copies));
+        let there = copies.iter().fold(Ranks::NONE, |ranks, (rank, _)| ranks.with(*rank));
+        let missing = (0..tiers).map(Rank).filter(|rank| !there.has(*rank));
+        let missing = missing.fold(Ranks::NONE, Ranks::with);
+        let root = Arc::new(Node::new(Ino::ROOT, (missing, 0), true, copies));
         let mut bodies = Bodies::default();
         for (rank, stat) in root.stats()? {
             bodies.insert(rank, stat.body, Ino::ROOT);
         }
         Ok(Dirs {
-            root,
+            root: RwLock::new(root),
             open: RwLock::default(),
             bodies: RwLock::new(bodies),
             clock: AtomicU64::new(0),
@@ -122,16 +140,26 @@ impl Dirs {
         })
     }
 
-    pub(super) fn root(&self) -> &Arc<Node> {
-        &self.root
+    pub(super) fn root(&self) -> Arc<Node> {
+        Arc::clone(&self.root.read())
     }
 
-    pub(super) fn get(&self, ino: Ino) -> Option<Arc<Node>> {
+    /// There are other tiers now. Everything that is open was opened with others and is returned, to be
+    /// closed where that may take long.
+    pub(super) fn replace_root(&self, root: Node, copies: &[(Rank, Stat)]) -> impl Sized + use<> {
+        let before = std::mem::replace(&mut *self.root.write(), Arc::new(root));
+        let closed: Vec<Kept> = self.open.write().drain().map(|(_, kept)| kept).collect();
+        self.learn(Ino::ROOT, copies);
+        (before, closed)
+    }
+
+    /// The directory, if it is open with the tiers of this era.
+    pub(super) fn get(&self, ino: Ino, era: u64) -> Option<Arc<Node>> {
         if ino == Ino::ROOT {
-            return Some(Arc::clone(&self.root));
+            return Some(self.root()).filter(|root| root.era == era);
         }
         let open = self.open.read();
-        let kept = open.get(&ino)?;
+        let kept = open.get(&ino).filter(|kept| kept.node.era == era)?;
         kept.used.store(self.clock.load(Ordering::Relaxed), Ordering::Relaxed);
         Some(Arc::clone(&kept.node))
     }
@@ -147,7 +175,7 @@ impl Dirs {
         let now = self.clock.fetch_add(1, Ordering::Relaxed) + 1;
         let mut dropped = Vec::new();
         let mut open = self.open.write();
-        if !replace && let Some(first) = open.get(&node.ino) {
+        if !replace && let Some(first) = open.get(&node.ino).filter(|first| first.node.era >= node.era) {
             return Arc::clone(&first.node);
         }
         if open.len() >= self.most {

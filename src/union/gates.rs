@@ -113,6 +113,12 @@ impl Gates {
         quiet.0 == Some(self.begun.load(Ordering::SeqCst))
     }
 
+    /// Waits for every request that passes a gate for names now.
+    pub(super) fn drain(&self) {
+        self.names.0.iter().for_each(|gate| drop(gate.write()));
+        drop(self.tree.write());
+    }
+
     /// The migrator lets nobody open or change the file.
     pub(super) fn close_file(&self, ino: Ino) -> Closed<'_> {
         self.files.0[self.files.at(ino)].write()

@@ -27,7 +27,7 @@ impl Union {
         let clones = self.inodes.clones();
         let node = self.dir(parent)?;
         let found = self.resolve(&node, name)?;
-        let certain = || self.gates.is_quiet_since(quiet);
+        let certain = || self.gates.is_quiet_since(quiet) && self.states.is_era(node.era);
         match found {
             Resolution::Absent if certain() => return Ok(Found::Absent(self.ttl_in(&node))),
             Resolution::Absent => {}
@@ -59,7 +59,7 @@ impl Union {
         match self.resolve(&node, name)? {
             Resolution::Absent => Ok(Found::Absent(self.ttl_in(&node))),
             found => {
-                let entered = self.enter_since(clones, &node, name, &found, &|| true)?;
+                let entered = self.enter_since(clones, &node, name, &found, &|| self.states.is_era(node.era))?;
                 entered.map(Found::Object).ok_or(Errno::ESTALE)
             }
         }
@@ -95,7 +95,8 @@ impl Union {
 
     /// Counts a lookup of what was just made under `name`.
     pub(super) fn enter(&self, node: &Node, name: &Name, found: &Resolution) -> Result<Attr> {
-        self.enter_since(self.inodes.clones(), node, name, found, &|| true)?.ok_or(Errno::ESTALE)
+        let certain = || self.states.is_era(node.era);
+        self.enter_since(self.inodes.clones(), node, name, found, &certain)?.ok_or(Errno::ESTALE)
     }
 
     /// Counts a lookup of what was found under `name` when there had been so many clones; nothing if
@@ -134,6 +135,15 @@ impl Union {
             shown,
             clones,
         };
+        if let Resolution::Dir(copies) = found
+            && !node.missing.is_empty()
+            && let Some(known) = self.known_by_other_copy(&seen, copies)
+        {
+            let Some(generation) = self.inodes.again(known, seen.place(), certain)? else { return Ok(None) };
+            self.dirs.learn(known, copies);
+            let ttl = self.ttl_in(node);
+            return Ok(Some(Attr { ino: known, generation, stat, ttl, name_ttl: ttl }));
+        }
         let Some(changed) = self.inodes.remember(&seen, certain) else { return Ok(None) };
         if let Resolution::Dir(copies) = found {
             if changed {
@@ -144,6 +154,14 @@ impl Union {
         let name_ttl = self.ttl_in(node);
         let ttl = if stat.kind() == Kind::File { self.file_ttl(ino, name_ttl) } else { name_ttl };
         Ok(Some(Attr { ino, generation, stat, ttl, name_ttl }))
+    }
+
+    /// The number under which the kernel knows this directory already, if that is not the one its slowest
+    /// copy gives that is there: it knows it from when the tier of a slower one was there, too.
+    fn known_by_other_copy(&self, seen: &Seen<'_>, copies: &[(Rank, Stat)]) -> Option<Ino> {
+        let known = copies.iter().rev().find_map(|(rank, stat)| self.dirs.of_body(*rank, stat.body))?;
+        let here = self.inodes.dir(known).is_ok_and(|(spot, _)| (spot.parent, &spot.name) == seen.place());
+        (here && known != seen.ino).then_some(known)
     }
 
     /// Takes back `count` lookups.
@@ -278,52 +296,91 @@ impl Union {
         }
     }
 
-    /// The directory behind a number, opened on every tier that holds it.
+    /// The directory behind a number, opened on every tier that holds it and is there.
     pub(super) fn dir(&self, ino: Ino) -> Result<Arc<Node>> {
-        if let Some(node) = self.dirs.get(ino) {
-            return Ok(node);
-        }
-        // From the deepest ancestor that is open downwards: a tree may be deeper than the stack.
-        let mut missing = vec![(ino, self.inodes.dir(ino)?)];
-        let mut node = loop {
-            let (_, (spot, _)) = missing.last().ok_or(Errno::EIO)?;
-            match self.dirs.get(spot.parent) {
-                Some(node) => break node,
-                None => missing.push((spot.parent, self.inodes.dir(spot.parent)?)),
+        loop {
+            let era = self.states.era();
+            if let Some(node) = self.dirs.get(ino, era) {
+                return Ok(node);
             }
-            if missing.len() > DEPTH_MAX {
+            let opened = self.open_chain(ino, era);
+            // A tier has come meanwhile, which perhaps holds the directory, too; or one has gone.
+            if self.states.is_era(era) {
+                return opened;
+            }
+        }
+    }
+
+    fn open_chain(&self, ino: Ino, era: u64) -> Result<Arc<Node>> {
+        // From the deepest ancestor that is open downwards: a tree may be deeper than the stack.
+        let mut closed = vec![(ino, self.inodes.dir(ino)?)];
+        let mut node = loop {
+            let (_, (spot, _)) = closed.last().ok_or(Errno::EIO)?;
+            match self.dirs.get(spot.parent, era) {
+                Some(node) => break node,
+                // Only in another era is the root not open.
+                None if spot.parent == Ino::ROOT => return Err(Errno::ESTALE),
+                None => closed.push((spot.parent, self.inodes.dir(spot.parent)?)),
+            }
+            if closed.len() > DEPTH_MAX {
                 return Err(Errno::ELOOP);
             }
         };
-        for (ino, (spot, ranks)) in missing.into_iter().rev() {
-            let opened = Arc::new(self.open_dir(&node, ino, &spot, ranks)?);
+        for (ino, (spot, ranks)) in closed.into_iter().rev() {
+            let maybe = self.inodes.maybe(ino);
+            let opened = Arc::new(self.open_dir(&node, ino, &spot, (ranks, maybe))?);
+            let settled = !maybe.is_empty() && opened.missing.is_empty() && self.states.is_era(era);
+            if settled {
+                self.inodes.settle(ino, opened.ranks());
+            }
             node = self.dirs.keep_first(opened);
             // A copy that was found or made meanwhile: the next request opens it with the others.
-            if self.inodes.dir(ino).is_ok_and(|(_, now)| now != node.ranks()) {
+            let expected =
+                |now: Ranks| now.iter().filter(|rank| !node.missing.has(*rank)).fold(Ranks::NONE, Ranks::with);
+            if self.inodes.dir(ino).is_ok_and(|(_, now)| expected(now) != node.ranks()) {
                 self.dirs.close(ino);
             }
         }
         Ok(node)
     }
 
-    fn open_dir(&self, parent: &Node, ino: Ino, spot: &Spot, ranks: Ranks) -> Result<Node> {
+    /// `ranks` are where it is, and of these it only may be on those of `maybe`.
+    fn open_dir(&self, parent: &Node, ino: Ino, spot: &Spot, (ranks, maybe): (Ranks, Ranks)) -> Result<Node> {
         let mut copies: Vec<(Rank, Arc<dyn Dir>)> = Vec::new();
-        let mut watched = true;
-        for rank in ranks.iter() {
-            let dir = match parent.copy(rank)?.open_dir(&spot.name) {
+        let (mut watched, mut proved) = (true, false);
+        for rank in ranks.iter().filter(|rank| !parent.missing.has(*rank)) {
+            let unsure = maybe.has(rank);
+            let Some(above) = parent.find(rank) else {
+                if unsure {
+                    continue;
+                }
+                return Err(Errno::EIO);
+            };
+            let dir = match above.open_dir(&spot.name) {
+                Err(Errno::ENOENT) if unsure => continue,
+                // It hides what slower tiers hold.
+                Err(Errno::ENOTDIR) if unsure => break,
                 Err(Errno::ENOENT | Errno::ENOTDIR) => return Err(Errno::ESTALE),
                 other => other?,
             };
-            if rank == spot.rank {
+            let by_number = rank == spot.rank;
+            if by_number || self.states.mixed() {
                 let stat = dir.stat(None)?.ok_or(Errno::ESTALE)?;
-                if (stat.body, stat.generation) != (spot.body, spot.generation) {
+                let same = (stat.body, stat.generation) == (spot.body, spot.generation);
+                if by_number && !same {
                     return Err(Errno::ESTALE);
                 }
+                proved |= by_number || self.dirs.of_body(rank, stat.body) == Some(ino);
             }
             watched &= self.learn(rank, dir.as_ref());
             copies.push((rank, dir));
         }
-        Ok(Node::new(ino, watched, copies))
+        match (copies.is_empty(), proved) {
+            // All of it is on tiers that are missing.
+            (true, _) => Err(Errno::EIO),
+            (false, false) => Err(Errno::ESTALE),
+            (false, true) => Ok(Node::new(ino, parent.tiers(), watched, copies)),
+        }
     }
 
     /// The file behind a number, held and known to be that file, for whoever changes it.

@@ -58,12 +58,14 @@ mod tests;
 pub mod uses;
 mod xattrs;
 
-pub use inodes::Opens;
+pub use health::Closing;
+pub use inodes::{Opens, Touched};
 pub use open::Access;
 pub use out_of_band::Stale;
 pub use space::is_low;
 
-/// A tier in its place; `None` while it is missing in degraded operation.
+/// A tier in its place. One that is `None` never comes; others may go and come back
+/// ([`Tier::is_there`]), which [`Union::lose`] and [`Union::regain`] are told.
 #[derive(Debug, Clone)]
 pub struct Slot {
     /// The tier.
@@ -185,7 +187,8 @@ impl Union {
         if slots.is_empty() || slots.len() > crate::types::ids::TIERS_MAX {
             return Err(Errno::EINVAL);
         }
-        let roots = slots.iter().map(|s| s.tier.as_ref().map(|t| t.root())).collect::<Vec<_>>();
+        let roots =
+            slots.iter().map(|s| s.tier.as_ref().filter(|t| t.is_there()).map(|t| t.root())).collect::<Vec<_>>();
         let gone = (0u8..).map(Rank).zip(&roots).filter(|(_, root)| root.is_none());
         let missing = gone.fold(Ranks::NONE, |ranks, (rank, _)| ranks.with(rank));
         let dirs = dirs::Dirs::new(roots, settings.dirs_max)?;
@@ -237,7 +240,9 @@ impl Union {
     }
 
     fn tier(&self, rank: Rank) -> Result<&Arc<dyn Tier>> {
-        self.slots.get(rank.index()).and_then(|s| s.tier.as_ref()).ok_or(Errno::EIO)
+        let tier = self.slots.get(rank.index()).and_then(|s| s.tier.as_ref()).ok_or(Errno::EIO)?;
+        // One that is being taken in again is there before it is served.
+        if self.missing().has(rank) && !tier.is_there() { Err(Errno::EIO) } else { Ok(tier) }
     }
 
     /// EROFS unless names may be changed. With a tier missing they may not: what is done to a name
@@ -254,6 +259,11 @@ impl Union {
     /// kept for `ttl`.
     pub fn trust(&self, ttl: Duration) {
         self.told_ms.store(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// From here on, changes beside the mount are not told.
+    pub fn distrust(&self) {
+        self.trust(Duration::ZERO);
     }
 
     /// How long what changes only with notice may be kept.

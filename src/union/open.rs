@@ -148,6 +148,7 @@ impl Union {
         if access.writes() {
             self.may_change_data()?;
         }
+        self.must_be_there(ino)?;
         let quiet = self.opens_quietly(ino, access, pid);
         let (how, with) = if quiet { (Open::ReadQuiet, None) } else { (access.how(), with) };
         let serving = loop {

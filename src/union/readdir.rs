@@ -31,6 +31,8 @@ pub(super) struct Stream {
 pub struct Listing {
     names: Vec<u8>,
     entries: Vec<Packed>,
+    /// A tier was missing that may hold more.
+    partial: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -179,7 +181,7 @@ impl Union {
                     Some(entry) => entry,
                     // The end is no end while a missing tier may hold more: who deletes elsewhere
                     // what is not listed here must not take it for one.
-                    None if self.is_degraded() && !passed => return Err(Errno::EIO),
+                    None if listing.partial && !passed => return Err(Errno::EIO),
                     None => break,
                 },
             };
@@ -192,7 +194,7 @@ impl Union {
     }
 
     fn list(&self, node: &Node) -> Result<Listing> {
-        let mut listing = Listing::default();
+        let mut listing = Listing { partial: !node.missing.is_empty(), ..Listing::default() };
         let last = node.ranks().iter().next_back();
         let mut seen = Seen::default();
         let mut merged: Vec<Rank> = Vec::new();
@@ -259,6 +261,10 @@ impl Union {
     /// What a tier says.
     pub fn fsync_dir(&self, ino: Ino, fh: Fh) -> Result<()> {
         let node = self.dir(ino).or_else(|_| self.handles.stream(fh).map(|s| Arc::clone(&s.node)))?;
+        // Names may have changed there that are not durable yet.
+        if self.inodes.dir(ino).is_ok_and(|(_, ranks)| ranks.iter().any(|rank| node.missing.has(rank))) {
+            return Err(Errno::EIO);
+        }
         node.copies().try_for_each(|(_, dir)| dir.fsync())
     }
 }

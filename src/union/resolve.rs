@@ -54,13 +54,13 @@ impl Copies {
 impl Union {
     /// The visible side of `name` in `node`, with as few looks at tiers as that takes.
     ///
-    /// EIO, never absence, where a missing tier might hold it.
+    /// EIO, never absence, where a tier might hold it that was missing when `node` was opened.
     pub(super) fn resolve(&self, node: &Node, name: &Name) -> Result<Resolution> {
         let mut dirs = Vec::new();
         for (rank, dir) in node.copies() {
             touch(rank);
             let Some(stat) = self.look(node, rank, dir.stat(Some(name)))? else { continue };
-            if dirs.is_empty() && self.missing().fastest().is_some_and(|missing| missing < rank) {
+            if dirs.is_empty() && node.missing.fastest().is_some_and(|missing| missing < rank) {
                 return Err(Errno::EIO);
             }
             if stat.is_dir() {
@@ -74,7 +74,7 @@ impl Union {
         if !dirs.is_empty() {
             return Ok(Resolution::Dir(dirs));
         }
-        if self.is_degraded() { Err(Errno::EIO) } else { Ok(Resolution::Absent) }
+        if !node.missing.is_empty() { Err(Errno::EIO) } else { Ok(Resolution::Absent) }
     }
 
     /// All copies of `name` in `node`, for whoever changes it.

@@ -111,7 +111,7 @@ fn a_rename_that_fails_changes_nothing() {
     let root = tree.union.dirs.root();
     for (old, new, errno) in [("a", "b", Errno::ENOENT), ("d", "n", Errno::ENOTEMPTY)] {
         let (old, new) = (name(old), name(new));
-        let (olds, news) = (tree.union.copies(root, &old).unwrap(), tree.union.copies(root, &new).unwrap());
+        let (olds, news) = (tree.union.copies(&root, &old).unwrap(), tree.union.copies(&root, &new).unwrap());
         let mut plan = rename::plan(&olds, &news, Rename::Replace).unwrap();
         // A step that no tier takes, between the last two.
         let last = plan.steps.pop().unwrap();
@@ -145,7 +145,7 @@ fn a_directory_is_not_cloned_while_it_is_renamed() {
 fn a_file_opened_while_its_name_goes_stays_reachable() {
     let tree = tree(&["0/f"]);
     let (f, root) = (tree.find("f"), tree.union.dirs.root());
-    let (ino, leaving) = tree.union.before_loss(root, &name("f"), Rank(0), &f.stat).unwrap();
+    let (ino, leaving) = tree.union.before_loss(&root, &name("f"), Rank(0), &f.stat).unwrap();
     let opened = tree.union.open(ino, Access::Read, 0, None).unwrap();
     std::fs::remove_file(tree.on(0).join("f")).unwrap();
     tree.union.inodes.unlinked(ino, Ino::ROOT, &name("f"), true);
@@ -163,7 +163,7 @@ fn an_open_file_is_found_whenever_its_name_goes() {
     let opened = tree.union.open(f.ino, Access::Read, 0, None).unwrap();
     let place = || tree.union.inodes.place(f.ino).unwrap();
     let before = [place(), place()];
-    let (ino, leaving) = tree.union.before_loss(root, &name("f"), Rank(0), &f.stat).unwrap();
+    let (ino, leaving) = tree.union.before_loss(&root, &name("f"), Rank(0), &f.stat).unwrap();
     std::fs::remove_file(tree.on(0).join("f")).unwrap();
     for place in before {
         assert!(matches!(place, Place::Named(_)));
@@ -195,7 +195,7 @@ fn a_file_that_was_open_before_its_name_went_can_be_opened_by_who_has_found_it()
     let (f, root) = (tree.find("f"), tree.union.dirs.root());
     let before = tree.union.open(f.ino, Access::Read, 0, None).unwrap();
     tree.union.release(f.ino, before.fh);
-    let (ino, leaving) = tree.union.before_loss(root, &name("f"), Rank(0), &f.stat).unwrap();
+    let (ino, leaving) = tree.union.before_loss(&root, &name("f"), Rank(0), &f.stat).unwrap();
     std::fs::remove_file(tree.on(0).join("f")).unwrap();
     tree.union.inodes.unlinked(ino, Ino::ROOT, &name("f"), true);
     drop(leaving);
@@ -209,7 +209,7 @@ fn a_file_that_was_open_before_its_name_went_can_be_opened_by_who_has_found_it()
 fn a_file_counted_open_just_before_its_name_went_is_found_gone() {
     let tree = tree(&["0/f"]);
     let (f, root) = (tree.find("f"), tree.union.dirs.root());
-    let (ino, leaving) = tree.union.before_loss(root, &name("f"), Rank(0), &f.stat).unwrap();
+    let (ino, leaving) = tree.union.before_loss(&root, &name("f"), Rank(0), &f.stat).unwrap();
     tree.union.inodes.opened(ino, Access::Read).unwrap();
     std::fs::remove_file(tree.on(0).join("f")).unwrap();
     tree.union.inodes.unlinked(ino, Ino::ROOT, &name("f"), true);
@@ -238,9 +238,9 @@ fn a_late_lookup_does_not_hide_a_clone() {
     let tree = tree(&["1/d/s"]);
     let (dir, root) = (tree.find("d").ino, tree.union.dirs.root());
     let clones = tree.union.inodes.clones();
-    let found = tree.union.resolve(root, &name("d")).unwrap();
+    let found = tree.union.resolve(&root, &name("d")).unwrap();
     tree.create(dir, "new").unwrap();
-    tree.union.enter_since(clones, root, &name("d"), &found, &|| true).unwrap();
+    tree.union.enter_since(clones, &root, &name("d"), &found, &|| true).unwrap();
     assert_eq!(tree.union.dir(dir).unwrap().ranks(), Ranks(0b11));
     assert!(matches!(tree.union.lookup(dir, &name("new")), Ok(Found::Object(_))));
     // One that looked after it is believed.
@@ -253,9 +253,9 @@ fn a_late_lookup_does_not_hide_a_clone() {
 fn a_late_lookup_does_not_hide_a_rename() {
     let tree = tree(&["1/a"]);
     let (ino, root) = (tree.find("a").ino, tree.union.dirs.root());
-    let found = tree.union.resolve(root, &name("a")).unwrap();
+    let found = tree.union.resolve(&root, &name("a")).unwrap();
     tree.union.rename((Ino::ROOT, &name("a")), (Ino::ROOT, &name("b")), Rename::Replace).unwrap();
-    tree.union.enter(root, &name("a"), &found).unwrap();
+    tree.union.enter(&root, &name("a"), &found).unwrap();
     assert_eq!(tree.union.getattr(ino).map(|attr| attr.ino), Ok(ino));
     assert_eq!(tree.union.inodes.named(ino).unwrap().name, name("b"));
 }
@@ -283,7 +283,7 @@ fn recovery_removes_no_target_without_its_replacement() {
     for (taken_away, left) in [(false, "1/source"), (true, "0/target")] {
         let tree = tree(&["1/source", "0/target"]);
         let (source, target) = (name("source"), name("target"));
-        let root = Arc::clone(tree.union.dirs.root());
+        let root = tree.union.dirs.root();
         let copies = |name: &Name| tree.union.copies(&root, name).unwrap();
         let plan = rename::plan(&copies(&source), &copies(&target), Rename::Replace).unwrap();
         let place = |name| rename::Place { dir: Ino::ROOT, name };

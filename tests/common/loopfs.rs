@@ -86,6 +86,11 @@ impl LoopFs {
         output.status.success() && output.stderr.is_empty()
     }
 
+    /// Makes all that is in it durable.
+    pub(crate) fn sync(&self) {
+        run(Command::new("sync").arg("-f").arg(&self.point));
+    }
+
     /// After a cut: mounts again what the image has, which replays the log.
     pub(crate) fn restart(&self) {
         // The kernel may still be about to let go of a dead process's mounts, and would then give the

@@ -62,7 +62,7 @@ def watch(conn, path):
                          CreateOptions=DIRECTORY)
     everything = libsmb.FILE_NOTIFY_CHANGE_ALL
     request = conn.notify(fnum=handle, buffer_size=65536, completion_filter=everything, recursive=True)
-    # Requests of one connection are taken in order: after this answer the server watches.
+    # Requests of one connection are taken in order: after this answer the server has the first.
     conn.chkpath("")
     say("watching")
     threading.Thread(target=lambda: (sys.stdin.read(), __import__("os")._exit(0)), daemon=True).start()

@@ -171,6 +171,11 @@ impl Staying {
         self.lines.recv_timeout(CLIENT_LIMIT).unwrap_or_else(|error| panic!("the client says nothing: {error}"))
     }
 
+    /// The next line, if it comes at once.
+    pub(crate) fn line_soon(&mut self) -> Option<String> {
+        self.lines.recv_timeout(Duration::from_millis(200)).ok()
+    }
+
     /// Tells it to do something, and returns what it says.
     #[track_caller]
     pub(crate) fn tell(&mut self, words: &str) -> String {

@@ -56,6 +56,21 @@ pub fn recover(union: &Union) -> std::result::Result<(), (Rank, Errno)> {
     if union.may_move().is_err() {
         return Ok(());
     }
+    bring_to_rest(union, false)
+}
+
+/// The same when the last missing tier of a union in use is back, before anything of it is served. Names
+/// cannot be changed meanwhile, and no run is at work; the caller sees to both. What programs have may
+/// change, so of a source that can be seen nothing is taken away: where a start would do that, because
+/// its tier was changed elsewhere, both copies stay.
+///
+/// # Errors
+/// As [`recover`]: the tier must then not be served.
+pub fn recover_in_use(union: &Union) -> std::result::Result<(), (Rank, Errno)> {
+    bring_to_rest(union, true)
+}
+
+fn bring_to_rest(union: &Union, served: bool) -> std::result::Result<(), (Rank, Errno)> {
     let primary = |errno| (Rank::PRIMARY, errno);
     let Some(records) = union.own_dir_if_any(Rank::PRIMARY, DIRECTORY).map_err(primary)? else {
         return clear(union);
@@ -80,7 +95,7 @@ pub fn recover(union: &Union) -> std::result::Result<(), (Rank, Errno)> {
                     let durable = union.tier_of(rank).and_then(|tier| tier.syncing()).and_then(|all| all.sync());
                     durable.map_err(|errno| (rank, errno))?;
                 }
-                let repair = Repair::new(union, &record)?;
+                let repair = Repair::new(union, &record, served)?;
                 if name.as_bytes().starts_with(DONE) {
                     repair.save(&record)?
                 } else {

@@ -18,6 +18,8 @@ use crate::union::moving::{LOST, trash_name};
 pub(super) struct Repair {
     from: Side,
     to: Side,
+    /// Programs use the union meanwhile.
+    served: bool,
 }
 
 /// One tier of a batch.
@@ -83,9 +85,9 @@ fn keeping_times(dir: &dyn Dir, act: impl FnOnce() -> Result<()>) -> Result<()> 
 }
 
 impl Repair {
-    pub(super) fn new(union: &Union, record: &Record) -> Fallible<Repair> {
+    pub(super) fn new(union: &Union, record: &Record, served: bool) -> Fallible<Repair> {
         let (from, to) = (Side::new(union, record.from, TRASH)?, Side::new(union, record.to, STAGING)?);
-        Ok(Repair { from, to })
+        Ok(Repair { from, to, served })
     }
 
     /// Saves what must not be deleted of the sources of a batch that has moved.
@@ -113,6 +115,12 @@ impl Repair {
         }
         if aside == file.names.len() {
             return self.finish_demoted(file);
+        }
+        // Programs have the source, which hides what lies on the slower tier, and may write to it now.
+        if self.served && (self.copy_changed(file)? || self.replaced(file)?) {
+            let what = "the tier was changed elsewhere while a file was on its way to it";
+            tracing::warn!(path = %first(file), tier = %self.to.rank, "{what}: both copies stay, see `tierfs check`");
+            return Ok(());
         }
         if self.copy_changed(file)? {
             tracing::info!(path = %first(file), "a file was changed on its new tier before the power failed: that is kept");

@@ -41,7 +41,8 @@ use crate::types::name::{Name, PRIVATE_DIR};
 
 pub mod verify;
 
-const FILE: &[u8] = b"marker";
+/// Its name in tierfs's own directory of a tier.
+pub const FILE: &[u8] = b"marker";
 const SCRATCH: &[u8] = b"marker.tmp";
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o644;

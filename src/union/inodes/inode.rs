@@ -28,6 +28,8 @@ pub(super) struct Inode {
     pub(super) plain: u32,
     pub(super) rank: Rank,
     pub(super) ranks: Ranks,
+    /// Those of them that a directory may have: their tier was away when it was last looked at.
+    pub(super) maybe: Ranks,
     pub(super) kind: Kind,
     /// Opened for reading and writing since it was last seen at rest: perhaps mapped.
     pub(super) maybe_mapped: bool,
@@ -68,6 +70,7 @@ impl Inode {
             plain: 0,
             rank: seen.rank,
             ranks: seen.ranks,
+            maybe: Ranks::NONE,
             kind: seen.kind,
             maybe_mapped: false,
             was_open: false,
@@ -118,6 +121,7 @@ impl Inode {
         self.kind = seen.kind;
         self.rank = seen.rank;
         self.ranks = ranks;
+        self.maybe = Ranks::NONE;
         changed
     }
 

@@ -3,6 +3,7 @@
 //! An entry lives from the first lookup to the forget that takes back the last one. It is kept
 //! small, since there may be millions: names on the heap, everything rare behind one pointer.
 
+mod away;
 mod inode;
 mod opens;
 
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+pub use away::Touched;
 use inode::Inode;
 
 use super::identity::Shown;
@@ -170,6 +172,7 @@ impl Inodes {
             plain: 0,
             rank: ranks.fastest().unwrap_or(Rank::PRIMARY),
             ranks,
+            maybe: Ranks::NONE,
             kind: Kind::Dir,
             maybe_mapped: false,
             was_open: false,

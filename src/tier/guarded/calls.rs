@@ -1,0 +1,116 @@
+//! Which thread is inside which tier at this moment.
+//!
+//! Each thread that calls into a tier writes into a place of its own, so that this costs two stores to
+//! memory that no other thread writes. Whoever looks for calls that do not come back reads all places.
+
+use std::cell::OnceCell;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+/// One thread's place.
+#[derive(Debug, Default)]
+struct Desk {
+    /// The guard of the tier that the thread is in; 0 for none.
+    guard: AtomicU32,
+    /// How many calls it has begun.
+    begun: AtomicU64,
+    /// The request that it serves; 0 for none.
+    request: AtomicU64,
+}
+
+static DESKS: Mutex<Vec<Weak<Desk>>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static DESK: OnceCell<Arc<Desk>> = const { OnceCell::new() };
+}
+
+fn desk(act: impl FnOnce(&Desk)) {
+    // A thread that is ending has no place any more.
+    let _ending = DESK.try_with(|desk| {
+        act(desk.get_or_init(|| {
+            let new = Arc::new(Desk::default());
+            let mut desks = DESKS.lock();
+            desks.retain(|desk| desk.strong_count() > 0);
+            desks.push(Arc::downgrade(&new));
+            new
+        }));
+    });
+}
+
+/// While it lives the thread is inside a tier.
+#[derive(Debug)]
+pub(super) struct Inside {
+    before: u32,
+}
+
+/// The thread goes into the tier of `guard`.
+pub(super) fn enter(guard: u32) -> Inside {
+    let mut before = 0;
+    desk(|desk| {
+        before = desk.guard.load(Ordering::Relaxed);
+        desk.begun.store(desk.begun.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        desk.guard.store(guard, Ordering::Release);
+    });
+    Inside { before }
+}
+
+/// While a tier hands something to its caller, the caller's time is not the tier's.
+pub(super) fn outside<T>(act: impl FnOnce() -> T) -> T {
+    let _out = enter(0);
+    act()
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        desk(|desk| desk.guard.store(self.before, Ordering::Release));
+    }
+}
+
+/// The thread serves this request from here on; 0 for none.
+pub fn serving(request: u64) {
+    desk(|desk| desk.request.store(request, Ordering::Release));
+}
+
+/// A call that has not come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Call {
+    /// Stands for the thread.
+    pub thread: usize,
+    /// Which of its calls.
+    pub number: u64,
+    /// Into the tier behind this guard.
+    pub guard: u32,
+    /// For this request; 0 for none.
+    pub request: u64,
+}
+
+/// All calls that are under way.
+pub fn under_way() -> Vec<Call> {
+    let desks: Vec<Arc<Desk>> = DESKS.lock().iter().filter_map(Weak::upgrade).collect();
+    desks
+        .iter()
+        .filter_map(|desk| {
+            let (number, guard) = (desk.begun.load(Ordering::Relaxed), desk.guard.load(Ordering::Acquire));
+            let request = desk.request.load(Ordering::Acquire);
+            (guard != 0).then_some(Call { thread: Arc::as_ptr(desk) as usize, number, guard, request })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_under_way_until_it_returns_and_not_while_it_tells() {
+        let mine = |guard: u32| under_way().iter().filter(|call| call.guard == guard).count();
+        let inside = enter(u32::MAX);
+        assert_eq!(mine(u32::MAX), 1);
+        outside(|| assert_eq!(mine(u32::MAX), 0));
+        assert_eq!(mine(u32::MAX), 1);
+        drop(inside);
+        assert_eq!(mine(u32::MAX), 0);
+    }
+}

@@ -1,0 +1,92 @@
+//! Instances that go and come.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+use crate::tier::directory::{DirectoryTier, Known};
+use crate::tier::{Open, Rename};
+
+struct Setting {
+    home: tempfile::TempDir,
+    tier: Guarded,
+    suspected: Arc<AtomicUsize>,
+}
+
+impl Setting {
+    fn new() -> Setting {
+        let home = tempfile::tempdir().unwrap();
+        let setting =
+            Setting { tier: Guarded::new(home.path().to_path_buf()), home, suspected: Arc::new(AtomicUsize::new(0)) };
+        setting.install();
+        setting
+    }
+
+    fn install(&self) {
+        let fd: OwnedFd = std::fs::File::open(self.home.path()).unwrap().into();
+        let inner =
+            DirectoryTier::new(&fd, self.home.path().to_path_buf(), Known::default(), Box::new(|_| Ok(()))).unwrap();
+        let suspected = Arc::clone(&self.suspected);
+        let guard = Guard::new(true, move || {
+            suspected.fetch_add(1, Ordering::Relaxed);
+        });
+        self.tier.install(Arc::new(inner), guard);
+    }
+
+    fn name(text: &str) -> Name {
+        Name::new(text.as_bytes()).unwrap()
+    }
+}
+
+#[test]
+fn what_was_opened_on_one_instance_never_reaches_the_next() {
+    let setting = Setting::new();
+    std::fs::write(setting.home.path().join("a"), "x").unwrap();
+    let (a, b) = (Setting::name("a"), Setting::name("b"));
+    let root = setting.tier.root();
+    let file = root.open(&a, Open::ReadWrite).unwrap();
+    assert_eq!(file.write_at(b"y", 0), Ok(1));
+    assert!(file.backing().is_some());
+    drop(setting.tier.remove());
+    assert!(!setting.tier.is_there());
+    assert_eq!(setting.tier.root().stat(None).unwrap_err(), Errno::EIO);
+    assert_eq!(file.write_at(b"z", 0), Err(Errno::EIO));
+    setting.install();
+    assert_eq!(file.write_at(b"z", 0), Err(Errno::EIO));
+    assert!(file.backing().is_none());
+    assert_eq!(root.stat(Some(&a)), Err(Errno::EIO));
+    let again = setting.tier.root();
+    assert!(again.stat(Some(&a)).unwrap().is_some());
+    assert_eq!(again.rename(&a, root.as_ref(), &b, Rename::Replace), Err(Errno::EIO), "between two instances");
+    again.rename(&a, again.as_ref(), &b, Rename::Replace).unwrap();
+    assert_eq!(std::fs::read(setting.home.path().join("b")).unwrap(), b"y");
+}
+
+#[test]
+fn absence_is_an_answer_only_of_a_tier_that_is_there() {
+    let setting = Setting::new();
+    let root = setting.tier.root();
+    let absent = Setting::name("absent");
+    assert_eq!(root.stat(Some(&absent)), Ok(None));
+    assert_eq!(root.open_dir(&absent).unwrap_err(), Errno::ENOENT);
+    let guard = setting.tier.guard().unwrap();
+    guard.close();
+    // Of a call that was under way when the guard was closed.
+    assert_eq!(guard.look(|| Ok(Some(1)), |answer: &Option<i32>| answer.is_none()), Err(Errno::EIO));
+    assert_eq!(guard.judge(Errno::ENOENT), Errno::EIO);
+    assert_eq!(root.stat(Some(&absent)), Err(Errno::EIO));
+    guard.open();
+    assert_eq!(root.stat(Some(&absent)), Ok(None));
+}
+
+#[test]
+fn errors_of_dead_filesystems_are_suspect_and_others_are_not() {
+    let setting = Setting::new();
+    let guard = setting.tier.guard().unwrap();
+    assert_eq!(guard.judge(Errno::ENOENT), Errno::ENOENT);
+    assert_eq!(guard.judge(Errno::ENOSPC), Errno::ENOSPC);
+    assert_eq!(setting.suspected.load(Ordering::Relaxed), 0);
+    assert_eq!(guard.judge(Errno::ENOTCONN), Errno::EIO, "the mount itself is connected");
+    assert_eq!(guard.judge(Errno::ESTALE), Errno::ESTALE);
+    assert_eq!(setting.suspected.load(Ordering::Relaxed), 2);
+}

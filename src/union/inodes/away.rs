@@ -1,0 +1,97 @@
+//! What is known of files while a tier is away, and what of it still holds when the tier is back.
+
+use super::{Inodes, Seen};
+use crate::types::attr::Kind;
+use crate::types::errno::{Errno, Result};
+use crate::types::ids::{Ino, Rank, Ranks};
+use crate::types::name::Name;
+
+/// What concerns an inode when a tier goes or comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Touched {
+    /// Its number.
+    pub ino: Ino,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+    /// Whether its contents are on that tier.
+    pub on_tier: bool,
+}
+
+impl Inodes {
+    /// Every directory may be on `rank`, too: it was not looked for there for a while.
+    pub(in crate::union) fn unsettle(&self, rank: Rank) {
+        for shard in &self.shards {
+            for inode in shard.lock().values_mut().filter(|inode| inode.kind == Kind::Dir) {
+                inode.ranks = inode.ranks.with(rank);
+                inode.maybe = inode.maybe.with(rank);
+            }
+        }
+    }
+
+    /// Those of a directory's ranks on which it need not be.
+    pub(in crate::union) fn maybe(&self, ino: Ino) -> Ranks {
+        self.with(ino, |inode| inode.maybe).unwrap_or(Ranks::NONE)
+    }
+
+    /// A directory was found on these ranks and no others.
+    pub(in crate::union) fn settle(&self, ino: Ino, ranks: Ranks) {
+        let _forgotten = self.with(ino, |inode| {
+            inode.ranks = ranks;
+            inode.maybe = Ranks::NONE;
+        });
+    }
+
+    /// Counts another lookup of a directory that is known at this place, whatever copy of it the lookup
+    /// has found. Its generation; `None` if what was seen is not `certain`.
+    pub(in crate::union) fn again(
+        &self,
+        ino: Ino,
+        seen: (Ino, &Name),
+        certain: &dyn Fn() -> bool,
+    ) -> Result<Option<u32>> {
+        let mut shard = self.shard(ino).lock();
+        if !certain() {
+            return Ok(None);
+        }
+        let inode = shard.get_mut(&ino.0).ok_or(Errno::ESTALE)?;
+        if inode.kind != Kind::Dir || inode.unnamed || !inode.is_at(seen.0, seen.1.as_bytes()) {
+            return Err(Errno::ESTALE);
+        }
+        inode.lookups += 1;
+        Ok(Some(inode.generation))
+    }
+
+    /// Drops the registrations of files on `rank`: their bodies are another filesystem's from here on.
+    /// What is returned closes them.
+    pub(in crate::union) fn unregister(&self, rank: Rank) -> impl Sized + use<> {
+        let mut taken = Vec::new();
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let there = shard.values_mut().filter(|inode| inode.kind != Kind::Dir && inode.rank == rank);
+            taken.extend(there.filter_map(|inode| inode.backing.take()));
+        }
+        taken
+    }
+
+    /// Passes every inode to `each`, without a lock held meanwhile.
+    pub(in crate::union) fn touched(&self, rank: Rank, each: &mut dyn FnMut(Touched)) {
+        for shard in &self.shards {
+            let known: Vec<_> = shard
+                .lock()
+                .iter()
+                .map(|(ino, inode)| {
+                    let is_dir = inode.kind == Kind::Dir;
+                    Touched { ino: Ino(*ino), is_dir, on_tier: !is_dir && inode.rank == rank }
+                })
+                .collect();
+            known.into_iter().for_each(&mut *each);
+        }
+    }
+}
+
+/// What a lookup needs to know a directory again.
+impl Seen<'_> {
+    pub(in crate::union) fn place(&self) -> (Ino, &Name) {
+        (self.parent, self.name)
+    }
+}

@@ -1,0 +1,44 @@
+//! The tier goes while files move.
+
+use std::process::Stdio;
+
+use crate::common::fs::put;
+use crate::common::loopfs::LoopFs;
+use crate::common::mount::Setup;
+use crate::common::wait;
+use crate::gone::{assert_same, everything, until_back, until_gone};
+
+/// Wherever the run was when its tier went: it ends, nothing is lost, and once the tier is back every file
+/// is whole and under its name.
+#[test]
+fn a_run_ends_when_its_tier_goes_and_nothing_is_lost() {
+    let Some(disk) = LoopFs::new("ext4", 320) else { return };
+    for files_before_the_end in [0, 3, 40] {
+        let setup = Setup::new().plain();
+        let roots = [setup.tier(0).to_owned(), disk.path().join(format!("tier{files_before_the_end}"))];
+        let setup = setup.roots(&roots).seed(|tiers| {
+            for at in 0..120 {
+                put(tiers[0].join(format!("dir{}/file{at}", at % 7)), "contents of a file ".repeat(at * 40));
+            }
+            put(tiers[1].join("slow"), "slow");
+        });
+        disk.sync();
+        let Some(mount) = setup.mount() else { return };
+        let before = everything(&mount.root());
+        let mut command = mount.tierfs_with(&["migrate", "--older-than", "0s", "-v"]);
+        let mut run = command.arg(mount.root()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a run");
+        wait::until("so many have moved", || {
+            let moved = (0..120).filter(|at| mount.tier(1, format!("dir{}/file{at}", at % 7)).exists()).count();
+            (moved >= files_before_the_end || run.try_wait().expect("wait").is_some()).then_some(())
+        });
+        assert!(disk.cut_power());
+        wait::until("the run ends", || run.try_wait().expect("wait"));
+        until_gone(&mount, "slow");
+        disk.restart();
+        until_back(&mount);
+        assert_same(&everything(&mount.root()), &before, &mount.log());
+        let output = wait::output(mount.tierfs_with(&["check"]).arg(mount.root()));
+        assert!(output.status.success(), "{output:?}");
+        mount.unmount();
+    }
+}
