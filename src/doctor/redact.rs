@@ -11,24 +11,11 @@ use std::path::Path;
 pub const GONE: &str = "(left out)";
 
 /// Parts of the names of values that are not told, in small letters.
-const SECRET_KEYS: [&str; 13] = [
-    "pass",
-    "pwd",
-    "secret",
-    "token",
-    "key",
-    "credential",
-    "auth",
-    "private",
-    "cookie",
-    "session",
-    "login",
-    "salt",
-    "pin",
-];
+const SECRET_KEYS: [&str; 12] =
+    ["pass", "pwd", "secret", "token", "key", "credential", "auth", "private", "cookie", "session", "login", "salt"];
 
 /// Words that have such a part and are followed by nothing secret.
-const OPEN_WORDS: [&str; 7] = ["passfile", "keyfile", "passthrough", "passno", "keyringmode", "pinned", "mapping"];
+const OPEN_WORDS: [&str; 5] = ["passfile", "keyfile", "passthrough", "passno", "keyringmode"];
 
 /// Keys of a configuration whose values are told though the file cannot be read as a whole.
 const OPEN_KEYS: [&str; 26] = [

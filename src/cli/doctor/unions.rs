@@ -68,7 +68,10 @@ pub(crate) fn gather(named: &[OsString], deep: bool) -> Result<Facts, Failure> {
         add(&mut facts, union, mount);
     }
     facts.shares = machine::shares();
-    facts.machine.samba = !facts.shares.is_empty();
+    for union in &mut facts.unions {
+        let point = union.config.as_ref().map(|config| &config.mountpoint).filter(|point| point.is_absolute());
+        union.shared = point.is_some_and(|point| facts.shares.iter().any(|share| share.path.starts_with(point)));
+    }
     std::thread::scope(|scope| {
         for union in &mut facts.unions {
             scope.spawn(move || ask_about(union, deep));
