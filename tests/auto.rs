@@ -286,7 +286,7 @@ fn a_tier_above_high_gives_its_oldest_until_low() {
     assert!((50..80).contains(&percent(&roots[0])), "between the two at first");
     put(mount.path("young"), vec![b'y'; 14 << 20]);
     wait::until("the primary is at low", || (percent(&roots[0]) <= 40).then_some(()));
-    until_said(&mount, "make room on primary: done", 1);
+    until_said(&mount, "trigger=\"watermark\"", 1);
     let gone: Vec<_> = (0..10).filter(|n| !exists(mount.tier(0, format!("d/{n}")))).collect();
     assert_eq!(gone, (10 - gone.len()..10).collect::<Vec<_>>(), "the oldest");
     assert!(exists(mount.tier(0, "young")), "younger than the policy allows");

@@ -137,6 +137,8 @@ impl Migrate {
             order: self.order.map(OrderWord::value),
             verify: self.verify.map(VerifyWord::value),
             ignore_window: self.ignore_window,
+            // `systemd.exec(5)`: set where a timer has started the unit.
+            scheduled: std::env::var_os("TRIGGER_UNIT").is_some(),
             ..run::plain(what, &paths, self.dry_run)
         };
         let manner = Manner {

@@ -39,6 +39,7 @@ pub mod recall;
 pub mod remount;
 pub mod report;
 pub mod run;
+pub mod stats;
 pub mod status;
 pub mod target;
 pub mod tiers;
@@ -99,6 +100,8 @@ enum Command {
     Status(status::Status),
     /// List runs and what they moved
     History(history::History),
+    /// Show what a mount does: requests, latency, moves, who is busy
+    Stats(stats::Stats),
     /// Find what hides, differs, is left over or damaged, and mend what can be
     Check(check::Check),
     /// Find what is wrong with a configuration, its tiers and the machine, and say what to do
@@ -157,6 +160,7 @@ fn execute(arguments: Vec<OsString>) -> Outcome {
         Command::Explain(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::History(command) => command.run(),
+        Command::Stats(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::CollectInfo(command) => command.run(),

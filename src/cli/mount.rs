@@ -58,10 +58,13 @@ Mount options (-o):
   on_write=in_place|promote
                            a file of a slower tier that was written: stays, or moves up
   track_access             reading counts for the age also on tiers mounted noatime
+  remember=N               for export by NFS: so many files stay known, such as 1000000
   smb_offline=never|demoted|last
                            files that Samba shows as offline: none, those that are not on the
                            primary, those of the last tier
   threads=N                threads that serve requests
+  metrics_listen=127.0.0.1:PORT, metrics_textfile=FILE.prom, metrics_every=15s
+                           numbers for Prometheus, on a port of this machine or in a file
   nopassthrough, suid, dev, noexec
   config=FILE              the same as --config
   remount                  change ro, rw, suid, dev and exec of what is mounted, and nothing else

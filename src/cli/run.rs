@@ -105,7 +105,16 @@ pub fn repair(socket: &Path, items: Vec<Mend>) -> Result<Vec<Option<String>>, Fa
 /// A run over these paths with nothing else said.
 pub fn plain(what: What, paths: &[UnionPath], dry_run: bool) -> Run {
     let paths = paths.iter().map(|path| convert::text(path.as_bytes())).collect();
-    Run { what, paths, limits: Limits::default(), order: None, verify: None, dry_run, ignore_window: false }
+    Run {
+        what,
+        paths,
+        limits: Limits::default(),
+        order: None,
+        verify: None,
+        dry_run,
+        ignore_window: false,
+        scheduled: false,
+    }
 }
 
 /// A policy file in words for a run.

@@ -3,7 +3,7 @@
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use crate::config::{Draft, Error, MountConfig, StatfsOf, TierConfig};
+use crate::config::{Draft, Error, Metrics, MountConfig, StatfsOf, TierConfig};
 use crate::types::ids::TIERS_MAX;
 
 /// More threads than this only wait for one another.
@@ -11,6 +11,9 @@ const THREADS_MAX: usize = 256;
 
 /// The kernel counts a timeout in jiffies; a year is safe on every machine and as good as ever.
 const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// How often metrics can be written.
+const EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
 /// Hexadecimal digits of a tier id.
 const ID_DIGITS: usize = 32;
@@ -45,7 +48,7 @@ fn complete(draft: Draft) -> Result<MountConfig, String> {
         return Err("there is no mount point: add `mountpoint: /some/directory`".into());
     };
     let file = draft.file.map(|file| std::path::absolute(&file).unwrap_or(file));
-    Ok(MountConfig { tiers: draft.tiers, mountpoint, policy: draft.policy, file, options })
+    Ok(MountConfig { tiers: draft.tiers, mountpoint, policy: draft.policy, file, options, metrics: draft.metrics })
 }
 
 fn legal(draft: &Draft) -> Result<(), String> {
@@ -75,7 +78,33 @@ fn legal(draft: &Draft) -> Result<(), String> {
     if let Some(mountpoint) = &draft.mountpoint {
         absolute("the mount point", mountpoint)?;
     }
+    metrics_legal(&draft.metrics)?;
     options_legal(draft)
+}
+
+fn metrics_legal(metrics: &Metrics) -> Result<(), String> {
+    if let Some(listen) = metrics.listen {
+        if !listen.ip().is_loopback() {
+            return Err(format!(
+                "metrics on {listen} could be read from other machines, and nobody is asked for a password there: \
+                 write 127.0.0.1:{}, and let node_exporter (textfile) or a proxy pass them on",
+                listen.port()
+            ));
+        }
+        if listen.port() == 0 {
+            return Err("metrics need a port that Prometheus can be told, such as 127.0.0.1:9567".into());
+        }
+    }
+    if let Some(file) = &metrics.textfile {
+        absolute("the file for metrics", file)?;
+        if file.extension().is_none_or(|word| word != "prom") {
+            return Err(format!("{}: node_exporter reads only files that end in .prom", file.display()));
+        }
+    }
+    if !EVERY.contains(&metrics.every) {
+        return Err("metrics can be written every 1s to 1h".into());
+    }
+    Ok(())
 }
 
 fn tier_legal(tier: &TierConfig) -> Result<(), String> {
@@ -171,6 +200,25 @@ mod tests {
         twins.tiers[0].id = Some("0".repeat(32));
         twins.tiers[1].id = Some("0".repeat(32));
         assert!(refused(twins).contains("same id"));
+    }
+
+    #[test]
+    fn metrics_stay_on_this_machine() {
+        let with = |listen: Option<&str>, textfile: Option<&str>, every| {
+            let (listen, textfile) = (listen.map(|text| text.parse().unwrap()), textfile.map(Into::into));
+            Draft { metrics: Metrics { listen, textfile, every: Duration::from_secs(every) }, ..draft(&["/a"]) }
+        };
+        for good in ["127.0.0.1:9567", "127.0.0.9:1", "[::1]:9567"] {
+            assert!(finish(with(Some(good), Some("/run/x.prom"), 15)).is_ok(), "{good}");
+        }
+        for open in ["0.0.0.0:9567", "192.168.1.2:9567", "[::]:9567"] {
+            let told = refused(with(Some(open), None, 15));
+            assert!(told.contains("from other machines") && told.contains("write 127.0.0.1:9567"), "{told}");
+        }
+        assert!(refused(with(Some("127.0.0.1:0"), None, 15)).contains("need a port"));
+        assert!(refused(with(None, Some("x.prom"), 15)).contains("must be an absolute path"));
+        assert!(refused(with(None, Some("/x.txt"), 15)).contains("end in .prom"));
+        assert!(refused(with(None, Some("/x.prom"), 0)).contains("every 1s to 1h"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::config::schema::{self, File, Mount, Plain, Tier, VERSION};
-use crate::config::{Draft, Encryption, Error, MinFree, MountConfig, TierConfig, suggest};
+use crate::config::{Draft, Encryption, Error, Metrics, MinFree, MountConfig, TierConfig, suggest};
 use crate::types::passphrase::Source;
 use crate::yaml::{self, Problem};
 
@@ -97,6 +97,11 @@ pub fn parse(text: &str) -> Result<Draft, Problem> {
         ..Draft::default()
     };
     apply(file.mount, &mut draft);
+    if let Some(metrics) = file.metrics {
+        let every = metrics.every.map_or(draft.metrics.every, |every| every.0);
+        let (listen, textfile) = (metrics.listen.map(|listen| listen.0), metrics.textfile.map(|file| file.0));
+        draft.metrics = Metrics { listen, textfile, every };
+    }
     Ok(draft)
 }
 
@@ -165,6 +170,7 @@ fn apply(mount: Mount, draft: &mut Draft) {
     set(&mut options.on_missing, mount.on_missing);
     set(&mut options.passthrough, mount.passthrough);
     set(&mut options.track_access, mount.track_access);
+    set(&mut options.remember, mount.remember);
     set(&mut options.smb_offline, mount.smb_offline);
     options.fsname = mount.fsname.map(|name| name.0);
     options.threads = mount.threads.map(|threads| threads.0);
@@ -176,7 +182,9 @@ fn apply(mount: Mount, draft: &mut Draft) {
 /// One line where a path is not UTF-8: YAML cannot hold it.
 pub fn show(config: &MountConfig) -> Result<String, String> {
     let mut encryptions: Vec<_> = config.tiers.iter().filter_map(|tier| tier.encryption.clone()).collect();
+    let metrics = &config.metrics;
     let paths = config.tiers.iter().map(|tier| &tier.path).chain([&config.mountpoint]).chain(&config.policy);
+    let paths = paths.chain(&metrics.textfile);
     for path in paths.chain(encryptions.iter_mut().flat_map(files).map(|file| &*file)) {
         if path.to_str().is_none() {
             return Err(format!("{} is not UTF-8: YAML cannot hold it", path.display()));
@@ -205,6 +213,7 @@ pub fn show(config: &MountConfig) -> Result<String, String> {
         on_missing: Some(Plain(options.on_missing)),
         passthrough: Some(Plain(options.passthrough)),
         track_access: Some(Plain(options.track_access)),
+        remember: Some(Plain(options.remember)),
         smb_offline: Some(Plain(options.smb_offline)),
         threads: options.threads.map(Plain),
     };
@@ -214,6 +223,11 @@ pub fn show(config: &MountConfig) -> Result<String, String> {
         tiers: Some(tiers.collect()),
         policy: config.policy.clone().map(Plain),
         mount,
+        metrics: (*metrics != Metrics::default()).then(|| schema::Metrics {
+            listen: metrics.listen.map(Plain),
+            textfile: metrics.textfile.clone().map(Plain),
+            every: Some(Plain(metrics.every)),
+        }),
         ..File::default()
     })
 }
@@ -279,6 +293,7 @@ mount:
   out_of_band: ttl
   ttl: 5s
   threads: 8
+metrics: {listen: '127.0.0.1:9567', textfile: /var/lib/node_exporter/docs.prom, every: 30s}
 ";
 
     #[test]
@@ -323,6 +338,8 @@ mount:
             ("some text", ":1:1: invalid type: string \"some text\", expected keys such as"),
             ("version: 1\ntiers: [/a]\n", ":2:9: tiers[0]: invalid type: string \"/a\", expected a tier"),
             ("version: 1\nmount: ro\n", ":2:8: mount: invalid type: string \"ro\", expected mount options"),
+            ("version: 1\nmetrics: {port: 1}\n", ":2:11: metrics: unknown field `port`"),
+            ("version: 1\nmetrics: {listen: 9567}\n", ":2:19: metrics.listen: `9567` is not an address and a port"),
             ("version: 2\n", ": version 2 is not known"),
             ("mountpoint: /m\n", ":1:1: missing field `version`"),
             ("version: 1\nversion: 1\n", ":1:1: duplicate field `version`"),

@@ -1,6 +1,7 @@
 //! What a mount is told to do: values that the command line, `-o` and a YAML file all become.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub struct Draft {
     pub policy: Option<PathBuf>,
     /// Options so far.
     pub options: MountOptions,
+    /// Where metrics go.
+    pub metrics: Metrics,
 }
 
 /// One mount, complete and checked.
@@ -65,6 +68,25 @@ pub struct MountConfig {
     pub file: Option<PathBuf>,
     /// How it behaves.
     pub options: MountOptions,
+    /// Where metrics go.
+    pub metrics: Metrics,
+}
+
+/// Where numbers for Prometheus go: nowhere unless asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metrics {
+    /// A port of this machine that answers to scrapes.
+    pub listen: Option<SocketAddr>,
+    /// A file that node_exporter reads.
+    pub textfile: Option<PathBuf>,
+    /// How often the file is written.
+    pub every: Duration,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics { listen: None, textfile: None, every: Duration::from_secs(15) }
+    }
 }
 
 /// One tier as the administrator names it.
@@ -189,6 +211,9 @@ pub struct MountOptions {
     pub passthrough: bool,
     /// Reading sets access times also on tiers that are mounted `noatime` (root only).
     pub track_access: bool,
+    /// Files and directories of which tierfs knows the place after the kernel has forgotten them, for
+    /// servers that open by file handles.
+    pub remember: usize,
     /// Files that carry the attribute `OFFLINE` for clients of Samba.
     pub smb_offline: SmbOffline,
     /// Threads that serve requests; `None`: four or the number of CPUs, whichever is more.
@@ -213,6 +238,7 @@ impl Default for MountOptions {
             on_missing: OnMissing::Fail,
             passthrough: true,
             track_access: false,
+            remember: 0,
             smb_offline: SmbOffline::Never,
             threads: None,
         }

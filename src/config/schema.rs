@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +42,24 @@ pub struct File {
     /// Options.
     #[serde(default)]
     pub mount: Mount,
+    /// Numbers for Prometheus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Metrics>,
+}
+
+/// The section `metrics:`.
+#[derive(Debug, Default, DeriveDeserialize, Serialize)]
+#[serde(deny_unknown_fields, expecting = "where metrics go, such as {listen: 127.0.0.1:9567}")]
+pub struct Metrics {
+    /// Where Prometheus may ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<Plain<SocketAddr>>,
+    /// A file for node_exporter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub textfile: Option<Plain<PathBuf>>,
+    /// How often the file is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<Plain<Duration>>,
 }
 
 /// One tier.
@@ -134,6 +153,8 @@ mount! {
     passthrough: bool,
     /// Reading sets access times on every tier.
     track_access: bool,
+    /// Files that stay known after the kernel has forgotten them.
+    remember: usize,
     /// Files that Samba shows as offline.
     smb_offline: SmbOffline,
     /// Threads that serve requests.

@@ -1,5 +1,6 @@
 //! Values as words: how each option value is written, the same in `-o` and in YAML.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -102,6 +103,16 @@ impl Word for Duration {
 
     fn show(&self) -> String {
         units::show_duration(*self)
+    }
+}
+
+impl Word for SocketAddr {
+    fn read(text: &str) -> Result<SocketAddr, String> {
+        text.parse().map_err(|_| format!("`{text}` is not an address and a port: write for example 127.0.0.1:9567"))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
     }
 }
 

@@ -89,6 +89,7 @@ mod tests {
             verify: Some(Verify::Hash),
             dry_run: true,
             ignore_window: true,
+            scheduled: false,
         })
     }
 

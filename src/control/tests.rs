@@ -50,6 +50,7 @@ fn run() -> Command {
         verify: None,
         dry_run: false,
         ignore_window: false,
+        scheduled: false,
     })
 }
 

@@ -114,6 +114,8 @@ pub struct Run {
     pub dry_run: bool,
     /// Work outside of the policy's window, too.
     pub ignore_window: bool,
+    /// Whether a timer has begun it.
+    pub scheduled: bool,
 }
 
 /// How the files are chosen.
@@ -293,6 +295,8 @@ pub struct Summary {
     pub moved: u64,
     /// Bytes of these.
     pub bytes: u64,
+    /// Bytes that these took on the tiers they left, and have freed there.
+    pub taken: u64,
     /// Files skipped, by reason in words.
     pub skipped: BTreeMap<String, u64>,
     /// Files failed.

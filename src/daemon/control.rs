@@ -8,6 +8,7 @@ use super::gauges::Numbers;
 use super::runs::{self, Engine};
 use super::status::{self, Asked, Facts};
 use super::turns::Turns;
+use super::work::Trigger;
 use super::{BUSY, CONFIG, Standing, probes, repairs};
 use crate::control::server::{Peer, Server, Service};
 use crate::control::wire::{Command, Info, Problem, Response, What};
@@ -20,7 +21,7 @@ use crate::union::Union;
 /// is in the way is only logged.
 pub(super) fn start(
     id: Id,
-    facts: Facts,
+    (facts, asked): (&Arc<Facts>, &Arc<Asked>),
     union: &Arc<Union>,
     standing: &Arc<Standing>,
     turns: &Arc<Turns>,
@@ -32,8 +33,8 @@ pub(super) fn start(
         turns: Arc::clone(turns),
         numbers: Arc::clone(numbers),
         engine: migrate::run,
-        asked: Asked::new(union.tiers()),
-        facts,
+        asked: Arc::clone(asked),
+        facts: Arc::clone(facts),
     };
     match Server::start(&place::socket(&place::directory(), &id.to_string()), Arc::new(service)) {
         Ok(server) => {
@@ -55,8 +56,8 @@ struct Commands {
     turns: Arc<Turns>,
     numbers: Arc<Numbers>,
     engine: Engine,
-    asked: Asked,
-    facts: Facts,
+    asked: Arc<Asked>,
+    facts: Arc<Facts>,
 }
 
 impl Commands {
@@ -90,8 +91,9 @@ impl Service for Commands {
                 if let Err(line) = self.configured(&mut run.what) {
                     return Response::Error(Problem { code: CONFIG, line });
                 }
-                tracing::info!(dry_run = run.dry_run, "a run begins");
-                self.turns.work.begin(runs::words(&run.what), false, run.dry_run);
+                tracing::debug!(dry_run = run.dry_run, "a run begins");
+                let trigger = if run.scheduled { Trigger::Schedule } else { Trigger::Command };
+                self.turns.work.begin(runs::words(&run.what), trigger, run.dry_run);
                 let last = runs::perform(
                     &self.union,
                     self.standing.path().map(PathBuf::as_path),
@@ -103,13 +105,6 @@ impl Service for Commands {
                     },
                 );
                 self.turns.work.end(&last);
-                match &last {
-                    Response::Done(done) => {
-                        tracing::info!(run = done.run, moved = done.moved, failed = done.failed, "a run has ended");
-                    }
-                    Response::Error(problem) => tracing::warn!("a run could not be made: {}", problem.line),
-                    _ => {}
-                }
                 last
             }
             Command::Probe(probe) => {

@@ -29,6 +29,7 @@ pub(in crate::daemon) fn union(home: &std::path::Path) -> Arc<Union> {
         space_of: SpaceOf::Sum,
         spill: true,
         read_only: false,
+        remember: 0,
         offline_from: None,
         dirs_max: 64,
         root: crate::sys::creds::is_root(),
@@ -74,7 +75,7 @@ fn standing(policy: Option<std::path::PathBuf>) -> Arc<Standing> {
 fn start_with(home: &std::path::Path, standing: Arc<Standing>, engine: Engine) -> Server {
     let (union, stats) = (union(home), Arc::new(crate::stats::Stats::new(2, 1)));
     let numbers = Arc::new(Numbers { stats, union: Arc::clone(&union) });
-    let (asked, facts) = (Asked::new(2), Facts::new(&config(None), &[Watching::Never; 2]));
+    let (asked, facts) = (Arc::new(Asked::new(2)), Arc::new(Facts::new(&config(None), &[Watching::Never; 2])));
     let service = Commands { union, standing, turns: Arc::default(), numbers, engine, asked, facts };
     Server::start(&home.join("run/s.sock"), Arc::new(service)).unwrap()
 }
@@ -92,6 +93,7 @@ fn run(what: What, paths: &[&str]) -> Command {
         verify: None,
         dry_run: false,
         ignore_window: false,
+        scheduled: false,
     })
 }
 

@@ -23,6 +23,7 @@ mod auto;
 mod control;
 mod gauges;
 pub mod hours;
+mod metrics;
 mod out_of_band;
 mod probes;
 pub mod repairs;
@@ -38,6 +39,7 @@ mod work;
 pub use auto::check_policy;
 use auto::{Auto, Standing};
 use gauges::Numbers;
+use metrics::{Exporter, Known, Source};
 use out_of_band::Forgetter;
 use tending::{Seats, Shared, Tending};
 use turns::Turns;
@@ -175,10 +177,15 @@ fn run(
         .map_err(|errno| Error::new(FAILED, format!("cannot wait for signals: {errno}")))?;
     tracing::info!(mountpoint = %config.mountpoint.display(), tiers = config.tiers.len(), "serving");
     migrate::keep_room(union);
+    turns.work.count_in(&stats);
     let numbers = Arc::new(Numbers { stats: Arc::clone(&stats), union: Arc::clone(union) });
-    let facts = status::Facts::new(config, watching);
+    let facts = Arc::new(status::Facts::new(config, watching));
+    let asked = Arc::new(status::Asked::new(union.tiers()));
     let id = served.seats.union_id();
-    let commands = id.and_then(|id| control::start(id, facts, union, standing, turns, &numbers));
+    let commands = id.and_then(|id| control::start(id, (&facts, &asked), union, standing, turns, &numbers));
+    let (standing_too, turns_too) = (Arc::clone(standing), Arc::clone(turns));
+    let source = Source { numbers, standing: standing_too, turns: turns_too, facts, asked, known: Known::default() };
+    let exporter = Exporter::start(&config.metrics, source);
     let auto = Auto::start(standing, union, turns, migrate::run);
     let tending = Tending::start(Arc::clone(&served)).map_err(broken)?;
     ready();
@@ -186,6 +193,7 @@ fn run(
     // Each stops a run that is at work, and waits for it.
     drop(auto);
     drop(commands);
+    drop(exporter);
     drop(tending);
     forgetter.disconnect();
     // The listener may be inside the kernel until the connection has ended.
@@ -245,6 +253,7 @@ fn build(
         },
         spill: options.spill,
         read_only: options.read_only,
+        remember: config.options.remember,
         offline_from: match options.smb_offline {
             SmbOffline::Never => None,
             SmbOffline::Demoted => Some(Rank(1)),

@@ -257,6 +257,7 @@ pub(super) fn summed(summary: Summary) -> wire::Summary {
         scanned: summary.scanned,
         moved: summary.moved,
         bytes: summary.bytes,
+        taken: summary.taken,
         skipped,
         failed: summary.failed,
         stopped: summary.stopped.map(|stop| match stop {

@@ -60,6 +60,11 @@ struct TierFacts {
 }
 
 impl Facts {
+    /// Where it was mounted.
+    pub(super) fn mountpoint(&self) -> &Text {
+        &self.mountpoint
+    }
+
     /// Of a mount that begins to serve; `watch` by rank.
     pub(super) fn new(config: &MountConfig, watch: &[Watching]) -> Facts {
         let mounts = mountinfo::read().unwrap_or_default();

@@ -1,21 +1,56 @@
-//! The run that is at work, and the last one that has ended, for whoever asks.
+//! The run that is at work, and the last one that has ended, for whoever asks; and the one place where
+//! every run of a mount is counted and told in its log, whatever has begun it.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
 use crate::control::status::{Ended, Running};
 use crate::control::wire::{Event, Response, Stop, Summary};
+use crate::stats::{Outcome, Stats};
 use crate::types::ids::Rank;
 
 /// What is known of runs.
 #[derive(Debug, Default)]
-pub(super) struct Work(Mutex<State>);
+pub(super) struct Work {
+    state: Mutex<State>,
+    stats: OnceLock<Arc<Stats>>,
+}
 
 #[derive(Debug, Default)]
 struct State {
-    now: Option<(Running, Instant)>,
+    now: Option<(Running, Trigger, Instant)>,
     last: Option<Ended>,
+}
+
+/// What has begun a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trigger {
+    /// Somebody's command.
+    Command,
+    /// A command of a timer.
+    Schedule,
+    /// A tier that was too full.
+    Watermark,
+    /// Files that were used.
+    Use,
+}
+
+impl Trigger {
+    fn word(self) -> &'static str {
+        match self {
+            Trigger::Command => "command",
+            Trigger::Schedule => "schedule",
+            Trigger::Watermark => "watermark",
+            Trigger::Use => "use",
+        }
+    }
+
+    fn is_own(self) -> bool {
+        matches!(self, Trigger::Watermark | Trigger::Use)
+    }
 }
 
 /// Seconds since 1970.
@@ -25,10 +60,10 @@ pub(super) fn now() -> u64 {
 
 impl Work {
     /// A run begins.
-    pub(super) fn begin(&self, what: String, by_itself: bool, dry_run: bool) {
+    pub(super) fn begin(&self, what: String, trigger: Trigger, dry_run: bool) {
         let running = Running {
             what,
-            by_itself,
+            by_itself: trigger.is_own(),
             dry_run,
             started: now(),
             scanned: 0,
@@ -37,35 +72,120 @@ impl Work {
             moved: (0, 0),
             failed: 0,
         };
-        self.0.lock().now = Some((running, Instant::now()));
+        self.state.lock().now = Some((running, trigger, Instant::now()));
     }
 
     /// Something happened in it.
     pub(super) fn note(&self, event: &Event) {
-        if let Some((running, _)) = &mut self.0.lock().now {
-            count(running, event);
+        let mut state = self.state.lock();
+        let Some((running, ..)) = &mut state.now else { return };
+        count(running, event);
+        let real = !running.dry_run;
+        drop(state);
+        if let Some(stats) = self.stats.get().filter(|_| real) {
+            outcome(event).into_iter().for_each(|outcome| stats.moved(outcome));
         }
     }
 
     /// The run has come to this. A dry run leaves nothing to be remembered.
     pub(super) fn end(&self, last: &Response) {
-        let mut state = self.0.lock();
-        let Some((running, began)) = state.now.take() else { return };
-        if !running.dry_run {
-            state.last = Some(ended(running, began.elapsed(), last));
+        let mut state = self.state.lock();
+        let Some((running, trigger, began)) = state.now.take() else { return };
+        let dry_run = running.dry_run;
+        let ended = ended(running, began.elapsed(), last);
+        let (well, what) = (ended.well, ended.what.clone());
+        if !dry_run {
+            state.last = Some(ended);
+        }
+        drop(state);
+        tell(&what, trigger, dry_run, last);
+        if let Some(stats) = self.stats.get().filter(|_| !dry_run) {
+            skips(last).into_iter().for_each(|(why, count)| stats.skipped(why, count));
+            stats.ran(trigger.word(), !well, trigger == Trigger::Use);
+        }
+    }
+
+    /// From here on, runs are counted there.
+    pub(super) fn count_in(&self, stats: &Arc<Stats>) {
+        // A mount has one and it is set once.
+        let _already_set = self.stats.set(Arc::clone(stats));
+    }
+
+    /// A file was promoted because this program has used it.
+    pub(super) fn recalled(&self, program: Option<&str>, bytes: u64) {
+        if let (Some(program), Some(stats)) = (program, self.stats.get()) {
+            stats.recalled(program, bytes);
         }
     }
 
     /// Nothing is at work any more, whatever became of it.
     pub(super) fn clear(&self) {
-        self.0.lock().now = None;
+        self.state.lock().now = None;
     }
 
     /// The run at work, and the last one.
     pub(super) fn told(&self) -> (Option<Running>, Option<Ended>) {
-        let state = self.0.lock();
-        (state.now.as_ref().map(|(running, _)| running.clone()), state.last.clone())
+        let state = self.state.lock();
+        (state.now.as_ref().map(|(running, ..)| running.clone()), state.last.clone())
     }
+}
+
+/// What an event means for the counts.
+fn outcome(event: &Event) -> Option<Outcome> {
+    match event {
+        Event::Moved { from, to, bytes, .. } => {
+            Some(Outcome::Moved { from: Rank(*from), to: Rank(*to), bytes: *bytes })
+        }
+        Event::Failed { .. } => Some(Outcome::Failed),
+        Event::Scanned { .. } | Event::Planned { .. } | Event::Copied { .. } | Event::Skipped { .. } => None,
+    }
+}
+
+/// Files that stayed, by reason. They are counted when the run has ended: not each is an event of its own.
+fn skips(last: &Response) -> BTreeMap<String, u64> {
+    match last {
+        Response::Done(summary) => summary.skipped.clone(),
+        _ => BTreeMap::new(),
+    }
+}
+
+/// Writes the one line of a run into the log. One that had nothing to do is not worth a line.
+fn tell(what: &str, trigger: Trigger, dry_run: bool, last: &Response) {
+    let trigger = trigger.word();
+    let done = match last {
+        Response::Done(done) => done,
+        Response::Error(problem) => return tracing::warn!(what, trigger, "a run could not be made: {}", problem.line),
+        _ => return,
+    };
+    let Summary { run, moved, bytes, taken: freed, failed, stopped, .. } = done;
+    let skipped: Vec<String> = done.skipped.iter().map(|(why, count)| format!("{count} {why}")).collect();
+    let (skipped, took) = (skipped.join(", "), done.took.as_secs_f64());
+    let stop = stopped.map_or_else(|| "no".to_owned(), words);
+    if dry_run || (*moved, *failed) == (0, 0) && !stopped.is_some_and(is_wrong) {
+        tracing::debug!(
+            run,
+            what,
+            trigger,
+            dry_run,
+            moved,
+            bytes,
+            freed,
+            skipped,
+            failed,
+            took,
+            stopped = stop,
+            "run ended"
+        );
+    } else if *failed > 0 || stopped.is_some_and(is_wrong) {
+        tracing::warn!(run, what, trigger, moved, bytes, freed, skipped, failed, took, stopped = stop, "run ended");
+    } else {
+        tracing::info!(run, what, trigger, moved, bytes, freed, skipped, failed, took, stopped = stop, "run ended");
+    }
+}
+
+/// A limit, the window and the user are nothing wrong.
+fn is_wrong(stop: Stop) -> bool {
+    matches!(stop, Stop::Full(_) | Stop::Errors | Stop::Failed(_))
 }
 
 fn count(running: &mut Running, event: &Event) {
@@ -83,8 +203,7 @@ fn ended(running: Running, took: Duration, last: &Response) -> Ended {
     let Running { what, by_itself, started, moved, failed, .. } = running;
     let (moved, failed, stopped, well) = match last {
         Response::Done(Summary { moved, bytes, failed, stopped, .. }) => {
-            let wrong = matches!(stopped, Some(Stop::Full(_) | Stop::Errors | Stop::Failed(_)));
-            ((*moved, *bytes), *failed, stopped.map(words), !wrong && *failed == 0)
+            ((*moved, *bytes), *failed, stopped.map(words), !stopped.is_some_and(is_wrong) && *failed == 0)
         }
         Response::Error(problem) => (moved, failed, Some(problem.line.clone()), false),
         _ => (moved, failed, Some("it failed inside tierfs: look into the log".to_owned()), false),
@@ -115,7 +234,7 @@ mod tests {
     #[test]
     fn a_run_is_told_while_it_works_and_after_it() {
         let work = Work::default();
-        work.begin("migrate".into(), false, false);
+        work.begin("migrate".into(), Trigger::Command, false);
         for event in [Event::Scanned { files: 9, bytes: 90 }, Event::Planned { files: 2, bytes: 8 }, moved(3)] {
             work.note(&event);
         }
@@ -129,10 +248,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_run_does_is_counted_and_what_a_dry_run_would_do_is_not() {
+        let (work, stats) = (Work::default(), Arc::new(Stats::new(2, 1)));
+        work.count_in(&stats);
+        for (dry_run, trigger) in [(true, Trigger::Command), (false, Trigger::Schedule)] {
+            work.begin("migrate".into(), trigger, dry_run);
+            work.note(&moved(3));
+            let skipped = [("in use".to_owned(), 4)].into();
+            work.end(&Response::Done(Summary { moved: 1, skipped, ..Summary::default() }));
+        }
+        work.recalled(Some("cat"), 3);
+        let told = stats.snapshot(&|_| None);
+        assert_eq!((told.moves[0].files, told.moves[0].bytes, told.move_skips["in use"]), (1, 3, 4));
+        assert_eq!(told.runs.keys().collect::<Vec<_>>(), ["schedule"]);
+        assert_eq!(told.recalls[0].program, "cat");
+    }
+
+    #[test]
     fn a_limit_is_nothing_wrong_and_a_full_tier_is() {
         let told = |last: Response| {
             let work = Work::default();
-            work.begin("migrate".into(), true, false);
+            work.begin("migrate".into(), Trigger::Watermark, false);
             work.end(&last);
             let last = work.told().1.unwrap();
             (last.well, last.stopped)
@@ -147,7 +283,7 @@ mod tests {
     #[test]
     fn a_dry_run_is_no_last_run() {
         let work = Work::default();
-        work.begin("migrate".into(), false, true);
+        work.begin("migrate".into(), Trigger::Command, true);
         work.end(&Response::Done(Summary::default()));
         assert_eq!(work.told(), (None, None));
     }

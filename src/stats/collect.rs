@@ -51,7 +51,7 @@ struct HotLists {
 struct Moved {
     moves: BTreeMap<(u8, u8), (u64, u64)>,
     failures: u64,
-    skips: BTreeMap<&'static str, u64>,
+    skips: BTreeMap<String, u64>,
     runs: BTreeMap<&'static str, Runs>,
     last_success: Option<u64>,
     recalls: BTreeMap<String, (u64, u64)>,
@@ -73,8 +73,6 @@ pub enum Outcome {
         /// Its size.
         bytes: u64,
     },
-    /// It stays, for this reason.
-    Skipped(&'static str),
     /// It could not be moved.
     Failed,
 }
@@ -123,9 +121,15 @@ impl Stats {
                 let sum = moved.moves.entry((from.0, to.0)).or_default();
                 *sum = (sum.0.saturating_add(1), sum.1.saturating_add(bytes));
             }
-            Outcome::Skipped(why) => *moved.skips.entry(why).or_default() += 1,
             Outcome::Failed => moved.failures += 1,
         }
+    }
+
+    /// So many files of a run that has ended stayed, for this reason.
+    pub fn skipped(&self, why: String, count: u64) {
+        let skips = &mut self.moved.lock().skips;
+        let sum = skips.entry(why).or_default();
+        *sum = sum.saturating_add(count);
     }
 
     /// A file has been promoted because this program has used it.
@@ -136,13 +140,13 @@ impl Stats {
         *sum = (sum.0.saturating_add(1), sum.1.saturating_add(bytes));
     }
 
-    /// A run has ended.
-    pub fn ran(&self, trigger: &'static str, failed: bool) {
+    /// A run has ended. Promotions of used files come all day: they do not tell that the migration works.
+    pub fn ran(&self, trigger: &'static str, failed: bool, promotes: bool) {
         let mut moved = self.moved.lock();
         let runs = moved.runs.entry(trigger).or_default();
         runs.ended += 1;
         runs.failed += u64::from(failed);
-        if !failed {
+        if !failed && !promotes {
             moved.last_success = SystemTime::UNIX_EPOCH.elapsed().ok().map(|since| since.as_secs());
         }
     }
@@ -178,7 +182,7 @@ impl Stats {
             requests: self.counters.read(),
             moves: moves.collect(),
             move_failures: moved.failures,
-            move_skips: moved.skips.iter().map(|(why, count)| ((*why).to_owned(), *count)).collect(),
+            move_skips: moved.skips.clone(),
             runs: moved.runs.iter().map(|(trigger, runs)| ((*trigger).to_owned(), runs.clone())).collect(),
             last_success: moved.last_success,
             recalls,
@@ -243,9 +247,10 @@ mod tests {
     #[test]
     fn only_a_run_without_failures_is_a_success() {
         let stats = Stats::new(2, 2);
-        stats.ran("command", true);
+        stats.ran("command", true, false);
+        stats.ran("use", false, true);
         assert_eq!(stats.snapshot(&|_| None).last_success, None);
-        stats.ran("command", false);
+        stats.ran("command", false, false);
         let told = stats.snapshot(&|_| None);
         assert!(told.last_success.is_some());
         assert_eq!(told.runs["command"], Runs { ended: 2, failed: 1 });

@@ -24,7 +24,7 @@ pub struct Snapshot {
     pub move_skips: BTreeMap<String, u64>,
     /// Runs of the migrator, by what has begun them (`command`, `watermark`, `use`).
     pub runs: BTreeMap<String, Runs>,
-    /// When a run last ended without a failure, in seconds since 1970.
+    /// When a run last ended without a failure, in seconds since 1970; promotions of used files left out.
     pub last_success: Option<u64>,
     /// Files promoted since programs used them, by program; most bytes first, the rest left out.
     pub recalls: Vec<Recalls>,
@@ -46,7 +46,7 @@ pub struct Requests {
     pub op: Op,
     /// The slowest tier that was asked for it, 0 the primary; none where the answer was known.
     pub tier: Option<u8>,
-    /// Answers that were an error number of any kind; many programs ask for what is not there.
+    /// Answers that were an error number, but for those that say that there is no such name or attribute.
     pub errors: u64,
     /// Of these, those that say that storage or tierfs has failed, as EIO does.
     pub faults: u64,

@@ -1,7 +1,7 @@
 //! Local sockets: who is at the other end, and whether he is still there.
 
 use std::os::fd::AsRawFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 
 use nix::sys::socket::{MsgFlags, Shutdown, getsockopt, recv, shutdown, sockopt};
 
@@ -43,7 +43,7 @@ pub fn own_uid() -> u32 {
 ///
 /// # Errors
 /// What `shutdown(2)` says.
-pub fn stop_accepting(listener: &UnixListener) -> Result<()> {
+pub fn stop_accepting(listener: &impl AsRawFd) -> Result<()> {
     Ok(shutdown(listener.as_raw_fd(), Shutdown::Both)?)
 }
 
@@ -60,6 +60,7 @@ pub fn has_hung_up(stream: &UnixStream) -> bool {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::os::unix::net::UnixListener;
 
     use super::*;
 

@@ -130,6 +130,19 @@ pub fn show_duration(duration: Duration) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
+/// How long a request took, from nanoseconds, in three figures at most: `870ns`, `12us`, `1.5ms`, `20s`.
+#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+pub fn show_latency(ns: u64) -> String {
+    let (unit, size) = match ns {
+        0..1_000 => return format!("{ns}ns"),
+        1_000..1_000_000 => ("us", 1e3),
+        1_000_000..1_000_000_000 => ("ms", 1e6),
+        _ => ("s", 1e9),
+    };
+    let amount = ns as f64 / size;
+    if amount < 9.95 { format!("{amount:.1}{unit}") } else { format!("{amount:.0}{unit}") }
+}
+
 /// A moment as `2026-11-21 09:22:18 UTC`.
 pub fn show_time(time: Time) -> String {
     let seconds = u64::try_from(time.sec).unwrap_or(0);
@@ -218,6 +231,12 @@ mod tests {
     #[test]
     fn a_moment_is_shown_in_utc() {
         assert_eq!(show_time(Time { sec: 1_000_000_000, nsec: 5 }), "2001-09-09 01:46:40 UTC");
+    }
+
+    #[test]
+    fn latencies_are_shown_short() {
+        let shown = [0, 999, 1000, 9940, 12_400, 999_000, 1_500_000, 20_000_000_000].map(show_latency);
+        assert_eq!(shown, ["0ns", "999ns", "1.0us", "9.9us", "12us", "999us", "1.5ms", "20s"]);
     }
 
     #[test]

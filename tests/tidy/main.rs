@@ -70,6 +70,7 @@ const HOMES: &[(&str, &str)] = &[
     ("scrypt", "src/crypt/"),
     ("sha2", "src/crypt/"),
     ("rpassword", "src/keys/"),
+    ("httparse", "src/daemon/metrics/"),
 ];
 
 /// Words that tierfs does not use for its own things, and the word that it does.

@@ -43,6 +43,20 @@ const KEYS: &[(&str, &str)] = &[
         "Which files tierfs migrate moves without further words; relative to the directory of this file. Without it the mount moves nothing of itself.",
     ),
     ("mount: SECTION", "How the mount behaves: see MOUNT."),
+    ("metrics: SECTION", "Where numbers for Prometheus go: see METRICS. Without it nowhere."),
+];
+
+/// Keys of the section `metrics:`.
+const METRICS: &[(&str, &str)] = &[
+    (
+        "listen: ADDRESS:PORT",
+        "Answers to HTTP GET /metrics, only on this machine: 127.0.0.1:9567. A port that is taken is told in the log and tried again; the mount serves meanwhile.",
+    ),
+    (
+        "textfile: FILE",
+        "Written for the textfile collector of node_exporter, and replaced as a whole; ends in .prom. It goes when the mount ends.",
+    ),
+    ("every: 15s", "How often the file is written."),
 ];
 
 /// Keys of one tier.
@@ -86,7 +100,7 @@ fn yaml(commented: &str) -> String {
          tierfs config check FILE, which also prints what results with all defaults.",
     );
     page.text("Sizes are written 512, 8K, 1MiB, 4GiB (K, M and G count by 1024), times 1s, 5min, 12h, 90d, 6mo, 1y.");
-    for (title, items) in [("KEYS", KEYS), ("TIERS", TIER), ("ENCRYPTION", ENCRYPTION)] {
+    for (title, items) in [("KEYS", KEYS), ("TIERS", TIER), ("ENCRYPTION", ENCRYPTION), ("METRICS", METRICS)] {
         page.section(title);
         for (term, text) in items {
             page.item(term, text);

@@ -7,6 +7,7 @@ use super::signal::Signal;
 use crate::control::wire::{Problem, Response};
 use crate::daemon::runs::{self, Engine};
 use crate::daemon::turns::Turns;
+use crate::daemon::work::Trigger;
 use crate::daemon::{FAILED, hours};
 use crate::migrate::{Error, Event, Go, Request, Summary, What};
 use crate::policy::{Limits, Order, Policy};
@@ -64,7 +65,8 @@ impl Background {
             dry_run: false,
         };
         let work = &self.turns.work;
-        work.begin(request.what.to_string(), true, false);
+        let trigger = if matches!(request.what, What::Promote(_)) { Trigger::Use } else { Trigger::Watermark };
+        work.begin(request.what.to_string(), trigger, false);
         let mut on = |event| {
             tell(&event);
             work.note(&runs::told(event.clone()));
@@ -83,10 +85,6 @@ impl Background {
         };
         match ran {
             Ok(summary) => {
-                if summary.moved > 0 || summary.failed > 0 {
-                    let Summary { run, moved, bytes, failed, .. } = &summary;
-                    tracing::info!(run, moved, bytes, failed, "{}: done", request.what);
-                }
                 work.end(&Response::Done(runs::summed(summary.clone())));
                 Ran::Done(summary)
             }

@@ -57,7 +57,11 @@ impl Promoter {
         let paths = files.keys().cloned().collect();
         let mut in_use = Vec::new();
         let ran = background.run(What::Promote(Box::new(policy.clone())), paths, policy, &mut |event| match event {
-            Event::Moved { path, .. } | Event::Failed { path, .. } => drop(files.remove(path)),
+            Event::Moved { path, bytes, .. } => {
+                let program = files.remove(path).and_then(|due| due.program);
+                background.turns.work.recalled(program.as_deref(), *bytes);
+            }
+            Event::Failed { path, .. } => drop(files.remove(path)),
             Event::Skipped { path, why } => {
                 let due = files.remove(path);
                 in_use.extend(due.filter(|_| *why == Skip::InUse).map(|due| (path.clone(), due)));

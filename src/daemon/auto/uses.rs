@@ -55,15 +55,24 @@ struct State {
     reads: Uses<Ino>,
     /// Used often enough, and open: since when it may have been written, for one that counts only if
     /// it was.
-    open: HashMap<Ino, Option<Time>>,
+    open: HashMap<Ino, Opened>,
     due: HashMap<UnionPath, Due>,
 }
 
+/// A file that is to be promoted once it is closed.
+#[derive(Debug, Clone, Default)]
+struct Opened {
+    changed_since: Option<Time>,
+    program: Option<String>,
+}
+
 /// A file that is to be promoted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Due {
     /// Only if it has changed since.
     pub changed_since: Option<Time>,
+    /// The program that has used it.
+    pub program: Option<String>,
     tries: usize,
     at: Duration,
 }
@@ -116,7 +125,7 @@ impl Used {
         let now = self.started.elapsed();
         let mut state = self.state.lock();
         let ready = state.due.iter().filter(|(_, due)| due.at <= now).take(count);
-        let ready: Vec<_> = ready.map(|(path, due)| (path.clone(), *due)).collect();
+        let ready: Vec<_> = ready.map(|(path, due)| (path.clone(), due.clone())).collect();
         for (path, _) in &ready {
             state.due.remove(path);
         }
@@ -160,10 +169,16 @@ impl Observer for Arc<Used> {
             return Trace::Usual;
         }
         if read && state.reads.add(ino, self.started.elapsed()) {
-            state.open.insert(ino, None);
-        } else if written {
-            state.open.entry(ino).or_insert_with(|| Some(a_moment_ago()));
+            state.open.insert(ino, Opened::default());
+        } else if written && !state.open.contains_key(&ino) {
+            state.open.insert(ino, Opened { changed_since: Some(a_moment_ago()), program: None });
+        } else {
+            return Trace::Usual;
         }
+        drop(state);
+        // Nobody waits for `/proc`.
+        let program = process::program(pid);
+        self.state.lock().open.entry(ino).and_modify(|opened| opened.program = program);
         Trace::Usual
     }
 
@@ -171,11 +186,11 @@ impl Observer for Arc<Used> {
         if rank == Rank::PRIMARY {
             return;
         }
-        let Some(changed_since) = self.state.lock().open.remove(&ino) else { return };
+        let Some(Opened { changed_since, program }) = self.state.lock().open.remove(&ino) else { return };
         let Some(path) = self.union.upgrade().and_then(|union| union.last_path(ino).ok()) else { return };
         let mut state = self.state.lock();
         if state.due.len() < WAITING_MAX {
-            state.due.insert(path, Due { changed_since, tries: 0, at: self.started.elapsed() });
+            state.due.insert(path, Due { changed_since, program, tries: 0, at: self.started.elapsed() });
             drop(state);
             self.signal.wake();
         }
