@@ -58,6 +58,7 @@ Mount options (-o):
   on_write=in_place|promote
                            a file of a slower tier that was written: stays, or moves up
   track_access             reading counts for the age also on tiers mounted noatime
+  remember=N               for export by NFS: so many files stay known, such as 1000000
   smb_offline=never|demoted|last
                            files that Samba shows as offline: none, those that are not on the
                            primary, those of the last tier

@@ -170,6 +170,7 @@ fn apply(mount: Mount, draft: &mut Draft) {
     set(&mut options.on_missing, mount.on_missing);
     set(&mut options.passthrough, mount.passthrough);
     set(&mut options.track_access, mount.track_access);
+    set(&mut options.remember, mount.remember);
     set(&mut options.smb_offline, mount.smb_offline);
     options.fsname = mount.fsname.map(|name| name.0);
     options.threads = mount.threads.map(|threads| threads.0);
@@ -212,6 +213,7 @@ pub fn show(config: &MountConfig) -> Result<String, String> {
         on_missing: Some(Plain(options.on_missing)),
         passthrough: Some(Plain(options.passthrough)),
         track_access: Some(Plain(options.track_access)),
+        remember: Some(Plain(options.remember)),
         smb_offline: Some(Plain(options.smb_offline)),
         threads: options.threads.map(Plain),
     };

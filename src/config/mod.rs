@@ -211,6 +211,9 @@ pub struct MountOptions {
     pub passthrough: bool,
     /// Reading sets access times also on tiers that are mounted `noatime` (root only).
     pub track_access: bool,
+    /// Files and directories of which tierfs knows the place after the kernel has forgotten them, for
+    /// servers that open by file handles.
+    pub remember: usize,
     /// Files that carry the attribute `OFFLINE` for clients of Samba.
     pub smb_offline: SmbOffline,
     /// Threads that serve requests; `None`: four or the number of CPUs, whichever is more.
@@ -235,6 +238,7 @@ impl Default for MountOptions {
             on_missing: OnMissing::Fail,
             passthrough: true,
             track_access: false,
+            remember: 0,
             smb_offline: SmbOffline::Never,
             threads: None,
         }

@@ -45,6 +45,7 @@ const VALUES: &[(&str, Set)] = &[
     ("on_missing", |d, v| Word::read(v).map(|x| d.options.on_missing = x)),
     ("passthrough", |d, v| Word::read(v).map(|x| d.options.passthrough = x)),
     ("track_access", |d, v| Word::read(v).map(|x| d.options.track_access = x)),
+    ("remember", |d, v| Word::read(v).map(|x| d.options.remember = x)),
     ("smb_offline", |d, v| Word::read(v).map(|x| d.options.smb_offline = x)),
     ("threads", |d, v| Word::read(v).map(|x| d.options.threads = Some(x))),
     ("metrics_listen", |d, v| Word::read(v).map(|x| d.metrics.listen = Some(x))),

@@ -153,6 +153,8 @@ mount! {
     passthrough: bool,
     /// Reading sets access times on every tier.
     track_access: bool,
+    /// Files that stay known after the kernel has forgotten them.
+    remember: usize,
     /// Files that Samba shows as offline.
     smb_offline: SmbOffline,
     /// Threads that serve requests.

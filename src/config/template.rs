@@ -86,6 +86,7 @@ mount:
   #on_missing: fail            # a tier that is not there at the start: fail or degraded
   #passthrough: true           # the kernel reads and writes the backing files itself
   #track_access: false         # true: reading counts also on tiers mounted noatime (root only)
+  #remember: 0                 # for export by NFS: so many files stay known, such as 1000000
   #smb_offline: never          # files that Samba shows as offline: never, demoted or last (tier)
   #threads: 4                  # threads that serve requests
 

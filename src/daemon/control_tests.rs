@@ -29,6 +29,7 @@ pub(in crate::daemon) fn union(home: &std::path::Path) -> Arc<Union> {
         space_of: SpaceOf::Sum,
         spill: true,
         read_only: false,
+        remember: 0,
         offline_from: None,
         dirs_max: 64,
         root: crate::sys::creds::is_root(),

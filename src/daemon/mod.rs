@@ -253,6 +253,7 @@ fn build(
         },
         spill: options.spill,
         read_only: options.read_only,
+        remember: config.options.remember,
         offline_from: match options.smb_offline {
             SmbOffline::Never => None,
             SmbOffline::Demoted => Some(Rank(1)),

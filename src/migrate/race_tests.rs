@@ -76,6 +76,7 @@ pub(super) fn union_of(tiers: &[tempfile::TempDir], spy: &Arc<Spy>) -> Union {
         space_of: SpaceOf::Sum,
         spill: true,
         read_only: false,
+        remember: 0,
         offline_from: None,
         dirs_max: 64,
         root: nix::unistd::geteuid().is_root(),

@@ -48,6 +48,7 @@ impl Tree {
             space_of: SpaceOf::Sum,
             spill: true,
             read_only: false,
+            remember: 0,
             offline_from: None,
             dirs_max: 64,
             root: nix::unistd::geteuid().is_root(),

@@ -109,6 +109,8 @@ pub struct Settings {
     pub offline_from: Option<Rank>,
     /// Most directories kept open at a time.
     pub dirs_max: usize,
+    /// Places kept of what the kernel has forgotten, for who comes with a file handle.
+    pub remember: usize,
     /// Whether tierfs runs as root: it may set any owner and use `trusted.` attributes.
     pub root: bool,
 }
@@ -194,7 +196,7 @@ impl Union {
         let dirs = dirs::Dirs::new(roots, settings.dirs_max)?;
         let union = Union {
             room: space::Room::new(slots.len()),
-            inodes: inodes::Inodes::default(),
+            inodes: inodes::Inodes::new(settings.remember),
             dirs,
             handles: open::Handles::default(),
             clone_lock: Mutex::new(()),

@@ -24,6 +24,10 @@ fn name(text: &str) -> Name {
 }
 
 fn over(tiers: Vec<tempfile::TempDir>) -> Tree {
+    over_remembering(tiers, 0)
+}
+
+fn over_remembering(tiers: Vec<tempfile::TempDir>, remember: usize) -> Tree {
     let slots = tiers.iter().zip(1u64..).map(|(dir, seed)| {
         let root = crate::sys::durable::open_root(dir.path()).unwrap();
         let tier = DirectoryTier::new(
@@ -41,6 +45,7 @@ fn over(tiers: Vec<tempfile::TempDir>) -> Tree {
         space_of: SpaceOf::Sum,
         spill: true,
         read_only: false,
+        remember,
         offline_from: None,
         dirs_max: 64,
         root: nix::unistd::geteuid().is_root(),
@@ -51,6 +56,10 @@ fn over(tiers: Vec<tempfile::TempDir>) -> Tree {
 
 /// Two tiers that hold these files, each written as `rank/path`, with its own path as contents.
 fn tree(files: &[&str]) -> Tree {
+    tree_remembering(files, 0)
+}
+
+fn tree_remembering(files: &[&str], remember: usize) -> Tree {
     let tiers: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
     for file in files {
         let (rank, path) = file.split_once('/').unwrap();
@@ -58,7 +67,7 @@ fn tree(files: &[&str]) -> Tree {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, file).unwrap();
     }
-    over(tiers)
+    over_remembering(tiers, remember)
 }
 
 impl Tree {
@@ -173,6 +182,40 @@ fn an_open_file_is_found_whenever_its_name_goes() {
     tree.union.inodes.unlinked(ino, Ino::ROOT, &name("f"), true);
     drop(leaving);
     tree.union.release(ino, opened.fh);
+}
+
+/// A server of NFS comes with numbers that the kernel has forgotten.
+#[test]
+fn what_the_kernel_has_forgotten_is_found_by_number_while_it_is_remembered() {
+    let tree = tree_remembering(&["0/d/e/f", "1/g", "1/h"], 4);
+    let forget = |attr: Attr| tree.union.forget(attr.ino, 1);
+    let seen = ["d", "d/e", "d/e/f"].map(|path| tree.find(path));
+    // Each of the three looks counts the directories on its way again.
+    for (attr, looks) in seen.iter().zip([3, 2, 1]).rev() {
+        tree.union.forget(attr.ino, looks);
+    }
+    let [d, e, f] = seen.map(|attr| attr.ino);
+    let known = |ino: Ino| match tree.union.lookup_known(ino) {
+        Ok(Found::Object(attr)) => Some((attr.ino, attr.stat.size)),
+        Ok(Found::Absent(_)) | Err(Errno::ESTALE) => None,
+        Err(other) => panic!("{other}"),
+    };
+    assert_eq!(known(f), Some((f, 7)));
+    assert!(matches!(tree.union.lookup_parent(f), Ok(Found::Object(attr)) if attr.ino == e));
+    tree.union.forget(f, 1);
+    tree.union.forget(e, 1);
+    // Another file under the name is not the one that is asked for.
+    std::fs::rename(tree.on(1).join("g"), tree.on(0).join("d/e/f")).unwrap();
+    assert_ne!(known(f).map(|(ino, _)| ino), Some(f));
+    // The oldest go first, and what was removed is not remembered.
+    for _ in 0..5 {
+        forget(tree.find("h"));
+    }
+    assert_eq!(known(d), None);
+    let h = tree.find("h").ino;
+    tree.union.unlink(Ino::ROOT, &name("h")).unwrap();
+    tree.union.forget(h, 1);
+    assert_eq!(known(h), None);
 }
 
 /// Two names of one file may go at the same moment, in two directories.

@@ -9,6 +9,7 @@ mod kit;
 
 mod cargo;
 mod crowd;
+mod export;
 mod git;
 mod handles;
 mod moving;

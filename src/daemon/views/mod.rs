@@ -90,6 +90,7 @@ fn union(view: &View) -> Result<Union, Error> {
         space_of: SpaceOf::Sum,
         spill: false,
         read_only: true,
+        remember: 0,
         offline_from: None,
         dirs_max: usize::try_from(limits::raise_descriptors() / DESCRIPTORS_PART).unwrap_or(usize::MAX),
         root: creds::is_root(),

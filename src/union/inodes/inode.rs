@@ -56,6 +56,9 @@ pub(super) struct Rare {
     pub(super) shown: Option<Shown>,
 }
 
+/// What an inode had open.
+pub(super) type Closed = (Option<Arc<Registration>>, Option<Arc<dyn File>>);
+
 impl Inode {
     pub(super) fn new(seen: &Seen<'_>) -> Inode {
         let rare = seen.shown.map(|shown| Box::new(Rare { shown: Some(shown), ..Rare::default() }));
@@ -123,6 +126,13 @@ impl Inode {
         self.ranks = ranks;
         self.maybe = Ranks::NONE;
         changed
+    }
+
+    /// The kernel knows it no more: nothing is kept open for it.
+    pub(super) fn close(&mut self) -> Closed {
+        self.was_open = false;
+        self.maybe_mapped = false;
+        (self.backing.take(), self.rare.as_mut().and_then(|rare| rare.orphan.take()))
     }
 
     pub(super) fn is_at(&self, parent: Ino, name: &[u8]) -> bool {

@@ -9,7 +9,7 @@ mod opens;
 
 pub use opens::Opens;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 pub use away::Touched;
-use inode::Inode;
+use inode::{Closed, Inode};
 
 use super::identity::Shown;
 use super::passthrough::Registration;
@@ -104,6 +104,9 @@ pub(in crate::union) struct Inodes {
     /// Open handles of files, and those of them whose data tierfs serves itself.
     open: AtomicU64,
     open_plain: AtomicU64,
+    /// What the kernel has forgotten and is kept here all the same, the oldest first.
+    remembered: Mutex<VecDeque<Ino>>,
+    remember_max: usize,
 }
 
 type Shard = HashMap<u64, Inode, BuildHasherDefault<Straight>>;
@@ -128,15 +131,15 @@ impl Hasher for Straight {
     }
 }
 
-impl Default for Inodes {
-    fn default() -> Self {
+impl Inodes {
+    /// An empty table that remembers so many places beyond those that the kernel knows.
+    pub(in crate::union) fn new(remember_max: usize) -> Inodes {
         let none = AtomicU64::default;
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Inodes { shards, clones: none(), open: none(), open_plain: none() }
+        let remembered = Mutex::default();
+        Inodes { shards, clones: none(), open: none(), open_plain: none(), remembered, remember_max }
     }
-}
 
-impl Inodes {
     /// The high bits choose the shard, the low ones the bucket in it.
     fn shard(&self, ino: Ino) -> &Mutex<Shard> {
         &self.shards[usize::try_from(ino.0 >> 58).unwrap_or(0) % SHARDS]
@@ -217,11 +220,32 @@ impl Inodes {
         let Some(inode) = shard.get_mut(&ino.0) else { return false };
         inode.lookups = inode.lookups.saturating_sub(count);
         let gone = inode.lookups == 0 && inode.handles == 0;
-        let inode = if gone { shard.remove(&ino.0) } else { None };
+        let kept = gone && self.remember_max > 0 && !inode.unnamed;
+        let closed = if kept { inode.close() } else { Closed::default() };
+        let inode = if gone && !kept { shard.remove(&ino.0) } else { None };
         drop(shard);
         // Dropping it may close files: not under the lock.
-        drop(inode);
+        drop((inode, closed));
+        if kept {
+            self.keep_remembered(ino);
+        }
         gone
+    }
+
+    /// One more is remembered; the oldest goes if it is one too many.
+    fn keep_remembered(&self, ino: Ino) {
+        let mut remembered = self.remembered.lock();
+        remembered.push_back(ino);
+        let oldest = if remembered.len() > self.remember_max { remembered.pop_front() } else { None };
+        drop(remembered);
+        let Some(oldest) = oldest else { return };
+        let mut shard = self.shard(oldest).lock();
+        // Not if the kernel has come back to it.
+        if shard.get(&oldest.0).is_some_and(|inode| inode.lookups == 0 && inode.handles == 0) {
+            let inode = shard.remove(&oldest.0);
+            drop(shard);
+            drop(inode);
+        }
     }
 
     pub(in crate::union) fn place(&self, ino: Ino) -> Result<Place> {
