@@ -57,6 +57,11 @@ fn retry(mut call: impl FnMut() -> i32) -> Result<i32> {
     }
 }
 
+/// A number of the kernel, never negative, for which C libraries have different types.
+fn word(number: impl TryInto<u64>) -> u64 {
+    number.try_into().unwrap_or(0)
+}
+
 fn last() -> Errno {
     Errno(nix::errno::Errno::last_raw())
 }

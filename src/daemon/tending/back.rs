@@ -61,5 +61,9 @@ impl Shared {
         // Only now: what changes meanwhile is told by one of them. Its descriptors keep a filesystem that is
         // gone from being unmounted.
         drop(before);
+        if self.union.trusted() <= self.config.options.ttl {
+            // Nobody tells changes any more of what the kernel may have kept for long.
+            self.forgetter.everything();
+        }
     }
 }
