@@ -11,7 +11,7 @@ use ratatui::{DefaultTerminal, Terminal};
 use super::draw::draw;
 use super::state::{Key, News, View};
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::sys::process;
+use crate::sys::{process, terminal as sys_terminal};
 
 /// How long a wait for a key is at most, so that answers and signals are seen.
 const TICK: Duration = Duration::from_millis(50);
@@ -49,7 +49,10 @@ pub(super) fn show(mut view: View, news: &Receiver<News>) -> Outcome {
         if std::mem::take(&mut stale) {
             terminal.0.draw(|frame| draw(frame, &view, now())).map_err(broken)?;
         }
-        let come = match event::poll(TICK) {
+        if !sys_terminal::waits(std::io::stdin(), TICK) {
+            return Ok(Exit::Interrupted);
+        }
+        let come = match event::poll(Duration::ZERO) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             other => other.map_err(broken)?,
         };
