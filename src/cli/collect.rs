@@ -15,7 +15,7 @@ use crate::cli::doctor::unions;
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::{complain, print};
 use crate::config::{MountConfig, load};
-use crate::doctor::facts::{Asked, Facts, Union};
+use crate::doctor::facts::{Asked, Device, Facts, Tried, Union};
 use crate::doctor::redact::{GONE, Redactor};
 use crate::doctor::{self, Finding, words};
 use crate::types::attr::Time;
@@ -190,7 +190,7 @@ impl Report {
             for (path, tier) in paths.zip(&union.tiers) {
                 text += &match tier {
                     Asked::Told(tier) => format!(
-                        "tier {path}: {} on {} ({}), {} of {} bytes free, {} of {} inodes free, {:?}\n",
+                        "tier {path}: {} on {} ({}), {} of {} bytes free, {} of {} inodes free\n  {}\n",
                         tier.kind,
                         tier.point.display(),
                         tier.options.join(","),
@@ -198,7 +198,7 @@ impl Report {
                         tier.bytes.0,
                         tier.inodes.1,
                         tier.inodes.0,
-                        tier.tried
+                        abilities(&tier.tried)
                     ),
                     Asked::Refused(why) => format!("tier {path}: {why}\n"),
                     Asked::Silent => format!("tier {path}: does not answer\n"),
@@ -283,7 +283,8 @@ impl Report {
             Finding { about, found: quoted(&finding.found), todo: quoted(&finding.todo), ..finding }
         };
         let found: Vec<Finding> = found.into_iter().map(clean).collect();
-        serde_json::to_string_pretty(&words::json(&found)).unwrap_or_default()
+        let lines = words::json(&found).as_array().into_iter().flatten().map(ToString::to_string).collect::<Vec<_>>();
+        lines.join("\n")
     }
 }
 
@@ -315,6 +316,25 @@ fn without_comment(line: &str) -> &str {
     line
 }
 
+/// What was tried on a tier, in a line.
+fn abilities(tried: &Asked<Tried>) -> String {
+    let tried = match tried {
+        Asked::Told(tried) => tried,
+        Asked::Refused(why) => return format!("nothing was tried: {why}"),
+        Asked::Silent => return "does not answer to a try".into(),
+    };
+    let kept =
+        [("user.*", &tried.user), ("trusted.*", &tried.trusted), ("security.*", &tried.security), ("ACLs", &tried.acl)];
+    let kept = kept.into_iter().map(|(what, why)| match why {
+        None => what.to_owned(),
+        Some(why) => format!("no {what} ({why})"),
+    });
+    let able = [("reflink", tried.reflink), ("fallocate", tried.reserve), ("holes", tried.punch)];
+    let able = able.into_iter().filter(|(_, can)| *can).map(|(what, _)| what.to_owned());
+    let largest = format!("attributes of {} bytes", tried.largest);
+    kept.chain([largest]).chain(able).collect::<Vec<_>>().join(", ")
+}
+
 fn machine(facts: &Facts) -> String {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let distro =
@@ -323,29 +343,39 @@ fn machine(facts: &Facts) -> String {
     let memory = memory.lines().next().unwrap_or_default().split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
     let cpus = std::thread::available_parallelism().map_or(0, usize::from);
     let machine = &facts.machine;
-    format!(
-        "tierfs {}\nLinux {} {}, {distro}\n{cpus} processors, {memory}\n\
-         user {}, systemd {}, Samba shares {}, NFS exports {}\n\
-         FUSE: device {:?}, fusermount3 {:?}, user_allow_other {}, passthrough {:?}, io_uring {:?}, max_pages {:?}, \
-         timeouts {:?} {:?}, inotify watches {:?}, AES {}",
-        env!("CARGO_PKG_VERSION"),
-        machine.release,
-        std::env::consts::ARCH,
-        machine.uid,
-        machine.systemd,
-        facts.shares.len(),
-        facts.exports.len(),
-        machine.device,
-        machine.fusermount,
-        machine.user_allow_other,
-        machine.passthrough,
-        machine.uring,
-        machine.max_pages,
-        machine.default_timeout,
-        machine.max_timeout,
-        machine.watches,
-        machine.aes
-    )
+    let fusermount = machine.fusermount.as_ref();
+    let fusermount = fusermount.map_or("absent".into(), |(path, mode)| format!("{} ({mode:o})", path.display()));
+    let device = match &machine.device {
+        Device::Usable => "usable".into(),
+        Device::Absent => "absent".into(),
+        Device::Refused(mode, why) => format!("mode {mode:o}: {why}"),
+    };
+    let number = |value: Option<u64>| value.map_or_else(|| "not here".into(), |value| value.to_string());
+    let known = |value: Option<bool>| value.map_or("unknown", |value| if value { "yes" } else { "no" });
+    [
+        format!("tierfs {}", env!("CARGO_PKG_VERSION")),
+        format!("Linux {} {}, {distro}", machine.release, std::env::consts::ARCH),
+        format!("{cpus} processors, {memory}, AES {}", known(Some(machine.aes))),
+        format!("asked by user {}, systemd {}", machine.uid, known(Some(machine.systemd))),
+        format!("Samba shares {}, NFS exports {}", facts.shares.len(), facts.exports.len()),
+        format!(
+            "/dev/fuse {device}, fusermount3 {fusermount}, user_allow_other {}",
+            known(Some(machine.user_allow_other))
+        ),
+        format!(
+            "passthrough {}, io_uring {}, max_pages {}",
+            known(machine.passthrough),
+            known(machine.uring),
+            number(machine.max_pages)
+        ),
+        format!(
+            "request timeouts {} and {}, watches {}",
+            number(machine.default_timeout),
+            number(machine.max_timeout),
+            number(machine.watches)
+        ),
+    ]
+    .join("\n")
 }
 
 /// What a command of this program says of a mount, if there is such a command and it works.

@@ -2,7 +2,7 @@
 
 use crate::types::passphrase::Source;
 
-use super::facts::{Machine, Rights, Union};
+use super::facts::{Facts, Machine, Rights, Union};
 use super::{Book, Finding, word};
 
 /// Programs that only print what they are told: then the passphrase itself is in the configuration.
@@ -18,6 +18,31 @@ pub fn judge(union: &Union, machine: &Machine) -> Vec<Finding> {
     passphrases(&mut book, union, machine);
     commands(&mut book, union);
     book.close()
+}
+
+/// Judges what two configurations say of one directory: two mounts of one tier would not know of each other.
+pub fn together(facts: &Facts) -> Vec<Finding> {
+    const CHECK: &str = "one-union";
+    let mut found = Vec::new();
+    for (index, union) in facts.unions.iter().enumerate() {
+        let Some(config) = union.config.as_ref().filter(|_| union.file.is_some()) else { continue };
+        let mut book = Book::new(&union.name);
+        for other in facts.unions.iter().take(index).filter(|other| other.file.is_some()) {
+            let Some(theirs) = &other.config else { continue };
+            let mut tiers = config.tiers.iter().map(|tier| &tier.path);
+            let both = tiers.find(|path| theirs.tiers.iter().any(|tier| tier.path == **path));
+            let same_point = !config.mountpoint.as_os_str().is_empty() && config.mountpoint == theirs.mountpoint;
+            if let Some(path) = both.or(Some(&config.mountpoint).filter(|_| same_point)) {
+                let found = format!("{} names {}, too: only one of both can be mounted", other.name, path.display());
+                book.warning(CHECK, found, "take one of both away, or give each directories of its own");
+            }
+        }
+        if book.list.is_empty() {
+            book.fine(CHECK, "no other configuration names its directories");
+        }
+        found.extend(book.close());
+    }
+    found
 }
 
 fn parse(book: &mut Book, union: &Union) {
@@ -149,6 +174,21 @@ mod tests {
         ] {
             let union = Union { secrets: vec![secret], ..Union::default() };
             assert_eq!(levels(&judge(&union, &Machine::default()), "passphrase-file"), [level]);
+        }
+    }
+
+    #[test]
+    fn two_configurations_of_one_directory_are_told() {
+        let union = |tier: &str, point: &str| {
+            let text = format!("version: 1\nmountpoint: {point}\nprimary: {{path: {tier}}}\n");
+            let config = crate::config::check::finish(load::parse(&text).unwrap()).unwrap();
+            Union { config: Some(config), file: Some(rights(0, 0o600)), ..Union::default() }
+        };
+        for (other, level) in
+            [(union("/b", "/n"), Level::Fine), (union("/a", "/n"), Level::Warning), (union("/b", "/m"), Level::Warning)]
+        {
+            let facts = Facts { unions: vec![union("/a", "/m"), other], ..Facts::default() };
+            assert_eq!(levels(&together(&facts), "one-union"), [Level::Fine, level]);
         }
     }
 

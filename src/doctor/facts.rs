@@ -75,8 +75,6 @@ pub struct Machine {
     pub aes: bool,
     /// The text of `/etc/updatedb.conf`, if it is there.
     pub updatedb: Option<String>,
-    /// Whether Samba shares anything here.
-    pub samba: bool,
     /// Whether systemd runs this machine.
     pub systemd: bool,
     /// Seconds since 1970 by the machine's clock.
@@ -133,6 +131,8 @@ pub struct Union {
     pub tiers: Vec<Asked<Tier>>,
     /// Whether it is mounted now.
     pub mounted: bool,
+    /// Whether Samba shares any of it.
+    pub shared: bool,
     /// Names that differ only in case.
     pub names: Option<Asked<Names>>,
     /// How it comes at boot.
@@ -259,6 +259,8 @@ pub struct Served {
     pub locked: Option<u64>,
     /// Those that do not serve, with why, where it says so.
     pub gone: Option<Vec<String>>,
+    /// Tiers of which it is told late, or in part, what changes beside the mount.
+    pub late: Vec<PathBuf>,
     /// Its policy file.
     pub policy: Option<PathBuf>,
     /// Why that is not in force as it is now.

@@ -107,6 +107,7 @@ impl Book {
 pub fn examine(facts: &Facts) -> Vec<Finding> {
     let mut found = machine::judge(facts);
     found.extend(mounts::judge(facts));
+    found.extend(configuration::together(facts));
     for union in &facts.unions {
         found.extend(configuration::judge(union, &facts.machine));
         found.extend(tiers::judge(union, &facts.machine));

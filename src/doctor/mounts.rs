@@ -1,5 +1,7 @@
 //! What is mounted now: that it answers, and is what is installed and configured.
 
+use crate::config::OutOfBand;
+
 use super::facts::{Asked, Facts, Mount, Served, Union};
 use super::{Book, Finding, word};
 
@@ -80,6 +82,7 @@ fn alive(book: &mut Book, mount: &Mount, served: &Served, union: Option<&Union>)
         ),
         None => {}
     }
+    late(book, mount, served, union);
     if let Some(why) = &served.refused {
         let todo = served.policy.as_ref().map(|path| format!("tierfs config check {}", word(path))).unwrap_or_default();
         book.warning("policy-in-force", format!("its policy file is not in force as it is now: {why}"), todo);
@@ -87,6 +90,25 @@ fn alive(book: &mut Book, mount: &Mount, served: &Served, union: Option<&Union>)
         book.fine("policy-in-force", "the policy in force is what its file says");
     }
     limits(book, served, union);
+}
+
+/// As an ordinary user it can be no other way.
+fn late(book: &mut Book, mount: &Mount, served: &Served, union: Option<&Union>) {
+    const CHECK: &str = "beside-seen";
+    match served.late.as_slice() {
+        [] => book.fine(CHECK, "changes beside the mount are seen at once, or there are to be none"),
+        late if mount.user == Some(0) && is_watch_wanted(union) => {
+            let late: Vec<String> = late.iter().map(|path| path.display().to_string()).collect();
+            let found =
+                format!("changes beside the mount on {} are seen late, or only where it is in use", late.join(", "));
+            book.hint(CHECK, found, "change files through the mount; why it is so: journalctl -t tierfs");
+        }
+        _ => book.fine(CHECK, "changes beside the mount are seen where it is in use"),
+    }
+}
+
+fn is_watch_wanted(union: Option<&Union>) -> bool {
+    union.and_then(|union| union.config.as_ref()).is_none_or(|config| config.options.out_of_band == OutOfBand::Watch)
 }
 
 fn limits(book: &mut Book, served: &Served, union: Option<&Union>) {
@@ -118,7 +140,7 @@ mod tests {
     use crate::doctor::Level;
 
     fn judged(state: Asked<Served>) -> Vec<(&'static str, Level)> {
-        let mount = Mount { point: "/m".into(), state: Some(state), ..Mount::default() };
+        let mount = Mount { point: "/m".into(), state: Some(state), user: Some(0), ..Mount::default() };
         let found = judge(&Facts { mounts: vec![mount], ..Facts::default() });
         found.iter().filter(|finding| finding.level > Level::Fine).map(|it| (it.check, it.level)).collect()
     }
@@ -138,6 +160,7 @@ mod tests {
             (Served { dead: true, ..good() }, ("mount", Level::Trouble)),
             (Served { program: Some("/usr/bin/tierfs (deleted)".into()), ..good() }, ("upgrade", Level::Hint)),
             (Served { gone: Some(vec!["/b: gone".into()]), ..good() }, ("degraded", Level::Trouble)),
+            (Served { late: vec!["/b".into()], ..good() }, ("beside-seen", Level::Hint)),
             (Served { refused: Some("p:1:1: wrong".into()), ..good() }, ("policy-in-force", Level::Warning)),
             (Served { descriptors: Some(1024), ..good() }, ("descriptors", Level::Hint)),
         ] {

@@ -11,24 +11,11 @@ use std::path::Path;
 pub const GONE: &str = "(left out)";
 
 /// Parts of the names of values that are not told, in small letters.
-const SECRET_KEYS: [&str; 13] = [
-    "pass",
-    "pwd",
-    "secret",
-    "token",
-    "key",
-    "credential",
-    "auth",
-    "private",
-    "cookie",
-    "session",
-    "login",
-    "salt",
-    "pin",
-];
+const SECRET_KEYS: [&str; 12] =
+    ["pass", "pwd", "secret", "token", "key", "credential", "auth", "private", "cookie", "session", "login", "salt"];
 
 /// Words that have such a part and are followed by nothing secret.
-const OPEN_WORDS: [&str; 7] = ["passfile", "keyfile", "passthrough", "passno", "keyringmode", "pinned", "mapping"];
+const OPEN_WORDS: [&str; 5] = ["passfile", "keyfile", "passthrough", "passno", "keyringmode"];
 
 /// Keys of a configuration whose values are told though the file cannot be read as a whole.
 const OPEN_KEYS: [&str; 26] = [
@@ -224,15 +211,7 @@ impl Redactor {
     }
 
     fn shapes(&self, line: &str) -> String {
-        let mut out = String::new();
-        for part in line.split_inclusive(|letter: char| letter.is_whitespace() || "\"'`,;()".contains(letter)) {
-            let end =
-                part.char_indices().next_back().map_or(0, |(at, last)| if is_end(last) { at } else { part.len() });
-            let (word, end) = part.split_at(end);
-            out.push_str(&shape(word));
-            out.push_str(end);
-        }
-        out
+        words(line, "\"'`,;()").map(|(word, end)| shape(word) + end).collect()
     }
 
     fn names(&self, line: &str) -> String {
@@ -240,15 +219,9 @@ impl Redactor {
             return line.to_owned();
         }
         let known = self.paths.iter().fold(line.to_owned(), |line, path| line.replace(path, &self.hidden(path)));
-        let parts = known.split_inclusive(|letter: char| letter.is_whitespace() || "\"'`,;()=".contains(letter));
-        let part = |part: &str| {
-            let end =
-                part.char_indices().next_back().map_or(0, |(at, last)| if is_end(last) { at } else { part.len() });
-            let (word, end) = part.split_at(end);
-            let word = if word.starts_with('/') { self.hidden(word) } else { word.to_owned() };
-            format!("{word}{end}")
-        };
-        parts.map(part).collect()
+        let part =
+            |(word, end): (&str, &str)| if word.starts_with('/') { self.hidden(word) } else { word.into() } + end;
+        words(&known, "\"'`,;()=").map(part).collect()
     }
 
     /// A path with the names in it hidden.
@@ -266,8 +239,10 @@ fn is_hex(byte: u8) -> bool {
     byte.is_ascii_hexdigit()
 }
 
-fn is_end(letter: char) -> bool {
-    letter.is_whitespace() || "\"'`,;()=".contains(letter)
+/// The words of a line, each with the blank or one of `ends` that ends it.
+fn words<'a>(line: &'a str, ends: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let is_end = move |letter: char| letter.is_whitespace() || ends.contains(letter);
+    line.split_inclusive(is_end).map(move |part| part.split_at(part.trim_end_matches(is_end).len()))
 }
 
 fn is_word(text: &str) -> bool {

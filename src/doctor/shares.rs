@@ -6,26 +6,37 @@ use std::path::{Path, PathBuf};
 use super::facts::{Export, Facts, Share, Union};
 use super::{Book, Finding, word};
 
-/// Settings that a share on a mount should have, and why: name, value, and what another value costs. The
-/// reasons are in docs/SAMBA.md.
-const ADVICE: &[(&str, &str, &str)] = &[
-    (
-        "kerneloplocks",
-        "no",
-        "clients get no leases, and a program that uses the tier itself is not held back all the same",
-    ),
-    ("strictallocate", "no", "every new file would be written twice"),
-    ("storedosattributes", "yes", "hidden and read-only would be kept in permissions, and lost to others"),
-    ("easupport", "yes", "extended attributes of Windows and macOS would be refused"),
+/// The definition that comes with the package, with the reasons in docs/SAMBA.md.
+const DEFINITION: &str = "/usr/share/tierfs/samba/tierfs.conf";
+
+/// A setting that a share on a mount should have.
+struct Advice {
+    /// As smb.conf(5) writes it.
+    name: &'static str,
+    /// What it should be.
+    wanted: &'static str,
+    /// What Samba takes where it is not written.
+    default: &'static str,
+    /// What is lost otherwise.
+    why: &'static str,
+}
+
+const ADVICE: &[Advice] = &[
+    Advice {
+        name: "kernel oplocks",
+        wanted: "no",
+        default: "no",
+        why: "clients get no leases, and a program on the tier is not held back",
+    },
+    Advice { name: "oplocks", wanted: "yes", default: "yes", why: "clients keep nothing in their cache" },
+    Advice { name: "kernel share modes", wanted: "no", default: "yes", why: DURABLE },
+    Advice { name: "posix locking", wanted: "no", default: "yes", why: DURABLE },
+    Advice { name: "strict allocate", wanted: "no", default: "no", why: "a nearly full primary refuses files" },
+    Advice { name: "store dos attributes", wanted: "yes", default: "yes", why: "hidden and read-only change the mode" },
+    Advice { name: "ea support", wanted: "yes", default: "yes", why: "clients' extended attributes are refused" },
 ];
 
-/// What Samba takes where a setting is not written (smb.conf(5)).
-fn default_of(name: &str) -> &'static str {
-    match name {
-        "storedosattributes" | "easupport" => "yes",
-        _ => "no",
-    }
-}
+const DURABLE: &str = "clients lose open files with a short loss of the network";
 
 /// Judges all shares and exports.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
@@ -85,14 +96,6 @@ fn on_mount<'a>(facts: &'a Facts, path: &Path) -> Option<&'a Union> {
 
 fn samba(book: &mut Book, share: &Share, union: &Union) {
     const CHECK: &str = "samba-settings";
-    let before = book.list.len();
-    for (name, wanted, why) in ADVICE {
-        let given = share.settings.get(*name).map_or(default_of(name), String::as_str);
-        if is_yes(given) != is_yes(wanted) {
-            let shown = shown(name);
-            book.hint(CHECK, format!("{shown} = {given}: {why}"), format!("{shown} = {wanted} (docs/SAMBA.md)"));
-        }
-    }
     if union.config.as_ref().is_some_and(|config| !config.options.allow_other) && !union.guessed {
         book.trouble(
             "samba-allow-other",
@@ -100,22 +103,46 @@ fn samba(book: &mut Book, share: &Share, union: &Union) {
             "allow_other: true in the section `mount:` of the configuration, then mount again",
         );
     }
-    if book.list.len() == before {
+    if share.settings.contains_key("include") {
+        // What is included is not known here: nothing can be said against the rest.
+        return book.fine(CHECK, "it includes settings from another file");
+    }
+    if given(share, "acl_xattr:ignore system acls", "no") == "yes" {
+        book.warning(
+            "samba-acls",
+            "acl_xattr:ignore system acls = yes: every local user can use every file, whatever its Windows ACL says",
+            "acl_xattr:ignore system acls = no",
+        );
+    }
+    let mut odd: Vec<String> = Vec::new();
+    for Advice { name, wanted, default, why } in ADVICE {
+        let value = given(share, name, default);
+        if value != *wanted {
+            odd.push(format!("{name} = {value} ({why})"));
+        }
+    }
+    if !share.settings.get("vfsobjects").is_some_and(|modules| modules.contains("acl_xattr")) {
+        odd.push("no vfs objects = acl_xattr (Windows ACLs are kept in part)".into());
+    }
+    if ["rootpreexec", "preexec", "exec"].iter().all(|key| !share.settings.contains_key(*key)) {
+        odd.push("no root preexec (while nothing is mounted, clients fill the directory below)".into());
+    }
+    if odd.is_empty() {
         book.fine(CHECK, "its settings suit a tierfs mount");
+    } else {
+        let todo = format!("include = {DEFINITION} in [{}], see docs/SAMBA.md", share.name);
+        book.hint(CHECK, odd.join("; "), todo);
     }
 }
 
-fn is_yes(value: &str) -> bool {
-    ["yes", "true", "1", "on"].contains(&value.to_ascii_lowercase().as_str())
-}
-
-/// As smb.conf(5) writes it.
-fn shown(name: &str) -> &'static str {
-    match name {
-        "kerneloplocks" => "kernel oplocks",
-        "strictallocate" => "strict allocate",
-        "storedosattributes" => "store dos attributes",
-        _ => "ea support",
+/// A setting of a share, `yes` and `no` however they are written.
+fn given(share: &Share, name: &str, default: &str) -> String {
+    let key: String = name.chars().filter(|letter| !letter.is_whitespace()).collect();
+    let value = share.settings.get(&key).map_or(default, String::as_str).to_ascii_lowercase();
+    match value.as_str() {
+        "true" | "1" | "on" => "yes".into(),
+        "false" | "0" | "off" => "no".into(),
+        other => other.to_owned(),
     }
 }
 
@@ -255,22 +282,46 @@ mod tests {
     #[test]
     fn a_share_out_of_a_tier_is_trouble() {
         let facts = facts(TEXT, "");
-        assert_eq!(told(&facts), [("samba-path", Level::Trouble)]);
+        assert_eq!(told(&facts), [("samba-settings", Level::Hint), ("samba-path", Level::Trouble)]);
         let found = judge(&facts);
         let path = found.iter().find(|it| it.level == Level::Trouble).unwrap();
         assert_eq!(path.about, "Samba share [raw]");
         assert!(path.todo.ends_with("/srv/docs/"), "{path:?}");
     }
 
+    /// A share that is as it should be.
+    const GOOD: &str = "[docs]\npath = /srv/docs\nroot preexec = findmnt\nvfs objects = acl_xattr streams_xattr\n\
+                        kernel share modes = no\nposix locking = No\n";
+
     #[test]
-    fn settings_that_do_not_suit_are_told_each() {
-        for setting in ["kernel oplocks = yes", "strict allocate = True", "store dos attributes = no", "ea support = 0"]
-        {
-            let text = format!("[docs]\npath = /srv/docs\n{setting}\n");
-            assert_eq!(told(&facts(&text, "")), [("samba-settings", Level::Hint)], "{setting}");
+    fn settings_that_do_not_suit_are_told() {
+        assert_eq!(told(&facts(GOOD, "")), []);
+        for setting in [
+            "kernel oplocks = yes",
+            "oplocks = no",
+            "kernel share modes = 1",
+            "posix locking = On",
+            "strict allocate = True",
+            "store dos attributes = no",
+            "ea support = 0",
+            "vfs objects = streams_xattr",
+        ] {
+            let facts = facts(&format!("{GOOD}{setting}\n"), "");
+            assert_eq!(told(&facts), [("samba-settings", Level::Hint)], "{setting}");
+            let name = setting.split(" =").next().unwrap();
+            assert!(judge(&facts).iter().any(|it| it.found.contains(name)), "{setting}: {:?}", judge(&facts));
         }
-        assert_eq!(told(&facts("[docs]\npath = /srv/docs\n[other]\npath = /home\nstrict allocate = yes\n", "")), []);
-        let mut closed = facts("[docs]\npath = /srv/docs\n", "");
+        let unlocked = GOOD.replace("root preexec = findmnt\n", "");
+        assert_eq!(told(&facts(&unlocked, "")), [("samba-settings", Level::Hint)]);
+        let open = format!("{GOOD}acl_xattr:ignore system acls = yes\n");
+        assert_eq!(told(&facts(&open, "")), [("samba-acls", Level::Warning)]);
+    }
+
+    #[test]
+    fn what_is_included_or_elsewhere_is_not_told() {
+        assert_eq!(told(&facts("[docs]\npath = /srv/docs\ninclude = /x\n", "")), []);
+        assert_eq!(told(&facts("[other]\npath = /home\nstrict allocate = yes\n", "")), []);
+        let mut closed = facts(GOOD, "");
         closed.unions[0].config.iter_mut().for_each(|config| config.options.allow_other = false);
         assert_eq!(told(&closed), [("samba-allow-other", Level::Trouble)]);
     }

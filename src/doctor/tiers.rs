@@ -32,7 +32,7 @@ pub fn judge(union: &Union, machine: &Machine) -> Vec<Finding> {
         if config.tiers.get(rank).is_some_and(|tier| tier.encryption.is_none()) {
             root(&mut book, path, tier);
         }
-        features(&mut book, path, tier, machine.samba);
+        features(&mut book, path, tier, union.shared);
         own(&mut book, path, tier, union.mounted);
         found.extend(book.close());
     }
@@ -240,9 +240,12 @@ fn attributes_cure(tier: &Tier) -> &'static str {
 fn capacity(book: &mut Book, path: &Path, tier: &Tier, tried: &Tried, samba: bool) {
     let shown = path.display();
     if samba && tried.user.is_none() && tried.largest < ATTRIBUTE_MIN {
-        let todo = "nothing, unless Samba's vfs objects = acl_xattr meets ACLs of many entries; then xfs or btrfs, or \
-                    ext4 made with mkfs.ext4 -O ea_inode";
-        let found = format!("{shown} on {} keeps attributes of up to about {} bytes", tier.kind, tried.largest);
+        let todo =
+            "xfs, btrfs, or ext4 made with mkfs.ext4 -O ea_inode, where ACLs or streams are large (docs/SAMBA.md)";
+        let found = format!(
+            "{shown} on {} keeps about {} bytes of attributes of a file: Samba's ACLs and streams can be larger",
+            tier.kind, tried.largest
+        );
         book.hint("attribute-size", found, todo);
     } else {
         book.fine("attribute-size", format!("{shown} keeps attributes of {} bytes", tried.largest));
@@ -307,8 +310,8 @@ mod tests {
         }
     }
 
-    fn told_of(union: &Union, samba: bool) -> Vec<(&'static str, Level)> {
-        let found = judge(union, &Machine { samba, ..Machine::default() });
+    fn told_of(union: &Union, shared: bool) -> Vec<(&'static str, Level)> {
+        let found = judge(&Union { shared, ..union.clone() }, &Machine::default());
         found.iter().filter(|it| it.level > Level::Fine).map(|it| (it.check, it.level)).collect()
     }
 

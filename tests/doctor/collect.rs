@@ -88,7 +88,7 @@ fn no_planted_secret_is_in_a_report() {
         "older_than: 1y",
         "passphrase: (left out)",
         "cannot read /srv/docs",
-        "\"check\": \"passphrase-file\"",
+        "\"check\":\"passphrase-file\"",
     ] {
         assert!(text.contains(there), "{there} is not in it:\n{text}");
     }

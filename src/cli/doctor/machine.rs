@@ -33,7 +33,6 @@ pub(super) fn look() -> Machine {
         watches: number("/proc/sys/fs/inotify/max_user_watches"),
         aes: has_aes(&read("/proc/cpuinfo").unwrap_or_default()),
         updatedb: child::find("updatedb").and_then(|_| read("/etc/updatedb.conf")),
-        samba: false,
         systemd: Path::new("/run/systemd/system").is_dir(),
         now: UNIX_EPOCH.elapsed().ok().and_then(|now| i64::try_from(now.as_secs()).ok()).unwrap_or(0),
     }

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::{print, target, where_is};
-use crate::control::status::{Status, TierState, TierStatus};
+use crate::control::status::{Status, TierState, TierStatus, Watching};
 use crate::control::wire::{Command, Response, Text};
 use crate::control::{client, convert};
 use crate::doctor::facts::{Asked, Markers, Names, Own, Served, Tier, Tried};
@@ -184,6 +184,8 @@ fn mount(point: &Path) -> Result<Served, String> {
             let gone = status.tiers.iter().filter(|tier| tier.state != TierState::Serving);
             let told = |tier: &TierStatus| format!("{}: {}", path(&tier.path).unwrap_or_default().display(), tier.why);
             served.gone = Some(gone.map(told).collect());
+            let late = status.tiers.iter().filter(|tier| !matches!(tier.watch, Watching::Whole | Watching::Never));
+            served.late = late.filter_map(|tier| path(&tier.path)).collect();
             served.policy = status.policy.as_ref().and_then(path);
             served.refused = status.refused;
         }

@@ -68,7 +68,10 @@ pub(crate) fn gather(named: &[OsString], deep: bool) -> Result<Facts, Failure> {
         add(&mut facts, union, mount);
     }
     facts.shares = machine::shares();
-    facts.machine.samba = !facts.shares.is_empty();
+    for union in &mut facts.unions {
+        let point = union.config.as_ref().map(|config| &config.mountpoint).filter(|point| point.is_absolute());
+        union.shared = point.is_some_and(|point| facts.shares.iter().any(|share| share.path.starts_with(point)));
+    }
     std::thread::scope(|scope| {
         for union in &mut facts.unions {
             scope.spawn(move || ask_about(union, deep));
@@ -143,6 +146,8 @@ fn add(facts: &mut Facts, union: Option<Union>, mount: Option<mountinfo::Mount>)
 
 /// A mount without a configuration file: what can be seen of it.
 fn seen_from_outside(mount: &mountinfo::Mount, state: Option<&Asked<Served>>) -> Option<Union> {
+    // Another user's mount may name any directory as a tier, for root to try things in.
+    mount.user.filter(|user| *user == 0 || *user == local::own_uid())?;
     let served = state.and_then(Asked::told).filter(|served| !served.dead && !served.tiers.is_empty())?;
     let tiers = served.tiers.iter().cloned().map(TierConfig::at).collect();
     let draft =
