@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::{absolute, conflicts, print};
+use crate::cli::{absolute, conflicts, next, print};
 use crate::config::{Draft, TierConfig, check, load, spec, template};
 use crate::daemon::unlock;
 use crate::sys::overlap;
@@ -128,7 +128,10 @@ impl Init {
             file.write_all(text.as_bytes())?;
             file.sync_all()
         });
-        written.map_err(|error| Failure::error(format!("{}: {}", path.display(), Errno::of(&error))))
+        written.map_err(|error| Failure::error(format!("{}: {}", path.display(), Errno::of(&error))))?;
+        let tiers: Vec<&Path> = draft.tiers.iter().map(|tier| tier.path.as_path()).collect();
+        eprint!("{}", next::steps(&absolute(path)?, draft.mountpoint.as_deref(), &tiers));
+        Ok(())
     }
 }
 

@@ -31,6 +31,7 @@ pub mod init;
 pub mod key;
 pub mod migrate;
 pub mod mount;
+pub mod next;
 pub mod output;
 pub mod passphrase;
 pub mod pin;
@@ -43,6 +44,7 @@ pub mod stats;
 pub mod status;
 pub mod target;
 pub mod tiers;
+pub mod top;
 pub mod umount;
 pub mod unlocked;
 pub mod unpin;
@@ -98,6 +100,8 @@ enum Command {
     Explain(explain::Explain),
     /// Show how mounts and their tiers are
     Status(status::Status),
+    /// Show live what a mount does
+    Top(top::Top),
     /// List runs and what they moved
     History(history::History),
     /// Show what a mount does: requests, latency, moves, who is busy
@@ -159,6 +163,7 @@ fn execute(arguments: Vec<OsString>) -> Outcome {
         Command::Pins(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Status(command) => command.run(),
+        Command::Top(command) => command.run(),
         Command::History(command) => command.run(),
         Command::Stats(command) => command.run(),
         Command::Check(command) => command.run(),

@@ -36,7 +36,7 @@ pub struct Status {
     pub refused: Option<String>,
     /// The run at work.
     pub running: Option<Running>,
-    /// The last run since it serves, whether or not anything moved.
+    /// The last run since it serves, whether or not anything moved; promotions left out.
     pub last: Option<Ended>,
     /// The last run that is written down, promotions left out; one of before the mount, too.
     pub written: Option<Written>,

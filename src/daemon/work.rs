@@ -87,14 +87,15 @@ impl Work {
         }
     }
 
-    /// The run has come to this. A dry run leaves nothing to be remembered.
+    /// The run has come to this. A dry run leaves nothing to be remembered, and promotions are made every few
+    /// seconds: remembered, they would hide what has become of the night's run.
     pub(super) fn end(&self, last: &Response) {
         let mut state = self.state.lock();
         let Some((running, trigger, began)) = state.now.take() else { return };
         let dry_run = running.dry_run;
         let ended = ended(running, began.elapsed(), last);
         let (well, what) = (ended.well, ended.what.clone());
-        if !dry_run {
+        if !dry_run && trigger != Trigger::Use {
             state.last = Some(ended);
         }
         drop(state);
@@ -281,10 +282,12 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_is_no_last_run() {
-        let work = Work::default();
-        work.begin("migrate".into(), Trigger::Command, true);
-        work.end(&Response::Done(Summary::default()));
-        assert_eq!(work.told(), (None, None));
+    fn a_dry_run_and_promotions_are_no_last_run() {
+        for (trigger, dry_run) in [(Trigger::Command, true), (Trigger::Use, false)] {
+            let work = Work::default();
+            work.begin("migrate".into(), trigger, dry_run);
+            work.end(&Response::Done(Summary::default()));
+            assert_eq!(work.told(), (None, None));
+        }
     }
 }

@@ -323,7 +323,9 @@ pub fn filesystem_of(dir: BorrowedFd<'_>) -> Result<(FsId, i64)> {
     let mut bytes = [0; 8];
     bytes[..4].copy_from_slice(&low);
     bytes[4..].copy_from_slice(&high);
-    Ok((FsId(u64::from_ne_bytes(bytes)), stat.filesystem_type().0))
+    // Signed or not, by the C library.
+    let kind = i64::from_ne_bytes(stat.filesystem_type().0.to_ne_bytes());
+    Ok((FsId(u64::from_ne_bytes(bytes)), kind))
 }
 
 /// The same directory again, for the calls that refuse an O_PATH descriptor.

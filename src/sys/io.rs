@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::libc;
 
-use super::{check, check_len, retry};
+use super::{check, check_len, retry, word};
 use crate::types::errno::{Errno, Result};
 
 fn offset(bytes: u64) -> Result<libc::off_t> {
@@ -76,8 +76,8 @@ pub fn settle(fd: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: `fd` is open and `raw` has room for one statfs.
     retry(|| unsafe { libc::fstatfs(fd.as_raw_fd(), raw.as_mut_ptr()) })?;
     // SAFETY: zeroed is valid for this struct of integers, and the call filled it.
-    let kind = unsafe { raw.assume_init() }.f_type;
-    if kind != libc::EXT4_SUPER_MAGIC && kind != libc::XFS_SUPER_MAGIC {
+    let kind = word(unsafe { raw.assume_init() }.f_type);
+    if kind != word(libc::EXT4_SUPER_MAGIC) && kind != word(libc::XFS_SUPER_MAGIC) {
         return fsync(fd, true);
     }
     let how = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
@@ -152,7 +152,7 @@ pub fn get_fsxattr(fd: BorrowedFd<'_>) -> Result<Fsxattr> {
 }
 
 /// `_IOR('X', 31, struct fsxattr)`.
-pub const FS_IOC_FSGETXATTR: libc::c_ulong = 0x801c_581f;
+pub const FS_IOC_FSGETXATTR: libc::Ioctl = 0x801c_581f_u32 as libc::Ioctl;
 
 /// Forgets the pages of a file that are on the disk, so that the next read comes from there
 /// (`posix_fadvise(2)`, POSIX_FADV_DONTNEED).

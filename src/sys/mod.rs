@@ -13,6 +13,7 @@ pub mod at;
 pub mod by_path;
 pub mod clock;
 pub mod creds;
+pub mod device;
 pub mod dirents;
 pub mod durable;
 pub mod fanotify;
@@ -54,6 +55,11 @@ fn retry(mut call: impl FnMut() -> i32) -> Result<i32> {
             other => return other,
         }
     }
+}
+
+/// A number of the kernel, never negative, for which C libraries have different types.
+fn word(number: impl TryInto<u64>) -> u64 {
+    number.try_into().unwrap_or(0)
 }
 
 fn last() -> Errno {

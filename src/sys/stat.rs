@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use nix::libc;
 
 use super::at::proc_path;
-use super::{check, retry};
+use super::{check, retry, word};
 use crate::types::attr::{SetTime, Space, Time};
 use crate::types::errno::{Errno, Result};
 
@@ -151,17 +151,16 @@ pub fn statfs(fd: BorrowedFd<'_>) -> Result<Space> {
     let raw = unsafe { raw.assume_init() };
     // SAFETY: fsid_t is two C ints with no invalid values; the libc crate only hides the field.
     let id = unsafe { std::mem::transmute_copy::<libc::fsid_t, u64>(&raw.f_fsid) };
-    let word = |n: i64| u64::try_from(n).unwrap_or(0);
-    let short = |n: i64| u32::try_from(n).unwrap_or(0);
+    let short = |n: u64| u32::try_from(n).unwrap_or(0);
     Ok(Space {
-        bsize: short(raw.f_bsize),
-        frsize: if raw.f_frsize == 0 { short(raw.f_bsize) } else { short(raw.f_frsize) },
+        bsize: short(word(raw.f_bsize)),
+        frsize: if raw.f_frsize == 0 { short(word(raw.f_bsize)) } else { short(word(raw.f_frsize)) },
         blocks: raw.f_blocks,
         bfree: raw.f_bfree,
         bavail: raw.f_bavail,
         files: raw.f_files,
         ffree: raw.f_ffree,
-        namelen: short(raw.f_namelen),
+        namelen: short(word(raw.f_namelen)),
         filesystem: if id == 0 { word(raw.f_type) } else { id },
     })
 }

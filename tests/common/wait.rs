@@ -15,7 +15,12 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Asks `look` again and again until it answers or `limit` is over.
-pub(crate) fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn within<T>(limit: Duration, look: impl FnMut() -> Option<T>) -> Option<T> {
+    within_steps(limit, Duration::from_millis(4), look)
+}
+
+/// The same where a look is dear: with that `pause` between two.
+pub(crate) fn within_steps<T>(limit: Duration, pause: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
         if let Some(answer) = look() {
@@ -24,15 +29,20 @@ pub(crate) fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) ->
         if start.elapsed() > limit {
             return None;
         }
-        std::thread::sleep(Duration::from_millis(4));
+        std::thread::sleep(pause);
     }
 }
 
 /// Runs a command that must end by itself soon; one that does not is killed, and the test fails.
 pub(crate) fn output(command: &mut Command) -> Output {
+    output_within(PATIENCE, command)
+}
+
+/// The same for a command that may take longer.
+pub(crate) fn output_within(limit: Duration, command: &mut Command) -> Output {
     let piped = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let ended = within(PATIENCE, || child.try_wait().expect("wait"));
+    let ended = within(limit, || child.try_wait().expect("wait"));
     if ended.is_none() {
         child.kill().expect("kill");
         child.wait().expect("wait");

@@ -9,14 +9,14 @@ use tempfile::TempDir;
 
 use crate::common::mount::{program, temp_dir};
 use crate::common::{need, wait};
-use crate::machine::Ran;
+use crate::machine::{PATIENCE, Ran};
 use crate::packages::{packaging, repository};
 
 /// A directory with what `tierfs generate` writes.
 fn generated(what: &str) -> (TempDir, PathBuf) {
     let home = temp_dir();
     let dir = home.path().join(what);
-    let ran = Ran::of(&wait::output(Command::new(program()).args(["generate", what]).arg(&dir)));
+    let ran = Ran::of(&wait::output_within(PATIENCE, Command::new(program()).args(["generate", what]).arg(&dir)));
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
     (home, dir)
 }
@@ -26,8 +26,10 @@ fn generated(what: &str) -> (TempDir, PathBuf) {
 fn manual_pages_are_rendered() {
     let Some([man, lexgrog]) = need::programs(["man", "lexgrog"]) else { return };
     let (_home, dir) = generated("man");
-    let help = Ran::of(&wait::output(Command::new(program()).arg("--help"))).out;
+    let help = Ran::of(&wait::output_within(PATIENCE, Command::new(program()).arg("--help"))).out;
     let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    // What a command does may go on in the next line.
+    let commands = commands.filter(|line| !line.starts_with("   "));
     let mut expected: BTreeSet<String> =
         ["tierfs.1", "tierfs-config-check.1", "tierfs.yaml.5", "mount.tierfs.8"].map(String::from).into();
     expected.extend(commands.map(|line| format!("tierfs-{}.1", line.split_whitespace().next().expect("a word"))));
@@ -42,10 +44,10 @@ fn manual_pages_are_rendered() {
         let file = dir.join(&page);
         let mut render = Command::new(&man);
         render.args(["--warnings", "-E", "UTF-8", "-l"]).arg(&file).env("MANWIDTH", "100").env("LC_ALL", "C.UTF-8");
-        let ran = Ran::of(&wait::output(&mut render));
+        let ran = Ran::of(&wait::output_within(PATIENCE, &mut render));
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{page}");
         assert!(ran.out.contains("NAME") && ran.out.contains("SEE ALSO"), "{page}: {}", ran.out);
-        let ran = Ran::of(&wait::output(Command::new(&lexgrog).arg(&file)));
+        let ran = Ran::of(&wait::output_within(PATIENCE, Command::new(&lexgrog).arg(&file)));
         assert_eq!(ran.code, Some(0), "{page}: {}", ran.out);
     }
 }
@@ -82,7 +84,7 @@ fn shells_complete_commands_and_options() {
     let run = |shell: &Path, arguments: &[&str]| {
         let mut command = Command::new(shell);
         command.args(arguments).current_dir(&dir).env("HOME", home.path()).env("LC_ALL", "C.UTF-8");
-        let ran = Ran::of(&wait::output(&mut command));
+        let ran = Ran::of(&wait::output_within(PATIENCE, &mut command));
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", shell.display());
         ran.out
     };
@@ -115,7 +117,7 @@ fn a_tarball_installs_below_a_directory() {
     let name = Path::new(ran.out.trim()).file_name().expect("a name").to_str().expect("UTF-8");
     let install = home.path().join(name.trim_end_matches(".tar.gz")).join("install.sh");
     let root = home.path().join("root");
-    let run = || assert_eq!(Ran::of(&wait::output(Command::new(&install).arg(&root))).code, Some(0));
+    let run = || assert_eq!(Ran::of(&wait::output_within(PATIENCE, Command::new(&install).arg(&root))).code, Some(0));
     run();
     fs::write(root.join("etc/default/tierfs"), "mine").expect("write");
     run();
@@ -123,7 +125,7 @@ fn a_tarball_installs_below_a_directory() {
     let unit = fs::read_to_string(root.join("usr/local/lib/systemd/system/tierfs@.service")).expect("the unit");
     assert!(unit.contains("ExecStart=/usr/local/bin/tierfs mount") && !unit.contains("/usr/bin/tierfs"), "{unit}");
     assert_eq!(fs::read_link(root.join("usr/sbin/mount.tierfs")).expect("a link"), Path::new("/usr/local/bin/tierfs"));
-    let ran = Ran::of(&wait::output(Command::new(root.join("usr/local/bin/tierfs")).arg("--version")));
+    let ran = Ran::of(&wait::output_within(PATIENCE, Command::new(root.join("usr/local/bin/tierfs")).arg("--version")));
     assert_eq!(ran.code, Some(0));
 }
 
@@ -143,7 +145,7 @@ fn a_spec_makes_an_rpm() {
     assert_eq!(built.code, Some(0), "{}", built.err);
     let made =
         built.out.lines().chain(built.err.lines()).find_map(|line| line.strip_prefix("Wrote: ")).expect("a package");
-    let ran = Ran::of(&wait::output(Command::new(rpm).args(["-qlp", "--nosignature", made.trim()])));
+    let ran = Ran::of(&wait::output_within(PATIENCE, Command::new(rpm).args(["-qlp", "--nosignature", made.trim()])));
     for file in
         ["/usr/bin/tierfs", "/usr/sbin/mount.tierfs", "/usr/share/man/man5/tierfs.yaml.5.gz", "/etc/default/tierfs"]
     {

@@ -28,6 +28,33 @@ fn a_line_of_fstab_is_a_unit() {
     assert_eq!(machine.sh("systemctl is-active machine.target local-fs.target"), "active\nactive");
 }
 
+/// What `tierfs init` says to do next can be done as it is said: each line by itself mounts.
+#[test]
+fn what_init_says_to_do_works() {
+    let Some(machine) = Machine::with_package("") else { return };
+    let said = machine.try_sh(
+        "mkdir -p /disks/new/fast /disks/new/slow /srv/new
+         tierfs init --mountpoint /srv/new --write-config /etc/tierfs/new.yaml /disks/new/fast:/disks/new/slow",
+    );
+    assert_eq!((said.code, said.out.as_str()), (Some(0), ""), "{said:?}");
+    let line_of = |start: &str| said.err.lines().map(str::trim).find(|line| line.starts_with(start)).expect(start);
+    let command = |start: &str| line_of(start).split("  ").next().expect("a command");
+    machine.sh(&format!(
+        "{}; {}",
+        command("systemctl enable --now tierfs@"),
+        command("systemctl enable --now tierfs-m")
+    ));
+    machine.sh("findmnt -t fuse.tierfs /srv/new; systemctl is-active tierfs@new tierfs-migrate@new.timer");
+    machine.sh("systemctl disable --now tierfs@new; ! findmnt /srv/new");
+    machine.sh(&format!(
+        "echo '{}' >>/etc/fstab; systemctl daemon-reload; systemctl start srv-new.mount",
+        line_of("none ")
+    ));
+    machine.sh(
+        "findmnt -t fuse.tierfs /srv/new; systemctl show -P RequiresMountsFor srv-new.mount | grep /disks/new/slow",
+    );
+}
+
 /// A user mounts and unmounts what the line lets him, over directories that are his.
 #[test]
 fn a_user_mounts_what_fstab_lets_him() {

@@ -3,20 +3,34 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::common::{need, wait};
 use crate::packages;
 
-/// Where systemd keeps its groups of processes: the old hierarchy, or the one for everything.
-const CONTROL_GROUPS: [&str; 2] = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup"];
+/// Enters a control group of its own, $2, and boots. The group is the root of those that the machine sees, and can be
+/// removed with all below it. The hierarchy is mounted on $1, wherever it is otherwise, and be it nowhere.
+const JOIN: &str = "\
+mount -t cgroup2 cgroup2 \"$1\" && mkdir \"$1/$2\" && echo $$ >\"$1/$2/cgroup.procs\" && umount \"$1\" || exit
+exec unshare -p -f -C -u -i -n --kill-child sh -c \"$3\" sh \"$1\" \"$4\"";
+
+/// Removes that group and all below it, once nothing runs in them.
+const LEAVE: &str = "\
+mount -t cgroup2 cgroup2 \"$1\" || exit
+[ ! -e \"$1/$2\" ] || find \"$1/$2\" -depth -type d -exec rmdir {} +";
+
+/// How long anything in a machine may take: many processes work for it, on a computer that may be busy with other tests.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The time between two looks at something awaited: each is several processes.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The machine; it ends, with all that runs in it and is mounted in it, when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Machine {
     home: TempDir,
-    group: PathBuf,
     unshare: Child,
     init: u32,
 }
@@ -39,18 +53,11 @@ impl Ran {
 
 impl Machine {
     /// Boots with these lines in `/etc/fstab`. `None`, and a skip is reported, where the machine below cannot.
-    ///
-    /// Only where TIERFS_TEST_MACHINE is 1, by hand: two of ten runs of these tests failed so far, and a
-    /// machine holds on to the mounts of tests that run beside it.
     pub(crate) fn boot(fstab: &str) -> Option<Machine> {
-        if std::env::var_os("TIERFS_TEST_MACHINE").is_none_or(|set| set != "1") {
-            eprintln!("not run: needs a machine: TIERFS_TEST_MACHINE=1");
-            return None;
-        }
         if !need::root() {
             return None;
         }
-        need::programs(["unshare", "nsenter", "setpriv", "chroot", "systemctl", "dpkg"])?;
+        need::programs(["unshare", "nsenter", "setpriv", "pivot_root", "systemctl", "dpkg"])?;
         // What the lines of shell in the tests call, in the machine.
         need::programs(["fusermount3", "setfacl", "setfattr", "getcap", "lsattr", "pgrep", "keyctl", "man"])?;
         if !Path::new("/lib/systemd/systemd").exists() {
@@ -60,35 +67,39 @@ impl Machine {
         let home = tempfile::Builder::new().prefix("tierfs-machine-").tempdir().expect("temporary directory");
         let root = home.path().join("machine");
         std::fs::create_dir(&root).expect("mkdir");
-        std::fs::write(home.path().join("machine.fstab"), fstab).expect("fstab");
-        let group = CONTROL_GROUPS.iter().map(Path::new).find(|path| path.join("cgroup.procs").exists());
-        let name = home.path().file_name().expect("a name");
-        let group = group.expect("control groups").join(name);
-        std::fs::create_dir(&group).expect("a control group");
-        // Whatever ends this thread ends the machine. A group of its own is the root of what the machine
-        // sees, and can be removed with all below it.
-        let mut command = Command::new("sh");
+        // Whatever ends this thread ends the machine.
+        let mut command = Command::new("setpriv");
         command
-            .arg("-c")
-            .arg(
-                "echo $$ >\"$1/cgroup.procs\"
-                 exec setpriv --pdeathsig KILL unshare -m -p -f -C -u -i -n --kill-child sh -c \"$2\" sh \"$3\"",
-            )
-            .arg("sh")
-            .args([group.as_path(), Path::new(include_str!("boot.sh")), &root])
+            .args(["--pdeathsig", "KILL", "unshare", "-m", "sh", "-c", JOIN, "sh"])
+            .args([&root, Path::new(home.path().file_name().expect("a name")), Path::new(include_str!("boot.sh"))])
+            .arg(fstab)
+            // A directory in use would hold the filesystem that it is on.
+            .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(home.path().join("log")).expect("log"));
         let unshare = command.spawn().expect("unshare starts");
-        let mut machine = Machine { home, group, unshare, init: 0 };
-        machine.init = wait::until("the machine has a first process", || machine.first_process());
-        wait::until("the machine is up", || {
-            let log = std::fs::read_to_string(machine.home.path().join("log")).unwrap_or_default();
-            assert!(machine.unshare.try_wait().expect("wait").is_none(), "the machine did not boot: {log}");
-            let entered = machine.enter("systemctl").args(["is-active", "machine.target"]).output().expect("nsenter");
-            entered.status.success().then_some(())
+        let mut machine = Machine { home, unshare, init: 0 };
+        machine.wait_for("the machine has a first process", |machine| {
+            machine.init = machine.first_process()?;
+            Some(())
+        });
+        machine.wait_for("the machine is up", |machine| {
+            machine.try_sh("systemctl is-active machine.target").code.filter(|code| *code == 0).map(drop)
         });
         Some(machine)
+    }
+
+    /// Waits for a step of the boot; if the machine does not take it, what it has said is told.
+    fn wait_for(&mut self, step: &str, look: impl Fn(&mut Machine) -> Option<()>) {
+        let came = wait::within_steps(PATIENCE, PAUSE, || {
+            if look(self).is_some() {
+                return Some(true);
+            }
+            self.has_ended().then_some(false)
+        });
+        let log = std::fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
+        assert_eq!(came, Some(true), "{step}: in vain\n{log}");
     }
 
     /// The same with the package of this program in it.
@@ -99,14 +110,27 @@ impl Machine {
         Some(machine)
     }
 
+    /// The process that is the first of its namespace; others come and go before there is one.
     fn first_process(&mut self) -> Option<u32> {
         let pid = self.unshare.id();
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-        children.split_whitespace().next()?.parse().ok()
+        let is_first = |child: &&str| {
+            let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+            let names = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+            names.is_some_and(|names| names.split_whitespace().skip(1).last() == Some("1"))
+        };
+        children.split_whitespace().find(is_first)?.parse().ok()
+    }
+
+    /// Turns it off as an administrator does, and waits until it is.
+    pub(crate) fn power_off(&mut self) {
+        self.sh("systemctl poweroff --no-block");
+        let off = wait::within_steps(PATIENCE, PAUSE, || self.has_ended().then_some(()));
+        assert!(off.is_some(), "the machine is not off");
     }
 
     /// Whether its first process has ended, and everything in it with that.
-    pub(crate) fn has_ended(&mut self) -> bool {
+    fn has_ended(&mut self) -> bool {
         self.unshare.try_wait().expect("wait").is_some()
     }
 
@@ -120,32 +144,39 @@ impl Machine {
 
     /// Runs a line of shell in the machine, however it ends.
     pub(crate) fn try_sh(&self, line: &str) -> Ran {
-        Ran::of(&wait::output(self.enter("sh").args(["-euc", line])))
+        Ran::of(&wait::output_within(PATIENCE, self.enter("sh").args(["-euc", line])))
     }
 
     /// Runs a line of shell in the machine; it must succeed. What it printed, without the last line end.
     #[track_caller]
     pub(crate) fn sh(&self, line: &str) -> String {
         let ran = self.try_sh(line);
-        assert_eq!(ran.code, Some(0), "{line}: {}{}\n{}", ran.out, ran.err, self.journal());
+        assert_eq!(ran.code, Some(0), "{line}: {}{}", ran.out, ran.err);
         ran.out.trim_end().to_owned()
     }
 
-    /// What the services have said.
-    pub(crate) fn journal(&self) -> String {
-        // What a service has said in its last moment is still on its way.
-        let _synchronized = self.enter("journalctl").arg("--sync").output();
-        let output = self.enter("journalctl").args(["--no-pager", "-o", "cat"]).output().expect("journalctl");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+    /// All there is to know about a test that has failed.
+    fn story(&self) -> String {
+        // What a service has said in its last moment is still on its way, hence `--sync`.
+        let look = "journalctl --sync; journalctl --no-pager -o short-precise
+             systemctl --no-pager --failed; systemctl --no-pager list-jobs; ps -e -o pid,ppid,stat,wchan:30,args
+             cat /proc/self/mounts";
+        let mut command = self.enter("timeout");
+        let ran = command.args(["--signal=KILL", "20", "sh", "-c", look]).output().expect("nsenter");
+        Ran::of(&ran).out
     }
 
     /// Waits until a line of shell in the machine succeeds.
     #[track_caller]
     pub(crate) fn until(&self, line: &str) {
-        let shown = || format!("{line}\n{}", self.journal());
-        if wait::within(wait::PATIENCE, || (self.try_sh(line).code == Some(0)).then_some(())).is_none() {
-            panic!("waited in vain: {}", shown());
-        }
+        let mut last = None;
+        let came = wait::within_steps(PATIENCE, PAUSE, || {
+            let ran = self.try_sh(line);
+            let came = (ran.code == Some(0)).then_some(());
+            last = Some(ran);
+            came
+        });
+        assert!(came.is_some(), "waited in vain: {line}\n{last:?}");
     }
 
     /// A place in the machine as this one reaches it.
@@ -184,29 +215,22 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if std::thread::panicking() && self.init != 0 {
-            eprintln!("--- the machine's journal\n{}---", self.journal());
+            eprintln!("--- the machine\n{}---", self.story());
         }
         // `--kill-child` and the end of the first process end every other; their mounts go with them.
         let _ = self.unshare.kill();
         let _ = self.unshare.wait();
         if self.init != 0 {
             let init = PathBuf::from(format!("/proc/{}", self.init));
-            wait::within(wait::PATIENCE, || (!init.exists()).then_some(()));
+            wait::within(PATIENCE, || (!init.exists()).then_some(()));
         }
-        let gone = wait::within(wait::PATIENCE, || remove_group(&self.group).is_ok().then_some(()));
+        let name = self.home.path().file_name().unwrap_or_default();
+        let mut leave = Command::new("unshare");
+        leave.args(["-m", "sh", "-c", LEAVE, "sh"]).arg(self.home.path().join("machine")).arg(name);
+        let gone =
+            wait::within_steps(PATIENCE, PAUSE, || leave.status().is_ok_and(|left| left.success()).then_some(()));
         if gone.is_none() {
-            eprintln!("{} is left over", self.group.display());
+            eprintln!("the control group {} is left over", name.display());
         }
     }
-}
-
-/// Removes a control group and all below it. Their files go with them.
-fn remove_group(group: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(group)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_group(&entry.path())?;
-        }
-    }
-    std::fs::remove_dir(group)
 }

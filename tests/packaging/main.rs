@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod apart;
 mod debian;
 mod files;
 mod fstab;

@@ -2,7 +2,6 @@
 
 use std::io::{Read, Seek};
 
-use crate::common::wait;
 use crate::machine::Machine;
 
 /// A service that holds a file of the mount open until something is written into `/run/let-go`, and
@@ -234,12 +233,10 @@ fn a_migration_runs_as_a_service_and_by_its_timer() {
     let how = machine
         .sh("systemctl show -P IOSchedulingClass tierfs-migrate@docs; systemctl show -P Nice tierfs-migrate@docs");
     assert_eq!(how, "3\n19");
-}
 
-impl Machine {
-    /// Turns it off as an administrator does, and waits until it is.
-    fn power_off(&mut self) {
-        self.sh("systemctl poweroff --no-block");
-        wait::until("the machine is off", || self.has_ended().then_some(()));
-    }
+    machine.sh("echo x >/disks/docs/fast/late; touch -d '2 years ago' /disks/docs/fast/late");
+    let soon = "[Timer]\nOnCalendar=\nOnCalendar=*-*-* *:*:*\nRandomizedDelaySec=0\nAccuracySec=1us\n";
+    machine.put("/etc/systemd/system/tierfs-migrate@docs.timer.d/soon.conf", soon);
+    machine.sh("systemctl daemon-reload; systemctl restart tierfs-migrate@docs.timer");
+    machine.until("[ -e /disks/docs/slow/late ] && [ ! -e /disks/docs/fast/late ]");
 }

@@ -42,11 +42,20 @@ fn smbtorture_passes_where_it_passes_natively() {
     for suite in asked.split_whitespace() {
         let (natively, said) = verdicts(&server, &shared, "native", suite);
         assert!(natively.values().any(|verdict| verdict == "success"), "{suite} natively: {said}");
-        let (mounted, said) = verdicts(&server, &shared, "mount", suite);
-        for (case, _) in natively.iter().filter(|(_, verdict)| *verdict == "success") {
-            assert_eq!(mounted.get(case).map(String::as_str), Some("success"), "{suite}.{case} on the mount: {said}");
-            passed += 1;
+        let wanted: Vec<&String> = natively.iter().filter(|(_, how)| *how == "success").map(|(case, _)| case).collect();
+        passed += wanted.len();
+        // Many cases have a clock in them, and a busy machine makes one fail now and then. What is wrong fails again.
+        let mut missing = wanted;
+        let mut said = String::new();
+        for _ in 0..3 {
+            let (mounted, text) = verdicts(&server, &shared, "mount", suite);
+            missing.retain(|case| mounted.get(*case).is_none_or(|how| how != "success"));
+            said = text;
+            if missing.is_empty() {
+                break;
+            }
         }
+        assert!(missing.is_empty(), "{suite} on the mount, but not natively: {missing:?}: {said}");
     }
     assert!(passed > 0);
     eprintln!("{passed} cases of {asked} pass on both");

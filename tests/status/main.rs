@@ -8,6 +8,7 @@ mod common;
 mod configured;
 mod monitoring;
 mod mounts;
+mod top;
 
 use std::process::{Command, Output};
 

@@ -62,6 +62,7 @@ const HOMES: &[(&str, &str)] = &[
     ("humantime", "src/types/units.rs"),
     ("indicatif", "src/cli/"),
     ("csv", "src/cli/"),
+    ("ratatui", "src/cli/top/"),
     ("globset", "src/types/glob.rs"),
     ("aws_lc_sys", "src/sys/aead.rs"),
     ("aes", "src/crypt/"),

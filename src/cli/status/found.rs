@@ -36,6 +36,8 @@ pub(super) struct Found {
     pub state: State,
     /// What systemd says of its runs; `None` where it does not say.
     pub timer: Option<Timer>,
+    /// Where its program listens, if that has answered.
+    pub socket: Option<PathBuf>,
 }
 
 /// How a mount is.
@@ -118,6 +120,9 @@ impl Machine {
         let points: Vec<PathBuf> = unknown.iter().map(|at| self.all[*at].point.clone()).collect();
         for (at, look) in unknown.into_iter().zip(probe::look_at(&points)) {
             let State::Unknown(user) = self.all[at].state else { continue };
+            if let Look::Socket(socket) = &look {
+                self.all[at].socket = Some(socket.clone());
+            }
             self.all[at].state = unanswered(user, look, &mut self.left);
             if let State::Serving(status) = &self.all[at].state {
                 let own = status.config.as_ref().map(path);
@@ -127,12 +132,12 @@ impl Machine {
     }
 }
 
-fn entry(point: PathBuf, state: State) -> Found {
+fn entry(point: PathBuf, state: State, socket: Option<PathBuf>) -> Found {
     let config = match &state {
         State::Serving(status) | State::Elsewhere(status) => status.config.as_ref().map(path),
         _ => None,
     };
-    Found { point, config, state, timer: None }
+    Found { point, config, state, timer: None, socket }
 }
 
 pub(super) fn path(text: &Text) -> PathBuf {
@@ -158,14 +163,18 @@ fn mounted(mounts: &[Mount], answers: Vec<Answer>) -> (Vec<Found>, Vec<Answer>) 
     let mut all: Vec<Found> = Vec::new();
     for mount in order.iter().filter_map(|device| by_device.get(device).copied()) {
         let at = left.iter().position(|answer| is_of(answer, mount));
-        let status = at.map(|at| left.swap_remove(at)).and_then(|answer| answer.told.ok());
-        let state = status.map_or(State::Unknown(mount.user), State::Serving);
-        all.push(entry(mount.point.clone(), state));
+        let (socket, state) = match at.map(|at| left.swap_remove(at)) {
+            Some(Answer { socket, told: Ok(status), .. }) => (Some(socket), State::Serving(status)),
+            _ => (None, State::Unknown(mount.user)),
+        };
+        all.push(entry(mount.point.clone(), state, socket));
     }
     let own = local::own_uid();
     let (lost, left) = left.into_iter().partition(|answer| answer.told.is_ok() && (own == 0 || answer.uid == own));
-    let statuses = Vec::into_iter(lost).filter_map(|answer: Answer| answer.told.ok());
-    all.extend(statuses.map(|status| entry(path(&status.mountpoint), State::Elsewhere(status))));
+    for answer in Vec::into_iter(lost) {
+        let Answer { socket, told: Ok(status), .. } = answer else { continue };
+        all.push(entry(path(&status.mountpoint), State::Elsewhere(status), Some(socket)));
+    }
     (all, left)
 }
 
@@ -207,7 +216,7 @@ pub(super) fn add(found: &mut Vec<Found>, path: &Path) {
 
 /// Adds what a configuration describes, unless it is there already or is none.
 fn add_configured(found: &mut Vec<Found>, file: PathBuf) {
-    let entry = |point, state| Found { point, config: Some(file.clone()), state, timer: None };
+    let entry = |point, state| Found { point, config: Some(file.clone()), state, timer: None, socket: None };
     let text = match load::read(&file) {
         Ok(text) => text,
         Err(line) => return found.push(entry(file.clone(), State::Wrong(line))),

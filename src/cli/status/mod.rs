@@ -20,7 +20,7 @@ mod probe;
 mod sockets;
 mod timer;
 mod trouble;
-mod words;
+pub(in crate::cli) mod words;
 
 /// Tells how mounts and their tiers are: space, what is missing, the last and the next run, what a crash has
 /// left. Without a name, all mounts of this machine, and what is configured in /etc/tierfs and not mounted.
@@ -113,6 +113,42 @@ impl Status {
             print_line(format!("all is well: {}{hidden}", counted(chosen.len() - unknown)).as_bytes())?;
         }
         Ok(exit)
+    }
+}
+
+/// Mount point and socket of the mount that `word` means; without one, of the only mount there is.
+///
+/// # Errors
+/// One line where there is none, more than one, or where it does not serve.
+pub(in crate::cli) fn serving(word: Option<&OsStr>) -> Result<(PathBuf, PathBuf), Failure> {
+    let mut machine = found::all()?;
+    let at = match word {
+        Some(word) => named(&machine.all, word)?,
+        None => {
+            let is_mount = |found: &Found| !matches!(found.state, State::Absent | State::Wrong(_));
+            let mounts: Vec<usize> =
+                (0..).zip(&machine.all).filter(|(_, found)| is_mount(found)).map(|(at, _)| at).collect();
+            match mounts[..] {
+                [one] => one,
+                [] => return Err(Failure::new(Exit::Usage, "no tierfs is mounted: mount it first")),
+                _ => {
+                    let points = mounts.iter().map(|at| machine.all[*at].point.display().to_string());
+                    let points = points.collect::<Vec<_>>().join(", ");
+                    return Err(Failure::new(Exit::Usage, format!("which mount? Name one of {points}")));
+                }
+            }
+        }
+    };
+    machine.look(&[at]);
+    let found = &machine.all[at];
+    match (&found.state, &found.socket) {
+        (State::Serving(_) | State::Elsewhere(_), Some(socket)) => Ok((found.point.clone(), socket.clone())),
+        _ => {
+            let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+            let trouble = trouble::of(found, now).into_iter().next();
+            let line = trouble.map(|line| format!("{}: {line}", found.point.display()));
+            Err(Failure::error(line.unwrap_or_else(|| words::lines(found, now).swap_remove(0))))
+        }
     }
 }
 

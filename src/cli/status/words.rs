@@ -47,7 +47,9 @@ pub(super) fn lines(found: &Found, now: u64) -> Vec<String> {
         put("policy", policy(status));
         put("pending", pending(status, now));
         if let Some(running) = &status.running {
-            put("at work", at_work(running, now));
+            let done = percent(running.copied, running.planned.1).min(100);
+            let done = if running.planned.1 == 0 { String::new() } else { format!(" ({done}%)") };
+            put("at work", format!("{}{done}", at_work(running, now)));
         }
         put("last run", last_run(status, now));
         next(found, status, now).into_iter().enumerate().for_each(|(at, text)| {
@@ -128,7 +130,7 @@ fn how_full(space: &TierSpace) -> String {
 }
 
 /// Hundredths, a begun one as a whole, as `df` counts.
-pub(super) fn percent(part: u64, whole: u64) -> u64 {
+pub(in crate::cli) fn percent(part: u64, whole: u64) -> u64 {
     let percent = (u128::from(part) * 100).div_ceil(u128::from(whole.max(1)));
     u64::try_from(percent).unwrap_or(u64::MAX)
 }
@@ -163,7 +165,7 @@ fn pending(status: &Status, now: u64) -> String {
 }
 
 /// A run and how far it is.
-pub(super) fn at_work(running: &Running, now: u64) -> String {
+pub(in crate::cli) fn at_work(running: &Running, now: u64) -> String {
     let time = age(Duration::from_secs(now.saturating_sub(running.started)));
     let mut text = running.what.clone();
     if running.dry_run {
@@ -173,12 +175,11 @@ pub(super) fn at_work(running: &Running, now: u64) -> String {
     match running.planned {
         (0, 0) => text.push_str(&format!("{} files looked at", thousands(running.scanned))),
         (files, bytes) => text.push_str(&format!(
-            "{} of {} files, {} of {} copied ({}%)",
+            "{} of {} files, {} of {} copied",
             thousands(running.moved.0),
             thousands(files),
             units::show_size(running.copied),
             units::show_size(bytes),
-            percent(running.copied, bytes).min(100),
         )),
     }
     if running.failed > 0 {
@@ -187,7 +188,8 @@ pub(super) fn at_work(running: &Running, now: u64) -> String {
     text
 }
 
-fn last_run(status: &Status, now: u64) -> String {
+/// The last run and what it came to.
+pub(in crate::cli) fn last_run(status: &Status, now: u64) -> String {
     match (&status.last, &status.written) {
         (Some(last), _) => of_last(last, now),
         (None, Some(written)) => of_written(written, status.running.is_some(), now),
