@@ -51,6 +51,7 @@ Mount options (-o):
   min_free=10%|4GiB        new files go to the next tier when a tier has less free
   nospill                  never: a full primary is an error
   on_missing=fail|degraded a tier that is not there: refuse to mount, or serve what there is
+  tier_timeout=30s         a tier that does not answer for so long is given up until it does; 0s: never
   out_of_band=watch|ttl|never, ttl=1s
                            how changes made beside the mount are noticed
   statfs=sum|primary|secondary

@@ -164,6 +164,7 @@ fn apply(mount: Mount, draft: &mut Draft) {
     set(&mut options.exec, mount.exec);
     set(&mut options.out_of_band, mount.out_of_band);
     set(&mut options.ttl, mount.ttl);
+    set(&mut options.tier_timeout, mount.tier_timeout);
     set(&mut options.statfs, mount.statfs);
     set(&mut options.spill, mount.spill);
     set(&mut options.on_write, mount.on_write);
@@ -207,6 +208,7 @@ pub fn show(config: &MountConfig) -> Result<String, String> {
         exec: Some(Plain(options.exec)),
         out_of_band: Some(Plain(options.out_of_band)),
         ttl: Some(Plain(options.ttl)),
+        tier_timeout: Some(Plain(options.tier_timeout)),
         statfs: Some(Plain(options.statfs)),
         spill: Some(Plain(options.spill)),
         on_write: Some(Plain(options.on_write)),

@@ -199,6 +199,8 @@ pub struct MountOptions {
     pub out_of_band: OutOfBand,
     /// How long the kernel keeps names, attributes and absences with `OutOfBand::Ttl`.
     pub ttl: Duration,
+    /// A tier that has not answered for so long is given up until it does; zero: never.
+    pub tier_timeout: Duration,
     /// What `statfs` tells.
     pub statfs: StatfsOf,
     /// New files go to the next tier when one is below `min_free` or full.
@@ -232,6 +234,7 @@ impl Default for MountOptions {
             exec: true,
             out_of_band: OutOfBand::Watch,
             ttl: Duration::from_secs(1),
+            tier_timeout: Duration::from_secs(30),
             statfs: StatfsOf::Sum,
             spill: true,
             on_write: OnWrite::InPlace,

@@ -39,6 +39,7 @@ const VALUES: &[(&str, Set)] = &[
     ("min_free", |d, v| Word::read(v).map(|x| d.tiers.iter_mut().for_each(|tier| tier.min_free = x))),
     ("out_of_band", |d, v| Word::read(v).map(|x| d.options.out_of_band = x)),
     ("ttl", |d, v| Word::read(v).map(|x| d.options.ttl = x)),
+    ("tier_timeout", |d, v| Word::read(v).map(|x| d.options.tier_timeout = x)),
     ("statfs", |d, v| Word::read(v).map(|x| d.options.statfs = x)),
     ("spill", |d, v| Word::read(v).map(|x| d.options.spill = x)),
     ("on_write", |d, v| Word::read(v).map(|x| d.options.on_write = x)),

@@ -141,6 +141,8 @@ mount! {
     out_of_band: OutOfBand,
     /// How long the kernel keeps what it knows.
     ttl: Duration,
+    /// After which a tier that does not answer is given up.
+    tier_timeout: Duration,
     /// What `statfs` tells.
     statfs: StatfsOf,
     /// New files may go to the next tier.

@@ -80,6 +80,7 @@ mount:
   #exec: true                  # false: programs cannot be started from the mount
   #out_of_band: watch          # changes made beside the mount: watch, ttl or never
   #ttl: 1s                     # how long the kernel caches with out_of_band: ttl
+  #tier_timeout: 30s           # a tier that does not answer for so long is given up until it does; 0s: never
   #statfs: sum                 # what df shows: sum, primary or secondary
   #spill: true                 # new files go to the next tier when one is full
   #on_write: in_place          # a file of a slower tier that is written stays there, or: promote

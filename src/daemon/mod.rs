@@ -1,14 +1,15 @@
 //! Wires the parts together and serves one mount, from opening the tiers to the last request.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::config::{MinFree, MountConfig, OutOfBand, SmbOffline, StatfsOf};
 use crate::control::status::Watching;
-use crate::fuse::{Behaviour, Session};
+use crate::fuse::{Behaviour, Session, Spare};
 use crate::migrate;
 use crate::stats::Stats;
 use crate::sys::mount::{self, FuseMount};
@@ -131,6 +132,7 @@ pub fn serve(config: &MountConfig, places: &[Place], ready: impl FnOnce()) -> Re
         forgetter,
         turns: Arc::new(Turns::default()),
         watch: Mutex::new(watch),
+        spare: OnceLock::new(),
     };
     run(Arc::new(served), (&standing, &watching), device, behaviour, ready)
 }
@@ -172,6 +174,8 @@ fn run(
     let stats = Arc::new(Stats::new(union.tiers(), behaviour.threads));
     let session = Session::new(Arc::clone(union), Arc::clone(&stats), device, behaviour).map_err(broken)?;
     forgetter.connect(session.invalidator().map_err(broken)?);
+    let spare = session.spare().map_err(broken)?;
+    served.spare.get_or_init(|| spare);
     let mountpoint = config.mountpoint.clone();
     signal::on_termination(move || end(&mountpoint))
         .map_err(|errno| Error::new(FAILED, format!("cannot wait for signals: {errno}")))?;
@@ -189,7 +193,7 @@ fn run(
     let auto = Auto::start(standing, union, turns, migrate::run);
     let tending = Tending::start(Arc::clone(&served)).map_err(broken)?;
     ready();
-    let ended = session.run();
+    let ended = serve_all(session, &served).map_err(broken)?;
     // Each stops a run that is at work, and waits for it.
     drop(auto);
     drop(commands);
@@ -206,6 +210,32 @@ fn run(
     }
     tracing::info!(mountpoint = %config.mountpoint.display(), "unmounted");
     Ok(())
+}
+
+/// How long requests may take that are under way when the mount is gone.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
+
+/// Serves until the mount is gone. A thread that waits inside a tier which does not answer may never come
+/// back: then the process ends without it.
+fn serve_all(session: Session, served: &Shared) -> std::io::Result<std::io::Result<()>> {
+    let (done, ended) = channel();
+    std::thread::Builder::new().name("tierfs-serve".into()).spawn(move || done.send(session.run()))?;
+    let mut gone: Option<Instant> = None;
+    loop {
+        match ended.recv_timeout(Duration::from_secs(1)) {
+            Ok(result) => return Ok(result),
+            Err(RecvTimeoutError::Disconnected) => return Err(std::io::Error::other("the session panicked")),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if !served.spare.get().is_some_and(Spare::is_over) {
+            continue;
+        }
+        let waited = gone.get_or_insert_with(Instant::now).elapsed();
+        if waited >= LAST_REQUESTS && served.seats.is_silent() {
+            tracing::warn!("unmounted while a tier does not answer: what was under way there is given up");
+            std::process::exit(0);
+        }
+    }
 }
 
 /// What a signal asks for: the mount goes, and the process with it once the last program has let go.

@@ -13,6 +13,7 @@ use crate::stats::{Op, Sampled};
 use crate::sys::process;
 use crate::types::errno::Result;
 use crate::types::ids::Ino;
+use crate::union::calls;
 
 /// One request, for its count.
 #[derive(Debug, Clone, Copy)]
@@ -22,12 +23,14 @@ pub(super) struct Ask {
     /// The directory in which something is asked for, or a file.
     ino: Ino,
     pid: u32,
+    /// By which the kernel knows it.
+    unique: u64,
 }
 
 /// What is asked for, and the inode that it is about.
 pub(super) fn ask(op: Op, req: &Request, ino: INodeNo) -> (Ask, Ino) {
     let ino = convert::ino(ino);
-    (Ask { op, began: Instant::now(), ino, pid: req.pid() }, ino)
+    (Ask { op, began: Instant::now(), ino, pid: req.pid(), unique: req.unique().0 }, ino)
 }
 
 impl Adapter {
@@ -43,7 +46,10 @@ impl Adapter {
 
     fn counted<T>(&self, ask: Ask, bytes: fn(&T) -> u64, act: impl FnOnce() -> Result<T>) -> Result<T> {
         counters::begin();
+        // Nobody waits for the answer to a forget.
+        calls::serving(if matches!(ask.op, Op::Forget) { 0 } else { ask.unique });
         let result = guard(act);
+        calls::serving(0);
         let came_to = result.as_ref().map(bytes).map_err(|errno| *errno);
         if let Some(sampled) = self.stats.served(ask.op, ask.began, came_to) {
             self.look(ask, sampled);

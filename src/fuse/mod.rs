@@ -6,7 +6,9 @@ mod invalidate;
 mod ops;
 mod reply;
 mod session;
+mod spare;
 mod waiting;
 
 pub use invalidate::Invalidator;
 pub use session::{Behaviour, Session};
+pub use spare::Spare;

@@ -168,7 +168,7 @@ impl Filesystem for Adapter {
         let (ask, ino) = ask(Op::Open, req, ino);
         let (access, pid) = (convert::access(flags), req.pid());
         self.serve(access.writes() && self.union().is_settling(ino), move |on| {
-            let with = on.passthrough.then_some(&reply as &dyn Registrar);
+            let with = on.passes_through().then_some(&reply as &dyn Registrar);
             match on.count(ask, || on.union().open(ino, access, pid, with)) {
                 Ok(opened) => match backing(&opened) {
                     Some(id) => reply.opened_passthrough(FileHandle(opened.fh.0), FopenFlags::empty(), id),
@@ -193,7 +193,7 @@ impl Filesystem for Adapter {
         let by = caller(req, umask);
         let access = convert::access(OpenFlags(flags));
         let how = Create { mode, access, exclusive: flags & O_EXCL != 0 };
-        let with = self.passthrough.then_some(&reply as &dyn Registrar);
+        let with = self.passes_through().then_some(&reply as &dyn Registrar);
         match self.count(ask, || self.union().create(parent, &named(name)?, &how, &by, with)) {
             Ok((attr, opened)) => {
                 let (file, generation) = (convert::attr(&attr), Generation(u64::from(attr.generation)));

@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use fuser::{Config, InitFlags, KernelConfig, SessionACL};
 
 use super::counted::Programs;
 use super::invalidate::Invalidator;
+use super::spare::Spare;
 use super::waiting::Waiting;
 use crate::stats::Stats;
 use crate::union::Union;
@@ -40,7 +41,8 @@ pub(super) struct Adapter {
     pub(super) stats: Arc<Stats>,
     pub(super) programs: Arc<Programs>,
     pub(super) behaviour: Behaviour,
-    pub(super) passthrough: bool,
+    /// Whether the kernel can; not known before it has said so.
+    pub(super) passthrough: Arc<OnceLock<bool>>,
     pub(super) waiting: Waiting,
 }
 
@@ -65,11 +67,19 @@ impl Adapter {
                 tracing::debug!(?flag, "the kernel lacks an ability");
             }
         }
-        self.passthrough = self.behaviour.passthrough
+        let passthrough = self.behaviour.passthrough
             && config.set_max_stack_depth(1).is_ok()
             && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok();
+        // Of a spare session, which shakes hands with nobody, it is known already.
+        let passthrough = self.passthrough.get_or_init(|| passthrough);
         let limits = [config.set_max_write(WRITE_LEN_MAX).is_ok(), config.set_max_background(BACKGROUND_MAX).is_ok()];
-        tracing::debug!(passthrough = self.passthrough, ?limits, "connected to the kernel");
+        tracing::debug!(passthrough, ?limits, "connected to the kernel");
+    }
+}
+
+impl Adapter {
+    pub(super) fn passes_through(&self) -> bool {
+        self.passthrough.get().copied().unwrap_or(false)
     }
 }
 
@@ -77,6 +87,7 @@ impl Adapter {
 #[derive(Debug)]
 pub struct Session {
     session: fuser::Session<Adapter>,
+    adapter: Adapter,
     device: File,
 }
 
@@ -87,14 +98,11 @@ impl Session {
     /// What the handshake says.
     pub fn new(union: Arc<Union>, stats: Arc<Stats>, device: OwnedFd, behaviour: Behaviour) -> io::Result<Session> {
         let copy = File::from(device.try_clone()?);
-        let mut config = Config::default();
-        config.n_threads = Some(behaviour.threads.max(1));
-        // The kernel itself keeps other users out unless the mount allows them.
-        config.acl = SessionACL::All;
+        let config = config_of(behaviour.threads);
         let (programs, waiting) = (Arc::default(), Waiting::default());
-        let adapter = Adapter { union, stats, programs, behaviour, passthrough: false, waiting };
-        let session = fuser::Session::from_fd(adapter, device, SessionACL::All, config)?;
-        Ok(Session { session, device: copy })
+        let adapter = Adapter { union, stats, programs, behaviour, passthrough: Arc::default(), waiting };
+        let session = fuser::Session::from_fd(adapter.clone(), device, SessionACL::All, config)?;
+        Ok(Session { session, adapter, device: copy })
     }
 
     /// The way to tell the kernel what it must forget.
@@ -105,13 +113,30 @@ impl Session {
         Ok(Invalidator { notifier: self.session.notifier(), device: self.device.try_clone()? })
     }
 
+    /// More threads for it, to be had when they are needed.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn spare(&self) -> io::Result<Spare> {
+        Ok(Spare { adapter: self.adapter.clone(), device: self.device.try_clone()? })
+    }
+
     /// Serves until the mount is gone.
     ///
     /// # Errors
     /// What reading from the kernel says.
     pub fn run(self) -> io::Result<()> {
         // The copy must not outlive the mount: while it is open the kernel keeps the connection.
-        drop(self.device);
+        drop((self.device, self.adapter));
         self.session.run()
     }
+}
+
+/// With so many threads.
+pub(super) fn config_of(threads: usize) -> Config {
+    let mut config = Config::default();
+    config.n_threads = Some(threads.max(1));
+    // The kernel itself keeps other users out unless the mount allows them.
+    config.acl = SessionACL::All;
+    config
 }

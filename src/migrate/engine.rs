@@ -250,6 +250,10 @@ impl<'r> Run<'r> {
         if summary.failed > errors_max {
             summary.stopped.get_or_insert(Stop::Errors);
         }
+        // Any tier: it could not come back while this goes on, and may hide what moves.
+        if let Some(gone) = self.union.missing().fastest() {
+            summary.stopped.get_or_insert(Stop::Failed(gone));
+        }
         self.teller.pace.is_stopped()
             || self.has_failed()
             || matches!(summary.stopped, Some(Stop::Errors | Stop::Failed(_) | Stop::Full(_)))

@@ -13,6 +13,7 @@ pub mod at;
 pub mod by_path;
 pub mod clock;
 pub mod creds;
+pub mod device;
 pub mod dirents;
 pub mod durable;
 pub mod fanotify;

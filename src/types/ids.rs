@@ -85,6 +85,11 @@ impl Ranks {
         Ranks(self.0 | other.0)
     }
 
+    /// The ranks in both.
+    pub fn and(self, other: Ranks) -> Ranks {
+        Ranks(self.0 & other.0)
+    }
+
     /// With `rank` taken out.
     pub fn without(self, rank: Rank) -> Ranks {
         Ranks(self.0 & !(1 << rank.0))

@@ -175,6 +175,11 @@ impl Dirs {
         let now = self.clock.fetch_add(1, Ordering::Relaxed) + 1;
         let mut dropped = Vec::new();
         let mut open = self.open.write();
+        // Of a set of tiers that is no more: it would be kept open for nobody, and with it perhaps a
+        // filesystem that is gone.
+        if node.era < self.root.read().era {
+            return node;
+        }
         if !replace && let Some(first) = open.get(&node.ino).filter(|first| first.node.era >= node.era) {
             return Arc::clone(&first.node);
         }

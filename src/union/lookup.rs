@@ -128,6 +128,7 @@ impl Union {
             name,
             rank,
             ranks,
+            missing: node.missing,
             body: body.body,
             generation: body.generation,
             kind: stat.kind(),
@@ -136,10 +137,13 @@ impl Union {
             clones,
         };
         if let Resolution::Dir(copies) = found
-            && !node.missing.is_empty()
+            && self.states.mixed()
             && let Some(known) = self.known_by_other_copy(&seen, copies)
         {
-            let Some(generation) = self.inodes.again(known, seen.place(), certain)? else { return Ok(None) };
+            let Some((generation, changed)) = self.inodes.again(known, &seen, certain)? else { return Ok(None) };
+            if changed {
+                self.dirs.close(known);
+            }
             self.dirs.learn(known, copies);
             let ttl = self.ttl_in(node);
             return Ok(Some(Attr { ino: known, generation, stat, ttl, name_ttl: ttl }));
@@ -157,7 +161,8 @@ impl Union {
     }
 
     /// The number under which the kernel knows this directory already, if that is not the one its slowest
-    /// copy gives that is there: it knows it from when the tier of a slower one was there, too.
+    /// copy gives that is there: it knows it from when other tiers were there. Two numbers of one directory
+    /// would be two directories to the kernel, of which each keeps names that have gone from the other.
     fn known_by_other_copy(&self, seen: &Seen<'_>, copies: &[(Rank, Stat)]) -> Option<Ino> {
         let known = copies.iter().rev().find_map(|(rank, stat)| self.dirs.of_body(*rank, stat.body))?;
         let here = self.inodes.dir(known).is_ok_and(|(spot, _)| (spot.parent, &spot.name) == seen.place());
@@ -227,8 +232,13 @@ impl Union {
     fn next_spot(&self, ino: Ino, wrong: &Spot) -> Result<Spot> {
         // Between its leaving one tier and the note of that in the table the gate is closed.
         drop(self.gates.file(ino));
+        let node = self.dir(wrong.parent)?;
+        // The name is not wrong: its tier is away.
+        if node.missing.has(wrong.rank) {
+            return Err(Errno::EIO);
+        }
         // It was aside and is back.
-        if let Some(dir) = self.dir(wrong.parent)?.find(wrong.rank)
+        if let Some(dir) = node.find(wrong.rank)
             && let Some(stat) = dir.stat(Some(&wrong.name))?
             && (stat.body, stat.generation) == (wrong.body, wrong.generation)
         {
@@ -327,11 +337,10 @@ impl Union {
             }
         };
         for (ino, (spot, ranks)) in closed.into_iter().rev() {
-            let maybe = self.inodes.maybe(ino);
+            let (clones, maybe) = (self.inodes.clones(), self.inodes.maybe(ino));
             let opened = Arc::new(self.open_dir(&node, ino, &spot, (ranks, maybe))?);
-            let settled = !maybe.is_empty() && opened.missing.is_empty() && self.states.is_era(era);
-            if settled {
-                self.inodes.settle(ino, opened.ranks());
+            if !maybe.is_empty() && opened.missing.is_empty() {
+                self.inodes.settle(ino, opened.ranks(), clones, &|| self.states.is_era(era));
             }
             node = self.dirs.keep_first(opened);
             // A copy that was found or made meanwhile: the next request opens it with the others.

@@ -58,6 +58,7 @@ mod tests;
 pub mod uses;
 mod xattrs;
 
+pub use crate::tier::guarded::calls;
 pub use health::Closing;
 pub use inodes::{Opens, Touched};
 pub use open::Access;

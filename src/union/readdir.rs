@@ -233,10 +233,13 @@ impl Union {
                 continue;
             }
             let Some(name) = listing.get(index).and_then(|entry| Name::new(entry.name).ok()) else { continue };
-            let (rank, stat) = match self.resolve(node, &name)? {
-                Resolution::Absent => continue,
-                Resolution::File(rank, stat) => (rank, stat),
-                Resolution::Dir(copies) => *copies.last().ok_or(Errno::EIO)?,
+            let (rank, stat) = match self.resolve(node, &name) {
+                // A missing tier may hold another under the name: what is there is listed all the same.
+                Err(Errno::EIO) if !node.missing.is_empty() => continue,
+                Err(errno) => return Err(errno),
+                Ok(Resolution::Absent) => continue,
+                Ok(Resolution::File(rank, stat)) => (rank, stat),
+                Ok(Resolution::Dir(copies)) => *copies.last().ok_or(Errno::EIO)?,
             };
             let (ino, _) = self.identify(rank, node.copy(rank)?.as_ref(), Some(&name), &stat)?;
             listing.entries[index].ino = ino;
@@ -260,10 +263,17 @@ impl Union {
     /// # Errors
     /// What a tier says.
     pub fn fsync_dir(&self, ino: Ino, fh: Fh) -> Result<()> {
-        let node = self.dir(ino).or_else(|_| self.handles.stream(fh).map(|s| Arc::clone(&s.node)))?;
+        let opened = self.handles.stream(fh).map(|stream| Arc::clone(&stream.node));
+        let node = self.dir(ino).or_else(|_| opened.clone())?;
         // Names may have changed there that are not durable yet.
         if self.inodes.dir(ino).is_ok_and(|(_, ranks)| ranks.iter().any(|rank| node.missing.has(rank))) {
             return Err(Errno::EIO);
+        }
+        // What was done since it was opened may have gone with a tier that has come back without it.
+        if let Ok(opened) = opened
+            && opened.era != node.era
+        {
+            opened.copies().try_for_each(|(_, dir)| dir.fsync())?;
         }
         node.copies().try_for_each(|(_, dir)| dir.fsync())
     }

@@ -96,9 +96,16 @@ impl Union {
         match self.settings.space_of {
             SpaceOf::Tier(rank) => self.tier(rank)?.space(),
             SpaceOf::Sum => {
-                let present = self.slots.iter().filter_map(|slot| slot.tier.as_ref());
-                let spaces = present.map(|tier| tier.space()).collect::<Result<Vec<_>>>()?;
-                Ok(sum(&spaces))
+                let missing = self.missing();
+                let present = (0u8..).map(Rank).zip(&self.slots).filter(|(rank, _)| !missing.has(*rank));
+                let tiers = present.filter_map(|(_, slot)| slot.tier.as_ref());
+                let (told, failed): (Vec<_>, Vec<_>) = tiers.map(|tier| tier.space()).partition(Result::is_ok);
+                let spaces: Vec<Space> = told.into_iter().flatten().collect();
+                // One that fails is about to be given up: programs that only ask for room go on without it.
+                match failed.into_iter().next() {
+                    Some(error) if spaces.is_empty() => error,
+                    Some(_) | None => Ok(sum(&spaces)),
+                }
             }
         }
     }

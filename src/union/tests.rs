@@ -19,6 +19,9 @@ struct Tree {
     tiers: Vec<tempfile::TempDir>,
 }
 
+#[path = "away_tests.rs"]
+mod away;
+
 fn name(text: &str) -> Name {
     Name::new(text.as_bytes()).unwrap()
 }

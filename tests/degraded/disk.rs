@@ -13,6 +13,9 @@ use crate::common::need;
 use crate::common::user::User;
 use crate::gone::{assert_same, check_away, everything, until_back, until_gone};
 
+/// A directory that a program stands in.
+const HELD: rustix::fs::OFlags = rustix::fs::OFlags::PATH.union(rustix::fs::OFlags::CLOEXEC);
+
 /// A union whose secondary is a filesystem of its own.
 fn union_on(disk: &LoopFs, user: Option<&User>) -> Option<TestMount> {
     let setup = Setup::new().plain();
@@ -100,12 +103,12 @@ fn directories_known_from_before_and_from_meanwhile_are_whole_afterwards() {
     std::fs::create_dir_all(mount.tier(1, "only fast/later")).expect("mkdir");
     put(mount.tier(1, "only fast/later/slow"), "seen later");
     disk.sync();
-    let known = rustix::fs::open(mount.path("dir"), rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).expect("open");
+    let known = rustix::fs::open(mount.path("dir"), HELD, rustix::fs::Mode::empty()).expect("open");
     let number = std::fs::metadata(mount.path("dir")).expect("stat").ino();
     assert!(disk.cut_power());
     until_gone(&mount, "dir/slow");
     assert_eq!(std::fs::metadata(mount.path("dir")).expect("stat").ino(), number, "the number stays");
-    let later = rustix::fs::open(mount.path("only fast/later"), rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
+    let later = rustix::fs::open(mount.path("only fast/later"), HELD, rustix::fs::Mode::empty());
     let later = later.expect("it is on the primary, too");
     let missing = rustix::fs::statat(&later, "slow", rustix::fs::AtFlags::empty());
     assert_eq!(missing.map(|_| ()), Err(Errno::IO));

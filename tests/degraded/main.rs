@@ -5,4 +5,5 @@ mod common;
 
 mod disk;
 mod gone;
+mod hang;
 mod moves;

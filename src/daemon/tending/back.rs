@@ -38,7 +38,7 @@ impl Shared {
         Ok(())
     }
 
-    fn adopt(&self, rank: Rank) -> Result<(), (Rank, Errno)> {
+    pub(super) fn adopt(&self, rank: Rank) -> Result<(), (Rank, Errno)> {
         let at_rank = |errno| (rank, errno);
         self.union.let_changes_end();
         if self.union.missing() == Ranks::only(rank) && !self.config.options.read_only {
@@ -61,5 +61,9 @@ impl Shared {
         // Only now: what changes meanwhile is told by one of them. Its descriptors keep a filesystem that is
         // gone from being unmounted.
         drop(before);
+        if self.union.trusted() <= self.config.options.ttl {
+            // Nobody tells changes any more of what the kernel may have kept for long.
+            self.forgetter.everything();
+        }
     }
 }

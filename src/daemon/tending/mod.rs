@@ -5,9 +5,9 @@
 //! threads of their own, one a tier at a time, which send what they have found.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,10 @@ use super::out_of_band::Forgetter;
 use super::tiers::Opened;
 use super::turns::Turns;
 use crate::config::MountConfig;
+use crate::fuse::Spare;
 use crate::sys::fanotify::{filesystem_of, is_remote};
 use crate::tier::Tier;
-use crate::tier::guarded::{Guard, Guarded};
+use crate::tier::guarded::{Guard, Guarded, calls};
 use crate::tier::marker::{Id, Marker};
 use crate::tier::place::Place;
 use crate::types::health::Condition;
@@ -29,6 +30,9 @@ use crate::watch::Watch;
 
 mod back;
 mod probe;
+mod silence;
+
+use silence::Silence;
 
 /// How often the thread looks without being told of anything.
 const TICK: Duration = Duration::from_secs(1);
@@ -125,6 +129,13 @@ impl Seats {
         self.markers().iter().flatten().next().map(|marker| marker.union)
     }
 
+    /// Whether calls are inside a tier that was given up, or is not heard of for long.
+    pub(super) fn is_silent(&self) -> bool {
+        let guards: Vec<u32> =
+            self.seats.iter().filter_map(|seat| seat.guarded.guard()).map(|guard| guard.id()).collect();
+        calls::under_way().iter().any(|call| guards.contains(&call.guard))
+    }
+
     fn at(&self, rank: Rank) -> Option<&Seat> {
         self.seats.get(rank.index())
     }
@@ -158,6 +169,8 @@ pub(super) struct Shared {
     pub(super) forgetter: Arc<Forgetter>,
     pub(super) turns: Arc<Turns>,
     pub(super) watch: Mutex<Option<Arc<Watch>>>,
+    /// Once the mount serves.
+    pub(super) spare: OnceLock<Spare>,
 }
 
 /// The thread that looks after the tiers. Ends when dropped.
@@ -175,7 +188,11 @@ impl Tending {
         let events = shared.seats.events.clone();
         let told = shared.seats.told.lock().take();
         let told = told.ok_or_else(|| std::io::Error::other("the tiers are looked after already"))?;
-        let keeper = Keeper { looks: shared.seats.seats.iter().map(|_| Look::default()).collect(), shared };
+        let keeper = Keeper {
+            looks: shared.seats.seats.iter().map(|_| Look::default()).collect(),
+            silence: Silence::new(&shared),
+            shared,
+        };
         let thread = std::thread::Builder::new().name("tierfs-tiers".into()).spawn(move || keeper.run(&told))?;
         Ok(Tending { events, thread: Some(thread) })
     }
@@ -195,8 +212,10 @@ impl Drop for Tending {
 struct Look {
     /// It gave an error since it was asked last.
     suspected: bool,
-    /// A thread asks it, or looks for it.
-    busy: bool,
+    /// Since when a thread asks it, or looks for it.
+    busy: Option<Instant>,
+    /// It was given up because it does not answer, and may answer again.
+    silent: bool,
     /// Not before then.
     next: Option<Instant>,
     /// When it last answered.
@@ -211,6 +230,7 @@ struct Look {
 struct Keeper {
     shared: Arc<Shared>,
     looks: Vec<Look>,
+    silence: Silence,
 }
 
 impl Keeper {
@@ -225,6 +245,7 @@ impl Keeper {
             while let Some(event) = waiting.pop_front() {
                 self.hear(event);
             }
+            self.hear_silence();
             for rank in (0u8..).map(Rank).take(self.looks.len()) {
                 self.look(rank);
             }
@@ -235,7 +256,7 @@ impl Keeper {
         match event {
             Event::Suspect(rank) => self.with(rank, |look| look.suspected = true),
             Event::Probed(rank, Ok(())) => self.with(rank, |look| {
-                look.busy = false;
+                look.busy = None;
                 look.next = Some(Instant::now() + PROBE_EACH);
                 look.asked = Some(Instant::now());
             }),
@@ -257,7 +278,7 @@ impl Keeper {
 
     fn still_away(&mut self, rank: Rank, reason: Option<String>) {
         let Some(look) = self.looks.get_mut(rank.index()) else { return };
-        look.busy = false;
+        look.busy = None;
         let pause = LOOK_EACH.get(look.vain).or(LOOK_EACH.last()).copied().unwrap_or(TICK);
         look.next = Some(Instant::now() + pause);
         look.vain += 1;
@@ -272,7 +293,7 @@ impl Keeper {
     /// Has the tier asked or looked for, if it is time.
     fn look(&mut self, rank: Rank) {
         let Some(look) = self.looks.get_mut(rank.index()) else { return };
-        if look.busy || look.next.is_some_and(|next| Instant::now() < next) {
+        if look.busy.is_some() || look.next.is_some_and(|next| Instant::now() < next) {
             return;
         }
         let missing = self.shared.union.missing().has(rank);
@@ -284,14 +305,18 @@ impl Keeper {
         if let Some(seat) = self.shared.seats.at(rank) {
             seat.suspected.store(false, Ordering::Relaxed);
         }
-        look.busy = self.shared.in_thread(move |shared| {
-            let found = if missing {
+        let silent = look.silent;
+        let started = self.shared.in_thread(move |shared| {
+            let found = if missing && silent {
+                shared.answers_again(rank)
+            } else if missing {
                 Event::Looked(rank, shared.bring_back(rank))
             } else {
                 Event::Probed(rank, shared.probe(rank, thorough))
             };
             let _ended = shared.seats.events.send(found);
         });
+        look.busy = started.then(Instant::now);
     }
 }
 

@@ -179,6 +179,11 @@ impl Guarded {
         Some(gone.tier)
     }
 
+    /// Where it is, for messages.
+    pub fn path_text(&self) -> String {
+        self.path.display().to_string()
+    }
+
     /// The guard of the instance that is there.
     pub fn guard(&self) -> Option<Arc<Guard>> {
         self.at.read().as_ref().map(|instance| Arc::clone(&instance.guard))

@@ -33,32 +33,39 @@ impl Inodes {
         self.with(ino, |inode| inode.maybe).unwrap_or(Ranks::NONE)
     }
 
-    /// A directory was found on these ranks and no others.
-    pub(in crate::union) fn settle(&self, ino: Ino, ranks: Ranks) {
+    /// A directory was found on these ranks and no others when there had been so many `clones`. It may have
+    /// been cloned since, or a tier may have come; then the next look decides. `certain` is asked when nobody
+    /// can note either meanwhile.
+    pub(in crate::union) fn settle(&self, ino: Ino, ranks: Ranks, clones: u64, certain: &dyn Fn() -> bool) {
         let _forgotten = self.with(ino, |inode| {
-            inode.ranks = ranks;
-            inode.maybe = Ranks::NONE;
+            if clones == self.clones() && certain() {
+                inode.ranks = ranks;
+                inode.maybe = Ranks::NONE;
+            }
         });
     }
 
     /// Counts another lookup of a directory that is known at this place, whatever copy of it the lookup
-    /// has found. Its generation; `None` if what was seen is not `certain`.
+    /// has found. Its generation and whether its ranks have changed; `None` if what was seen is not `certain`.
     pub(in crate::union) fn again(
         &self,
         ino: Ino,
-        seen: (Ino, &Name),
+        seen: &Seen<'_>,
         certain: &dyn Fn() -> bool,
-    ) -> Result<Option<u32>> {
+    ) -> Result<Option<(u32, bool)>> {
         let mut shard = self.shard(ino).lock();
         if !certain() {
             return Ok(None);
         }
         let inode = shard.get_mut(&ino.0).ok_or(Errno::ESTALE)?;
-        if inode.kind != Kind::Dir || inode.unnamed || !inode.is_at(seen.0, seen.1.as_bytes()) {
+        if inode.kind != Kind::Dir || inode.unnamed || !inode.is_at(seen.parent, seen.name.as_bytes()) {
             return Err(Errno::ESTALE);
         }
         inode.lookups += 1;
-        Ok(Some(inode.generation))
+        let (ranks, maybe) = inode.ranks_after(seen, seen.clones != self.clones());
+        let changed = inode.ranks != ranks;
+        (inode.ranks, inode.maybe) = (ranks, maybe);
+        Ok(Some((inode.generation, changed)))
     }
 
     /// Drops the registrations of files on `rank`: their bodies are another filesystem's from here on.

@@ -111,7 +111,7 @@ impl Inode {
             self.was_open = false;
         }
         let same = (self.body, self.generation) == (seen.body, seen.generation) && seen.kind == Kind::Dir;
-        let ranks = if outdated && same { self.ranks.or(seen.ranks) } else { seen.ranks };
+        let (ranks, maybe) = if same { self.ranks_after(seen, outdated) } else { (seen.ranks, Ranks::NONE) };
         let changed = self.ranks != ranks;
         if seen.shown.is_some() || self.rare.is_some() {
             self.rare().shown = seen.shown;
@@ -124,8 +124,15 @@ impl Inode {
         self.kind = seen.kind;
         self.rank = seen.rank;
         self.ranks = ranks;
-        self.maybe = Ranks::NONE;
+        self.maybe = maybe;
         changed
+    }
+
+    /// The ranks of this directory once it was seen so, and those of them on which it only may be: what
+    /// is known of a tier that was missing at the look still holds.
+    pub(super) fn ranks_after(&self, seen: &Seen<'_>, outdated: bool) -> (Ranks, Ranks) {
+        let found = if outdated { self.ranks.or(seen.ranks) } else { seen.ranks };
+        (found.or(self.ranks.and(seen.missing)), self.maybe.and(seen.missing))
     }
 
     /// The kernel knows it no more: nothing is kept open for it.

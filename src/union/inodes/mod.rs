@@ -53,6 +53,8 @@ pub(in crate::union) struct Seen<'a> {
     pub rank: Rank,
     /// All ranks of a directory, the one rank of anything else.
     pub ranks: Ranks,
+    /// Tiers on which it could not be looked for.
+    pub missing: Ranks,
     pub body: Body,
     pub generation: u32,
     pub kind: Kind,

@@ -1,0 +1,140 @@
+//! Tiers that do not answer: another FUSE filesystem whose daemon is stopped.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::common::fs::{errno, get, put};
+use crate::common::mount::{Setup, TestMount};
+use crate::common::{mount, need, wait};
+use crate::gone::{assert_same, check_away, everything, until_back};
+
+/// A directory shown by a daemon that can be stopped.
+struct Server {
+    daemon: Child,
+    from: PathBuf,
+    at: PathBuf,
+}
+
+impl Server {
+    fn start(home: &Path) -> Option<Server> {
+        let [_bindfs] = need::programs(["bindfs"])?;
+        let (from, at) = (home.join("server"), home.join("t1"));
+        std::fs::create_dir_all(&from).expect("mkdir");
+        let daemon = Server::run(&from, &at);
+        Some(Server { daemon, from, at })
+    }
+
+    fn run(from: &Path, at: &Path) -> Child {
+        let mut command = Command::new("bindfs");
+        let daemon = command.arg("-f").arg(from).arg(at).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        wait::until("the server serves", || mount::is_mounted(at).then_some(()));
+        daemon.expect("bindfs")
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.daemon), signal).expect("kill");
+    }
+
+    /// Its daemon dies, and another takes its place.
+    fn restart(&mut self) {
+        self.end();
+        self.daemon = Server::run(&self.from, &self.at);
+    }
+
+    fn end(&mut self) {
+        self.daemon.kill().expect("kill");
+        self.daemon.wait().expect("wait");
+        let _not_mounted = rustix::mount::unmount(&self.at, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn union_with_server() -> Option<(TestMount, Server)> {
+    if !need::root() {
+        return None;
+    }
+    let setup = Setup::new().plain().option("tier_timeout=2s").option("threads=4");
+    let server = Server::start(setup.home())?;
+    let setup = setup.seed(|tiers| {
+        put(tiers[0].join("dir/fast"), "fast");
+        for at in 0..40 {
+            put(tiers[1].join(format!("dir/slow{at}")), format!("slow {at}"));
+        }
+    });
+    Some((setup.mount()?, server))
+}
+
+#[test]
+fn a_tier_that_hangs_holds_up_nobody_for_long_and_is_good_again_when_it_answers() {
+    let Some((mount, server)) = union_with_server() else { return };
+    let before = everything(&mount.root());
+    let open = std::fs::File::open(mount.path("dir/slow39")).expect("open");
+    server.signal(Signal::STOP);
+    // Ten times as many as there are threads.
+    std::thread::scope(|scope| {
+        let waiting: Vec<_> = (0..40)
+            .map(|at| {
+                let path = mount.path(format!("dir/slow{at}"));
+                scope.spawn(move || std::fs::File::options().append(true).open(path).map(drop))
+            })
+            .collect();
+        for _ in 0..20 {
+            assert_eq!(get(mount.path("dir/fast")), "fast", "the primary goes on");
+        }
+        let answer = wait::output(mount.tierfs_with(&["status"]).arg(mount.root()));
+        assert!(!answer.stdout.is_empty(), "{answer:?}");
+        for ended in waiting {
+            assert_eq!(errno(ended.join().expect("no panic")), Errno::IO);
+        }
+    });
+    check_away(&mount, "dir", "fast", "slow0");
+    server.signal(Signal::CONT);
+    until_back(&mount);
+    assert_same(&everything(&mount.root()), &before, &mount.log());
+    assert_eq!(std::io::read_to_string(&open).expect("what was open is good again"), "slow 39");
+    drop(open);
+    put(mount.path("dir/slow1"), "written again");
+    assert_eq!(get(server.from.join("dir/slow1")), "written again");
+    let setup = mount.unmount();
+    drop(server);
+    drop(setup);
+}
+
+#[test]
+fn a_server_that_dies_is_taken_in_again_as_another() {
+    let Some((mount, mut server)) = union_with_server() else { return };
+    let before = everything(&mount.root());
+    let open = std::fs::File::options().append(true).open(mount.path("dir/slow39")).expect("open");
+    server.restart();
+    wait::until("the mount has noticed", || mount.log().contains("its filesystem fails").then_some(()));
+    until_back(&mount);
+    assert_same(&everything(&mount.root()), &before, &mount.log());
+    assert!(std::io::Write::write_all(&mut &open, b"x").is_err(), "what was open on the former is lost");
+    drop(open);
+    assert_same(&everything(&mount.root()), &before, &mount.log());
+    let setup = mount.unmount();
+    drop(server);
+    drop(setup);
+}
+
+#[test]
+fn a_mount_with_a_tier_that_hangs_can_be_unmounted() {
+    let Some((mount, server)) = union_with_server() else { return };
+    server.signal(Signal::STOP);
+    let path = mount.path("dir/slow0");
+    let waiting = std::thread::spawn(move || std::fs::metadata(path.with_file_name("not known yet")).map(drop));
+    wait::until("it is known", || mount.log().contains("not answering").then_some(()));
+    let setup = mount.unmount();
+    assert!(waiting.join().expect("no panic").is_err());
+    server.signal(Signal::CONT);
+    drop(server);
+    drop(setup);
+}
