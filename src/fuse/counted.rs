@@ -33,6 +33,23 @@ pub(super) fn ask(op: Op, req: &Request, ino: INodeNo) -> (Ask, Ino) {
     (Ask { op, began: Instant::now(), ino, pid: req.pid(), unique: req.unique().0 }, ino)
 }
 
+/// Whether a request leaves everything as it is, also in the table of inodes and handles but for the count
+/// of a lookup.
+fn only_asks(op: Op) -> bool {
+    matches!(
+        op,
+        Op::Lookup
+            | Op::Getattr
+            | Op::Readlink
+            | Op::Read
+            | Op::Readdir
+            | Op::Statfs
+            | Op::Getxattr
+            | Op::Listxattr
+            | Op::Lseek
+    )
+}
+
 impl Adapter {
     /// Runs and counts one request.
     pub(super) fn count<T>(&self, ask: Ask, act: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -47,9 +64,9 @@ impl Adapter {
     fn counted<T>(&self, ask: Ask, bytes: fn(&T) -> u64, act: impl FnOnce() -> Result<T>) -> Result<T> {
         counters::begin();
         // Nobody waits for the answer to a forget.
-        calls::serving(if matches!(ask.op, Op::Forget) { 0 } else { ask.unique });
+        calls::serving(if matches!(ask.op, Op::Forget) { 0 } else { ask.unique }, !only_asks(ask.op));
         let result = guard(act);
-        calls::serving(0);
+        calls::serving(0, false);
         let came_to = result.as_ref().map(bytes).map_err(|errno| *errno);
         if let Some(sampled) = self.stats.served(ask.op, ask.began, came_to) {
             self.look(ask, sampled);

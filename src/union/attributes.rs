@@ -32,7 +32,9 @@ impl Union {
         self.may_change_data()?;
         if self.inodes.kind(ino)? == Kind::Dir {
             self.may_change_names()?;
-            return self.dir(ino)?.copies().rev().try_for_each(|(_, dir)| dir.as_file()?.set_flags(flags));
+            let node = self.dir(ino)?;
+            self.may_change_in(&node)?;
+            return node.copies().rev().try_for_each(|(_, dir)| dir.as_file()?.set_flags(flags));
         }
         let _passing = self.gates.file(ino);
         let file = self.for_flags(ino)?;

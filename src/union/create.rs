@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::time::Duration;
 
+use super::health::Losses;
 use super::inodes::Serving;
 use super::open::{Access, Opened};
 use super::passthrough::Registrar;
@@ -41,13 +42,14 @@ impl Union {
         by: &Caller,
         with: Option<&dyn Registrar>,
     ) -> Result<(Attr, Opened)> {
+        let since = (self.states.era(), self.states.losses());
         let made = self.make(parent, name, |dir| dir.create(name, how.mode, how.access.how(), by));
         let (node, rank, file) = match made {
             Err(Errno::EEXIST) if !how.exclusive => return Err(Errno::ESTALE),
             other => other?,
         };
         let attr = self.enter(&node, name, &Resolution::File(rank, file.stat()?))?;
-        let opened = self.open_new(attr.ino, how.access, file, with);
+        let opened = self.open_new(attr.ino, how.access, file, with, since);
         if opened.is_err() {
             self.forget(attr.ino, 1);
         }
@@ -62,16 +64,18 @@ impl Union {
         access: Access,
         file: Box<dyn crate::tier::File>,
         with: Option<&dyn Registrar>,
+        since: (u64, Losses),
     ) -> Result<Opened> {
+        let (era, losses) = since;
         let serving = self.inodes.opened(ino, access)?;
         let backing = || match serving {
             Serving::Kernel(backing) => Ok(Some(backing)),
             Serving::Daemon => Ok(None),
             // What is registered stays open for long, and must not look to the migrator like a writer.
-            Serving::Undecided if with.is_some() => self.register(ino, file.reopen(Open::Hold)?.as_ref(), with),
+            Serving::Undecided if with.is_some() => self.register(ino, file.reopen(Open::Hold)?.as_ref(), with, era),
             Serving::Undecided => Ok(None),
         };
-        let opened = backing().and_then(|backing| self.serve(ino, access, backing, || Ok(file)));
+        let opened = backing().and_then(|backing| self.serve(ino, access, (backing, &losses), || Ok(file)));
         if opened.is_err() {
             self.inodes.released(ino, access.writes(), false);
         }
@@ -121,6 +125,7 @@ impl Union {
             let node = self.dir(ino)?;
             // A swap gives directories the times back that they had before it.
             let _passing = self.gates.names(ino);
+            self.may_change_in(&node)?;
             // The copy that shows the change comes last, so that it never shows half of it.
             node.copies().rev().try_for_each(|(_, dir)| dir.set_attr(None, change))?;
             return self.getattr(ino);
@@ -129,6 +134,7 @@ impl Union {
         let _passing = self.gates.file(ino);
         // An open file is reached by its handle, whatever has become of its names.
         let open = fh.and_then(|fh| self.handles.file(fh));
+        fh.map_or(Ok(()), |fh| self.must_be_the_same(fh))?;
         let file = open.clone().map_or_else(|| self.hold(ino), Ok)?;
         self.drop_shown(ino, file.as_ref());
         if let Some(size) = change.size {

@@ -21,7 +21,7 @@ use super::inodes::Touched;
 use crate::types::attr::Stat;
 use crate::types::errno::{Errno, Result};
 use crate::types::health::{Condition, Health};
-use crate::types::ids::{Ino, Rank, Ranks};
+use crate::types::ids::{Ino, Rank, Ranks, TIERS_MAX};
 
 /// The state of all tiers.
 #[derive(Debug)]
@@ -29,10 +29,18 @@ pub(super) struct States {
     missing: AtomicU8,
     /// Odd while one set of tiers gives way to the next.
     era: AtomicU64,
+    /// Held from one set of tiers to the next: two at a time would leave neither.
+    turning: Mutex<()>,
+    /// How often each tier was lost for good: what was open on it then is no more, also when it is back.
+    lost: [AtomicU64; TIERS_MAX],
     /// Whether a directory may be known by the number of another of its copies than the slowest.
     mixed: AtomicBool,
     told: Mutex<Vec<Health>>,
 }
+
+/// How often each tier was lost at some moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Losses([u64; TIERS_MAX]);
 
 impl States {
     /// At the beginning `missing` are not there.
@@ -51,6 +59,8 @@ impl States {
         States {
             missing: AtomicU8::new(missing.0),
             era: AtomicU64::new(0),
+            turning: Mutex::default(),
+            lost: Default::default(),
             mixed: AtomicBool::new(!missing.is_empty()),
             told: Mutex::new(told),
         }
@@ -69,6 +79,16 @@ impl States {
             }
             std::thread::yield_now();
         }
+    }
+
+    /// How often each tier was lost so far, to be asked before a file is opened.
+    pub(super) fn losses(&self) -> Losses {
+        Losses(std::array::from_fn(|at| self.lost[at].load(Ordering::SeqCst)))
+    }
+
+    /// Whether the tier was lost since.
+    pub(super) fn is_lost_since(&self, rank: Rank, losses: &Losses) -> bool {
+        self.lost.get(rank.index()).map(|lost| lost.load(Ordering::SeqCst)) != losses.0.get(rank.index()).copied()
     }
 
     /// Whether it is still the same.
@@ -128,7 +148,11 @@ impl Union {
     /// are not changed. `same` if what comes back will be the same instance of its filesystem.
     pub fn lose(&self, rank: Rank, condition: Condition, reason: &str, same: bool) -> Closing {
         self.states.mixed.store(true, Ordering::SeqCst);
+        let _alone = self.states.turning.lock();
         let missing = self.missing().with(rank);
+        if !same && let Some(lost) = self.states.lost.get(rank.index()) {
+            lost.fetch_add(1, Ordering::SeqCst);
+        }
         let root = self.dirs.root();
         let copies = root.copies().filter(|(r, _)| *r != rank).map(|(r, dir)| (r, Arc::clone(dir))).collect();
         let dirs = self.turn(missing, root.watched(), copies, &[]);
@@ -147,6 +171,7 @@ impl Union {
         let dir = self.tier(rank)?.root();
         let stat = dir.stat(None)?.ok_or(Errno::EIO)?;
         let watched = self.learn(rank, dir.as_ref());
+        let _alone = self.states.turning.lock();
         let root = self.dirs.root();
         let mut copies: Vec<_> = root.copies().filter(|(r, _)| *r != rank).map(|(r, d)| (r, Arc::clone(d))).collect();
         copies.push((rank, dir));
@@ -179,6 +204,12 @@ impl Union {
     /// Passes every inode that the kernel knows to `each`: what it must forget when a tier goes or comes.
     pub fn each_touched(&self, rank: Rank, each: &mut dyn FnMut(Touched)) {
         self.inodes.touched(rank, each);
+    }
+
+    /// EROFS for a directory of which a copy may be on a tier that was missing when it was opened. Whoever
+    /// changes names asks this after the gate: the tier may have gone while he waited there.
+    pub(super) fn may_change_in(&self, node: &Node) -> Result<()> {
+        if node.missing.is_empty() && self.states.is_era(node.era) { Ok(()) } else { Err(Errno::EROFS) }
     }
 
     /// EIO for a file on a tier that is missing.

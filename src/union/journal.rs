@@ -125,6 +125,15 @@ impl Union {
         written.dir.fsync()
     }
 
+    /// Whether a rename was cut short that is still to be finished.
+    ///
+    /// # Errors
+    /// What the primary says.
+    pub fn has_cut_renames(&self) -> Result<bool> {
+        let Some(dir) = self.private_if_any(Rank::PRIMARY, DIRECTORY)? else { return Ok(false) };
+        Ok(small::names(dir.as_ref())?.iter().any(|name| !name.as_bytes().starts_with(small::DRAFT)))
+    }
+
     /// Finishes what a crash cut short. Before anything is served, or before a tier is that was missing:
     /// names must not change meanwhile.
     ///

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::health::Losses;
 use super::inodes::Serving;
 use super::passthrough::{Registrar, Registration};
 use super::readdir::Stream;
@@ -60,8 +61,9 @@ pub struct Opened {
 pub(super) enum Handle {
     /// tierfs serves the data.
     Plain { file: Arc<dyn File>, rank: Rank, writes: bool },
-    /// The kernel serves the data. `errors` is how many failures to sync this handle knows of.
-    Writer { errors: u64 },
+    /// The kernel serves the data. `errors` is how many failures to sync this handle knows of, `losses` how
+    /// often its tier was lost before: once that is more, what it has written may be gone.
+    Writer { errors: u64, rank: Rank, losses: Losses },
     /// A directory.
     Dir(Arc<Stream>),
 }
@@ -128,10 +130,18 @@ impl Handles {
         .ok_or(Errno::EBADF)
     }
 
+    /// The tier of a handle that writes past tierfs, and how often it had been lost at the open.
+    fn losses(&self, fh: Fh) -> Option<(Rank, Losses)> {
+        self.with(fh, |handle| match handle {
+            Handle::Writer { rank, losses, .. } => Some((*rank, *losses)),
+            Handle::Plain { .. } | Handle::Dir(_) => None,
+        })?
+    }
+
     /// Brings the handle's count of sync failures to `now` and tells whether it missed some.
     fn catch_up(&self, fh: Fh, now: u64) -> bool {
         self.with(fh, |handle| match handle {
-            Handle::Writer { errors } => std::mem::replace(errors, now) < now,
+            Handle::Writer { errors, .. } => std::mem::replace(errors, now) < now,
             Handle::Plain { .. } | Handle::Dir(_) => false,
         })
         .unwrap_or(false)
@@ -148,6 +158,7 @@ impl Union {
         if access.writes() {
             self.may_change_data()?;
         }
+        let (era, losses) = (self.states.era(), self.states.losses());
         self.must_be_there(ino)?;
         let quiet = self.opens_quietly(ino, access, pid);
         let (how, with) = if quiet { (Open::ReadQuiet, None) } else { (access.how(), with) };
@@ -163,7 +174,8 @@ impl Union {
             }
             break self.inodes.opened(ino, access)?;
         };
-        let opened = self.keep_leaving(ino).and_then(|()| self.open_counted(ino, access, how, serving, with));
+        let opened =
+            self.keep_leaving(ino).and_then(|()| self.open_counted(ino, access, how, serving, (with, era, &losses)));
         if opened.is_err() {
             self.inodes.released(ino, access.writes(), false);
         }
@@ -184,15 +196,15 @@ impl Union {
         access: Access,
         how: Open,
         serving: Serving,
-        with: Option<&dyn Registrar>,
+        (with, era, losses): (Option<&dyn Registrar>, u64, &Losses),
     ) -> Result<Opened> {
         let backing = match serving {
             Serving::Kernel(backing) => Some(backing),
             Serving::Daemon => None,
-            Serving::Undecided if with.is_some() => self.register(ino, self.hold(ino)?.as_ref(), with)?,
+            Serving::Undecided if with.is_some() => self.register(ino, self.hold(ino)?.as_ref(), with, era)?,
             Serving::Undecided => None,
         };
-        self.serve(ino, access, backing, || self.hold(ino)?.reopen(how))
+        self.serve(ino, access, (backing, losses), || self.hold(ino)?.reopen(how))
     }
 
     /// Gives an open, counted file its handle.
@@ -200,7 +212,7 @@ impl Union {
         &self,
         ino: Ino,
         access: Access,
-        backing: Option<Arc<Registration>>,
+        (backing, losses): (Option<Arc<Registration>>, &Losses),
         open: impl FnOnce() -> Result<Box<dyn File>>,
     ) -> Result<Opened> {
         if backing.is_none() {
@@ -214,19 +226,35 @@ impl Union {
                     let fh = self.handles.insert(Handle::Plain { file: file.into(), rank, writes });
                     return Ok(Opened { fh, backing: None, keep_pages });
                 }
-                other => return Ok(self.serve_by_kernel(ino, access, other)),
+                other => return self.serve_by_kernel(ino, access, other, losses),
             }
         }
-        Ok(self.serve_by_kernel(ino, access, backing))
+        self.serve_by_kernel(ino, access, backing, losses)
     }
 
-    fn serve_by_kernel(&self, ino: Ino, access: Access, backing: Option<Arc<Registration>>) -> Opened {
+    fn serve_by_kernel(
+        &self,
+        ino: Ino,
+        access: Access,
+        backing: Option<Arc<Registration>>,
+        losses: &Losses,
+    ) -> Result<Opened> {
         let fh = if access.writes() {
-            self.handles.insert(Handle::Writer { errors: self.inodes.sync_errors(ino) })
+            let (errors, rank) = (self.inodes.sync_errors(ino), self.inodes.rank(ino)?);
+            self.handles.insert(Handle::Writer { errors, rank, losses: *losses })
         } else {
             NO_STATE
         };
-        Opened { fh, backing, keep_pages: true }
+        Ok(Opened { fh, backing, keep_pages: true })
+    }
+
+    /// EIO, for ever, for a handle that writes past tierfs to a tier that was lost since it was opened. The
+    /// kernel still writes to the tier as it was; what is at its place now is another, whatever it holds.
+    pub(super) fn must_be_the_same(&self, fh: Fh) -> Result<()> {
+        match self.handles.losses(fh) {
+            Some((rank, losses)) if self.states.is_lost_since(rank, &losses) => Err(Errno::EIO),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// The last close of a handle.
@@ -254,10 +282,13 @@ impl Union {
         if let Some(file) = self.handles.file(fh) {
             return file.fsync(data_only);
         }
+        self.must_be_the_same(fh)?;
         let result = self.hold(ino)?.reopen(Open::ReadQuiet).and_then(|file| file.fsync(data_only));
         if result.is_err() {
             self.inodes.count_sync_error(ino);
         }
+        // It may have gone and come back meanwhile.
+        self.must_be_the_same(fh)?;
         let missed = self.handles.catch_up(fh, self.inodes.sync_errors(ino));
         match result {
             Ok(()) if missed => Err(Errno::EIO),
@@ -270,6 +301,7 @@ impl Union {
         if let Some(file) = self.handles.file(fh) {
             return Ok(file);
         }
+        self.must_be_the_same(fh)?;
         Ok(self.hold(ino)?.reopen(how)?.into())
     }
 

@@ -64,12 +64,17 @@ impl Registered {
 }
 
 impl Union {
-    /// Registers `file` as the backing file of `ino`; `None` where that cannot be.
+    /// Registers `file` as the backing file of `ino`; `None` where that cannot be. `era` is when the open
+    /// began.
+    ///
+    /// # Errors
+    /// ESTALE if a tier has gone or come since: the file may be one of a filesystem that is no more.
     pub(super) fn register(
         &self,
         ino: Ino,
         file: &dyn crate::tier::File,
         with: Option<&dyn Registrar>,
+        era: u64,
     ) -> Result<Option<Arc<Registration>>> {
         let (Some(with), Some(fd)) = (with, file.backing()) else { return Ok(None) };
         let token = match with.register(fd) {
@@ -79,7 +84,8 @@ impl Union {
                 return Ok(None);
             }
         };
-        let Some(kept) = self.inodes.register(ino, Arc::new(Registration(token)))? else { return Ok(None) };
+        let certain = || self.states.is_era(era);
+        let Some(kept) = self.inodes.register(ino, Arc::new(Registration(token)), &certain)? else { return Ok(None) };
         for idle in self.registered.add(ino) {
             if !self.inodes.unregister_idle(idle) {
                 self.registered.put_back(idle);

@@ -76,6 +76,7 @@ impl Union {
     /// EEXIST if a tier other than `but` holds `name`. The kernel has seen none, but a program
     /// beside the mount may have made one since; a new file must not hide it.
     pub(super) fn check_absent(&self, node: &Node, name: &Name, but: Option<Rank>) -> Result<()> {
+        self.may_change_in(node)?;
         for (rank, dir) in node.copies().filter(|(rank, _)| Some(*rank) != but) {
             if dir.stat(Some(name))?.is_some() {
                 tracing::debug!(tier = %rank, dir = %node.ino, "a name appeared beside the mount");

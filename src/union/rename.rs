@@ -206,7 +206,7 @@ impl Union {
         self.make_ready(old, new, &plan, held.alone.as_ref())?;
         let record = if plan.journal { Some(self.write_record(old, new, &plan)?) } else { None };
         self.expect_renamed(old, new, &sides, inos, how);
-        let done = self.perform(old, new, &plan);
+        let done = self.perform(old, new, &plan, from.era);
         if done.is_ok() {
             self.note_renamed(old, new, olds, news, inos, how);
         } else {
@@ -215,7 +215,7 @@ impl Union {
         match (&record, &done) {
             // What could not be taken back stays on record: the next start finishes it.
             (None, _) | (Some(_), Err(Failed { whole: false, .. })) => {}
-            (Some(record), Ok(()) | Err(_)) => self.clear_record(record, old.dir, new.dir)?,
+            (Some(record), Ok(()) | Err(_)) => self.clear_record(record, old.dir, new.dir, from.era)?,
         }
         done.map_err(|failed| failed.errno)
     }
@@ -315,25 +315,38 @@ impl Union {
     }
 
     /// What the record promised must be durable before the record goes.
-    fn clear_record(&self, record: &super::journal::Written, old: Ino, new: Ino) -> Result<()> {
+    fn clear_record(&self, record: &super::journal::Written, old: Ino, new: Ino, era: u64) -> Result<()> {
         for ino in [old, new] {
-            self.dir(ino)?.copies().try_for_each(|(_, dir)| dir.fsync())?;
+            self.dir_in(ino, era)?.copies().try_for_each(|(_, dir)| dir.fsync())?;
         }
         self.remove_journal(record)
     }
 
-    pub(super) fn perform(&self, old: Place<'_>, new: Place<'_>, plan: &Plan) -> std::result::Result<(), Failed> {
+    pub(super) fn perform(
+        &self,
+        old: Place<'_>,
+        new: Place<'_>,
+        plan: &Plan,
+        era: u64,
+    ) -> std::result::Result<(), Failed> {
         for (at, step) in plan.steps.iter().enumerate() {
-            if let Err(errno) = self.take(old, new, step) {
-                let whole = self.take_back(old, new, &plan.steps[..at]);
+            if let Err(errno) = self.take(old, new, step, era) {
+                let whole = self.take_back(old, new, &plan.steps[..at], era);
                 return Err(Failed { errno, whole });
             }
         }
         Ok(())
     }
 
-    fn take(&self, old: Place<'_>, new: Place<'_>, step: &Step) -> Result<()> {
-        let (old_dir, new_dir) = (self.dir(old.dir)?, self.dir(new.dir)?);
+    /// The directory, with the tiers of `era`. EIO in any other: a step is made durable on every tier that
+    /// was there at the look, or the next is not taken.
+    fn dir_in(&self, ino: Ino, era: u64) -> Result<Arc<Node>> {
+        let node = self.dir(ino)?;
+        if node.era == era { Ok(node) } else { Err(Errno::EIO) }
+    }
+
+    fn take(&self, old: Place<'_>, new: Place<'_>, step: &Step, era: u64) -> Result<()> {
+        let (old_dir, new_dir) = (self.dir_in(old.dir, era)?, self.dir_in(new.dir, era)?);
         let (from, to) = (old_dir.find(step.rank).ok_or(Errno::EIO), new_dir.find(step.rank).ok_or(Errno::EIO));
         match step.act {
             Act::Unlink(Side::Old) => {
@@ -359,9 +372,9 @@ impl Union {
 
     /// Undoes steps that were done, the last first. What a step removed was shadowed or an empty
     /// directory, and stays away. Returns whether both names stand for what they did before.
-    fn take_back(&self, old: Place<'_>, new: Place<'_>, done: &[Step]) -> bool {
+    fn take_back(&self, old: Place<'_>, new: Place<'_>, done: &[Step], era: u64) -> bool {
         let undone = done.iter().rev().try_for_each(|step| {
-            let (from, to) = (self.dir(old.dir)?, self.dir(new.dir)?);
+            let (from, to) = (self.dir_in(old.dir, era)?, self.dir_in(new.dir, era)?);
             let (from, to) = (from.copy(step.rank)?, to.copy(step.rank)?);
             match step.act {
                 Act::Unlink(_) | Act::Rmdir(_) => Ok(()),

@@ -79,6 +79,7 @@ impl Union {
 
     /// All copies of `name` in `node`, for whoever changes it.
     pub(super) fn copies(&self, node: &Node, name: &Name) -> Result<Copies> {
+        self.may_change_in(node)?;
         let mut found = Vec::new();
         for (rank, dir) in node.copies() {
             touch(rank);

@@ -117,7 +117,9 @@ impl Union {
         let how = SetXattr { flags, keep_set_gid };
         if self.inodes.kind(ino)? == Kind::Dir {
             self.may_change_names()?;
-            return self.dir(ino)?.copies().rev().try_for_each(|(_, dir)| dir.set_xattr(None, key, value, how));
+            let node = self.dir(ino)?;
+            self.may_change_in(&node)?;
+            return node.copies().rev().try_for_each(|(_, dir)| dir.set_xattr(None, key, value, how));
         }
         self.may_change_data()?;
         let _passing = self.gates.file(ino);

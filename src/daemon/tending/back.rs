@@ -13,6 +13,10 @@ use crate::migrate;
 use crate::types::errno::Errno;
 use crate::types::ids::{Rank, Ranks};
 
+/// What programs have done meanwhile could be undone by finishing it now.
+const AT_A_START: &str =
+    "{what} was cut short when it went, which only the start of a mount can finish: `tierfs umount`, and mount again";
+
 impl Shared {
     /// Looks for a tier that is away and takes it in. It may be that this does not come back.
     ///
@@ -20,32 +24,57 @@ impl Shared {
     /// Why it is still away; nothing where it is only to be tried again.
     pub(super) fn bring_back(self: &Arc<Shared>, rank: Rank) -> Result<(), Option<String>> {
         let (Some(place), Some(seat)) = (self.places.get(rank.index()), self.seats.at(rank)) else { return Err(None) };
+        if seat.is_called() {
+            // What they do would come after everything was brought to rest.
+            return Err(Some("calls that were made before it went have not come back".into()));
+        }
         let opened = tiers::reopen(&self.config, (rank, place), &self.seats.markers()).map_err(Some)?;
         // A run would not know what becomes of its records. One that is at work ends soon, for want of the tier.
         let Some(turn) = self.turns.background() else { return Err(None) };
         self.seats.install(rank, &opened);
-        if let Err((at, errno)) = self.adopt(rank) {
+        if let Err(reason) = self.adopt(rank) {
             drop(seat.guarded.remove());
-            let at = if at == rank { "it".to_owned() } else { format!("the {at}") };
-            let line = "is there, but what was cut short when it went cannot be finished, because";
-            return Err(Some(format!("{} {line} {at} fails: {errno}", place.path.display())));
+            return Err(Some(format!("{} is there, but {reason}", place.path.display())));
         }
         drop(turn);
         self.seats.keep(rank, opened);
-        self.watch_again();
-        self.forgetter.everything();
         tracing::info!(tier = %rank, path = %place.path.display(), "is back");
+        self.tell_back();
         Ok(())
     }
 
-    pub(super) fn adopt(&self, rank: Rank) -> Result<(), (Rank, Errno)> {
-        let at_rank = |errno| (rank, errno);
+    /// Has the kernel ask again. That may wait for requests, and so for another tier.
+    pub(super) fn tell_back(self: &Arc<Shared>) {
+        let told = self.in_thread(|shared| {
+            shared.watch_again();
+            shared.forgetter.everything();
+        });
+        if !told {
+            tracing::warn!("no thread could be started: what was known of the tier may be shown for a while");
+        }
+    }
+
+    /// Brings everything to rest that was cut short, and gives the tier to the union.
+    ///
+    /// # Errors
+    /// Why that cannot be, for a line that begins with what is there.
+    pub(super) fn adopt(&self, rank: Rank) -> Result<(), String> {
+        let failed = |(at, errno): (Rank, Errno)| {
+            let at = if at == rank { "it".to_owned() } else { format!("the {at}") };
+            format!("what was cut short when it went cannot be finished, because {at} fails: {errno}")
+        };
         self.union.let_changes_end();
         if self.union.missing() == Ranks::only(rank) && !self.config.options.read_only {
-            self.union.recover().map_err(at_rank)?;
-            migrate::recover_in_use(&self.union)?;
+            let primary = |errno| failed((Rank::PRIMARY, errno));
+            if self.union.has_cut_renames().map_err(primary)? {
+                return Err(AT_A_START.replace("{what}", "a rename"));
+            }
+            if migrate::was_leaving(&self.union, rank).map_err(primary)? {
+                return Err(AT_A_START.replace("{what}", "moving files away from it"));
+            }
+            migrate::recover_in_use(&self.union).map_err(failed)?;
         }
-        self.union.regain(rank).map_err(at_rank)
+        self.union.regain(rank).map_err(|errno| failed((rank, errno)))
     }
 
     /// Watches the tiers that are there now.

@@ -70,6 +70,16 @@ pub(super) struct Seat {
     /// Its marker, once it was seen.
     marker: Mutex<Option<Marker>>,
     suspected: Arc<AtomicBool>,
+    /// The guards of all instances that there were.
+    guards: Mutex<Vec<u32>>,
+}
+
+impl Seat {
+    /// Whether a call is inside any instance that there was.
+    fn is_called(&self) -> bool {
+        let guards = self.guards.lock();
+        calls::under_way().iter().any(|call| guards.contains(&call.guard))
+    }
 }
 
 /// The places of all tiers, and how they tell.
@@ -93,6 +103,7 @@ impl Seats {
                     opened: Mutex::new(None),
                     marker: Mutex::new(None),
                     suspected: Arc::new(AtomicBool::new(false)),
+                    guards: Mutex::default(),
                 })
                 .collect(),
             events,
@@ -131,9 +142,7 @@ impl Seats {
 
     /// Whether calls are inside a tier that was given up, or is not heard of for long.
     pub(super) fn is_silent(&self) -> bool {
-        let guards: Vec<u32> =
-            self.seats.iter().filter_map(|seat| seat.guarded.guard()).map(|guard| guard.id()).collect();
-        calls::under_way().iter().any(|call| guards.contains(&call.guard))
+        self.seats.iter().any(Seat::is_called)
     }
 
     fn at(&self, rank: Rank) -> Option<&Seat> {
@@ -152,7 +161,9 @@ impl Seats {
         };
         // Of a server's files the kernel would wait for the server past tierfs, without a bound.
         let remote = filesystem_of(opened.watched()).is_ok_and(|(_, kind)| is_remote(kind));
-        seat.guarded.install(Arc::clone(&opened.tier), Guard::new(!remote, suspect));
+        let guard = Guard::new(!remote, suspect);
+        seat.guards.lock().push(guard.id());
+        seat.guarded.install(Arc::clone(&opened.tier), guard);
     }
 
     fn markers(&self) -> Vec<Option<Marker>> {
@@ -214,6 +225,8 @@ struct Look {
     suspected: bool,
     /// Since when a thread asks it, or looks for it.
     busy: Option<Instant>,
+    /// Whether it is asked, and not looked for.
+    probing: bool,
     /// It was given up because it does not answer, and may answer again.
     silent: bool,
     /// Not before then.
@@ -317,6 +330,7 @@ impl Keeper {
             let _ended = shared.seats.events.send(found);
         });
         look.busy = started.then(Instant::now);
+        look.probing = !missing;
     }
 }
 
@@ -334,13 +348,14 @@ impl Shared {
         let closing = self.union.lose(rank, condition, reason, false);
         let opened = seat.opened.lock().take();
         tracing::error!(tier = %rank, "{condition}: {reason}. Its files answer with input/output errors, and names cannot be changed, until it is back at its path");
-        // Closing what is open there, and telling the kernel, may wait for others.
-        let done = self.in_thread(move |shared| {
+        // Closing what is open there, and telling the kernel, may wait for others, and not for each other: the
+        // lock must go for the tier to come back.
+        let closed = self.in_thread(move |_| drop((opened, instance, closing)));
+        let told = self.in_thread(move |shared| {
             shared.forgetter.gone(rank);
             shared.watch_again();
-            drop((closing, instance, opened));
         });
-        if !done {
+        if !closed || !told {
             tracing::warn!("no thread could be started: what is known of the tier may be shown for a while");
         }
     }

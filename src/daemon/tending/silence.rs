@@ -75,7 +75,9 @@ impl Keeper {
             }
             let Some(look) = self.looks.get_mut(rank.index()) else { continue };
             look.suspected |= !inside.is_empty();
-            let waited = look.busy.map_or(Duration::ZERO, |since| now.duration_since(since));
+            // Taking a tier in may take long without anything being wrong with it.
+            let asked = look.busy.filter(|_| look.probing);
+            let waited = asked.map_or(Duration::ZERO, |since| now.duration_since(since));
             let late = self.silence.timeout.is_some_and(|timeout| waited >= timeout);
             let crowded = inside.len() >= INSIDE_MAX && waited >= 3 * LONG;
             if (late || crowded) && !self.shared.union.missing().has(rank) {
@@ -89,7 +91,7 @@ impl Keeper {
     /// Has requests answered whose threads wait inside a tier that was given up.
     fn answer(&self, inside: &[&Call]) {
         let Some(spare) = self.shared.spare.get() else { return };
-        inside.iter().filter(|call| call.request != 0).for_each(|call| spare.give_up(call.request));
+        inside.iter().filter(|call| call.request != 0 && !call.changes).for_each(|call| spare.give_up(call.request));
     }
 
     /// So many threads wait inside tiers.
@@ -134,7 +136,7 @@ impl Shared {
         Event::Looked(rank, self.hear_again(rank))
     }
 
-    fn hear_again(&self, rank: Rank) -> Result<(), Option<String>> {
+    fn hear_again(self: &Arc<Shared>, rank: Rank) -> Result<(), Option<String>> {
         let Some(guard) = self.seats.at(rank).and_then(|seat| seat.guarded.guard()) else { return Err(None) };
         // What was begun before ends first.
         if calls::under_way().iter().any(|call| call.guard == guard.id()) {
@@ -142,15 +144,12 @@ impl Shared {
         }
         let Some(_turn) = self.turns.background() else { return Err(None) };
         guard.open();
-        if let Err((at, errno)) = self.adopt(rank) {
+        if let Err(reason) = self.adopt(rank) {
             guard.close();
-            return Err(Some(format!(
-                "it answers, but what was cut short cannot be finished: the {at} fails: {errno}"
-            )));
+            return Err(Some(format!("it answers, but {reason}")));
         }
-        self.watch_again();
-        self.forgetter.everything();
         tracing::info!(tier = %rank, "answers again");
+        self.tell_back();
         Ok(())
     }
 }

@@ -70,6 +70,26 @@ pub fn recover_in_use(union: &Union) -> std::result::Result<(), (Rank, Errno)> {
     bring_to_rest(union, true)
 }
 
+/// Whether a batch was cut short that was leaving `rank`. While that tier was away programs may have had the
+/// copies, and may have them open: only a start can tell which of the two is to stay.
+///
+/// # Errors
+/// What the primary says.
+pub fn was_leaving(union: &Union, rank: Rank) -> crate::types::errno::Result<bool> {
+    let Some(records) = union.own_dir_if_any(Rank::PRIMARY, DIRECTORY)? else { return Ok(false) };
+    for name in small::names(records.as_ref())? {
+        if [small::DRAFT, DONE, times::PREFIX].iter().any(|prefix| name.as_bytes().starts_with(prefix)) {
+            continue;
+        }
+        let raw = small::read(records.as_ref(), &name, LEN_MAX)?;
+        let record = raw.and_then(|raw| Record::parse(std::str::from_utf8(&raw).ok()?));
+        if record.is_none_or(|record| record.from == rank) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn bring_to_rest(union: &Union, served: bool) -> std::result::Result<(), (Rank, Errno)> {
     let primary = |errno| (Rank::PRIMARY, errno);
     let Some(records) = union.own_dir_if_any(Rank::PRIMARY, DIRECTORY).map_err(primary)? else {

@@ -68,9 +68,15 @@ impl Drop for Inside {
     }
 }
 
-/// The thread serves this request from here on; 0 for none.
-pub fn serving(request: u64) {
-    desk(|desk| desk.request.store(request, Ordering::Release));
+/// Set in a request's number where it changes something. The kernel's numbers of requests are even
+/// (`FUSE_REQ_ID_STEP` of `fs/fuse/dev.c`).
+const CHANGES: u64 = 1;
+
+/// The thread serves this request from here on; 0 for none. One that `changes` something is not answered in
+/// the place of its thread: what it does would come after its program was told that it is not done.
+pub fn serving(request: u64, changes: bool) {
+    let marked = if changes && request != 0 { request | CHANGES } else { request };
+    desk(|desk| desk.request.store(marked, Ordering::Release));
 }
 
 /// A call that has not come back.
@@ -84,6 +90,8 @@ pub struct Call {
     pub guard: u32,
     /// For this request; 0 for none.
     pub request: u64,
+    /// Whether the request changes something.
+    pub changes: bool,
 }
 
 /// All calls that are under way.
@@ -93,8 +101,9 @@ pub fn under_way() -> Vec<Call> {
         .iter()
         .filter_map(|desk| {
             let (number, guard) = (desk.begun.load(Ordering::Relaxed), desk.guard.load(Ordering::Acquire));
-            let request = desk.request.load(Ordering::Acquire);
-            (guard != 0).then_some(Call { thread: Arc::as_ptr(desk) as usize, number, guard, request })
+            let marked = desk.request.load(Ordering::Acquire);
+            let (request, changes) = (marked & !CHANGES, marked & CHANGES != 0);
+            (guard != 0).then_some(Call { thread: Arc::as_ptr(desk) as usize, number, guard, request, changes })
         })
         .collect()
 }

@@ -14,7 +14,7 @@
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
 use parking_lot::RwLock;
 
@@ -102,10 +102,12 @@ impl Guard {
     }
 
     fn call<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
-        if self.closed.load(Ordering::Acquire) {
+        let inside = calls::enter(self.id);
+        // In this order: who closes the guard and sees nobody inside can be sure that nobody comes.
+        fence(Ordering::SeqCst);
+        if self.closed.load(Ordering::SeqCst) {
             return Err(Errno::EIO);
         }
-        let inside = calls::enter(self.id);
         let result = act();
         drop(inside);
         result.map_err(|errno| self.judge(errno))

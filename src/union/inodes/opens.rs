@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Inodes, Serving};
 use crate::stats::touch;
-use crate::types::errno::Result;
+use crate::types::errno::{Errno, Result};
 use crate::types::ids::{Ino, Rank};
 use crate::union::passthrough::Registration;
 
@@ -76,9 +76,20 @@ impl Inodes {
     }
 
     /// Keeps `new` as the one registration of the inode; another that came first wins. `None` if
-    /// tierfs serves a handle itself already: the two must not be mixed.
-    pub(in crate::union) fn register(&self, ino: Ino, new: Arc<Registration>) -> Result<Option<Arc<Registration>>> {
-        self.with(ino, |inode| (inode.plain == 0).then(|| Arc::clone(inode.backing.get_or_insert(new))))
+    /// tierfs serves a handle itself already: the two must not be mixed. ESTALE if it is not `certain` that
+    /// the file is still there, which is asked when nobody can drop registrations meanwhile.
+    pub(in crate::union) fn register(
+        &self,
+        ino: Ino,
+        new: Arc<Registration>,
+        certain: &dyn Fn() -> bool,
+    ) -> Result<Option<Arc<Registration>>> {
+        self.with(ino, |inode| {
+            if !certain() {
+                return Err(Errno::ESTALE);
+            }
+            Ok((inode.plain == 0).then(|| Arc::clone(inode.backing.get_or_insert(new))))
+        })?
     }
 
     /// Drops the registration of an inode that has no handles. Returns whether it is gone.

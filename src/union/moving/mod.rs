@@ -208,10 +208,6 @@ impl Union {
     pub fn subject(&self, dir: &Walked<'_>, name: &Name) -> Result<Option<Subject<'_>>> {
         check_public(dir.ino(), name)?;
         let node = dir.node()?;
-        if !node.missing.is_empty() {
-            // What it would hide on its new tier, or be hidden by, cannot be told.
-            return Err(Errno::EIO);
-        }
         let copies = self.copies(&node, name)?;
         let Resolution::File(rank, stat) = copies.visible else { return Ok(None) };
         if stat.kind() != Kind::File {
