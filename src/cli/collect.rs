@@ -145,7 +145,10 @@ impl Report {
         let found = doctor::examine(facts);
         self.add("doctor", &self.doctor(found));
         for mount in &facts.mounts {
-            for command in [["status", "--json"], ["stats", "--json"]] {
+            // Statistics name directories and programs in many places.
+            let commands = [["status", "--json"], ["stats", "--json"]];
+            let told = if self.redactor.hides() { 1 } else { commands.len() };
+            for command in commands.into_iter().take(told) {
                 if let Some(text) = own(&command, &mount.point) {
                     let text = self.redactor.foreign(&text);
                     self.add("status and statistics", &format!("$ tierfs {}\n{text}", command.join(" ")));

@@ -72,34 +72,64 @@ impl Adapter {
 const NAME_TTL: Duration = Duration::from_secs(1);
 
 /// Names that are remembered.
-const NAMES: usize = 64;
+const NAMES: usize = 512;
+
+/// Between two looks into `/proc`, which take longer than many a request: where processes come and go
+/// faster than this, some of their requests are not counted by program.
+const PAUSE: Duration = Duration::from_micros(500);
 
 /// Names of the programs that were seen last.
-#[derive(Debug)]
-pub(super) struct Programs(Mutex<[Option<(u32, Instant, String)>; NAMES]>);
+#[derive(Debug, Default)]
+pub(super) struct Programs(Mutex<Seen>);
 
-impl Default for Programs {
-    fn default() -> Programs {
-        Programs(Mutex::new([const { None }; NAMES]))
-    }
+#[derive(Debug, Default)]
+struct Seen {
+    /// By number of the process; made with the first.
+    names: Vec<Option<(u32, Instant, String)>>,
+    looked: Option<Instant>,
 }
 
 impl Programs {
-    /// The name of the program that runs this process or thread; `None` for the kernel itself and for
-    /// one that has ended, or that this mount cannot see.
+    /// The name of the program that runs this process or thread; `None` for the kernel itself, for one
+    /// that has ended or that this mount cannot see, and where it cannot be told quickly.
     fn name(&self, pid: u32) -> Option<String> {
-        if pid == 0 {
+        let at = pid as usize % NAMES;
+        let mut seen = self.0.try_lock().filter(|_| pid != 0)?;
+        let now = Instant::now();
+        if let Some(Some((of, when, name))) = seen.names.get(at)
+            && *of == pid
+            && now.saturating_duration_since(*when) < NAME_TTL
+        {
+            return Some(name.clone());
+        }
+        if seen.looked.is_some_and(|looked| now.saturating_duration_since(looked) < PAUSE) {
             return None;
         }
-        let at = pid as usize % NAMES;
-        let known = self.0.try_lock().and_then(|names| names[at].clone());
-        if let Some((_, _, name)) = known.filter(|(of, when, _)| *of == pid && when.elapsed() < NAME_TTL) {
-            return Some(name);
-        }
+        seen.looked = Some(now);
+        drop(seen);
         let name = process::program(pid)?;
-        if let Some(mut names) = self.0.try_lock() {
-            names[at] = Some((pid, Instant::now(), name.clone()));
+        if let Some(mut seen) = self.0.try_lock() {
+            seen.names.resize(NAMES, None);
+            seen.names[at] = Some((pid, now, name.clone()));
         }
         Some(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_remembered_and_looked_for_rarely() {
+        let programs = Programs::default();
+        let own = std::process::id();
+        let name = programs.name(own);
+        assert!(name.is_some());
+        assert_eq!(programs.name(own), name, "without another look");
+        programs.0.lock().looked = Some(Instant::now() + Duration::from_secs(3600));
+        assert_eq!(programs.name(own), name);
+        assert_eq!(programs.name(std::os::unix::process::parent_id()), None, "so soon nobody else is looked for");
+        assert_eq!(programs.name(0), None);
     }
 }
