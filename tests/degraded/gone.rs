@@ -34,7 +34,7 @@ pub(crate) fn everything(root: &Path) -> Everything {
 }
 
 /// Both are the same, but for what is left out of the message: contents.
-pub(crate) fn assert_same(now: &Everything, before: &Everything, log: &str) {
+fn assert_same(now: &Everything, before: &Everything, log: &str) {
     let mut wrong = Vec::new();
     for path in before.keys().chain(now.keys()) {
         match (before.get(path), now.get(path)) {
@@ -48,6 +48,14 @@ pub(crate) fn assert_same(now: &Everything, before: &Everything, log: &str) {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}\n{log}");
+}
+
+/// The kernel is told to ask again just after the tier is served: until then it may know numbers from before.
+pub(crate) fn until_same(mount: &TestMount, before: &Everything) {
+    let same = wait::within(wait::PATIENCE, || (everything(&mount.root()) == *before).then_some(()));
+    if same.is_none() {
+        assert_same(&everything(&mount.root()), before, &mount.log());
+    }
 }
 
 /// Waits until the mount knows that the tier is gone: what must be on it is an error then.

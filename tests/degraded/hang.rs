@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::common::fs::{errno, get, put};
 use crate::common::mount::{Setup, TestMount};
 use crate::common::{mount, need, wait};
-use crate::gone::{assert_same, check_away, everything, until_back};
+use crate::gone::{check_away, everything, until_back, until_same};
 
 /// A directory shown by a daemon that can be stopped.
 struct Server {
@@ -98,7 +98,7 @@ fn a_tier_that_hangs_holds_up_nobody_for_long_and_is_good_again_when_it_answers(
     check_away(&mount, "dir", "fast", "slow0");
     server.signal(Signal::CONT);
     until_back(&mount);
-    assert_same(&everything(&mount.root()), &before, &mount.log());
+    until_same(&mount, &before);
     assert_eq!(std::io::read_to_string(&open).expect("what was open is good again"), "slow 39");
     drop(open);
     put(mount.path("dir/slow1"), "written again");
@@ -116,10 +116,10 @@ fn a_server_that_dies_is_taken_in_again_as_another() {
     server.restart();
     wait::until("the mount has noticed", || mount.log().contains("its filesystem fails").then_some(()));
     until_back(&mount);
-    assert_same(&everything(&mount.root()), &before, &mount.log());
+    until_same(&mount, &before);
     assert!(std::io::Write::write_all(&mut &open, b"x").is_err(), "what was open on the former is lost");
     drop(open);
-    assert_same(&everything(&mount.root()), &before, &mount.log());
+    until_same(&mount, &before);
     let setup = mount.unmount();
     drop(server);
     drop(setup);

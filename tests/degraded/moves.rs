@@ -6,7 +6,7 @@ use crate::common::fs::put;
 use crate::common::loopfs::LoopFs;
 use crate::common::mount::Setup;
 use crate::common::wait;
-use crate::gone::{assert_same, everything, until_back, until_gone};
+use crate::gone::{everything, until_back, until_gone, until_same};
 
 /// Wherever the run was when its tier went: it ends, nothing is lost, and once the tier is back every file
 /// is whole and under its name.
@@ -36,7 +36,7 @@ fn a_run_ends_when_its_tier_goes_and_nothing_is_lost() {
         until_gone(&mount, "slow");
         disk.restart();
         until_back(&mount);
-        assert_same(&everything(&mount.root()), &before, &mount.log());
+        until_same(&mount, &before);
         let output = wait::output(mount.tierfs_with(&["check"]).arg(mount.root()));
         assert!(output.status.success(), "{output:?}");
         mount.unmount();
