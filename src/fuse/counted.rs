@@ -11,7 +11,7 @@ use super::session::Adapter;
 use crate::stats::counters;
 use crate::stats::{Op, Sampled};
 use crate::sys::process;
-use crate::types::errno::Result;
+use crate::types::errno::{Errno, Result};
 use crate::types::ids::Ino;
 use crate::union::calls;
 
@@ -33,12 +33,12 @@ pub(super) fn ask(op: Op, req: &Request, ino: INodeNo) -> (Ask, Ino) {
     (Ask { op, began: Instant::now(), ino, pid: req.pid(), unique: req.unique().0 }, ino)
 }
 
-/// Whether a request leaves everything as it is, also in the table of inodes and handles but for the count
-/// of a lookup.
+/// Whether a request leaves everything as it is, but for what is undone where its answer is not taken.
 fn only_asks(op: Op) -> bool {
     matches!(
         op,
         Op::Lookup
+            | Op::Open
             | Op::Getattr
             | Op::Readlink
             | Op::Read
@@ -53,20 +53,37 @@ fn only_asks(op: Op) -> bool {
 impl Adapter {
     /// Runs and counts one request.
     pub(super) fn count<T>(&self, ask: Ask, act: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.counted(ask, |_| 0, act)
+        self.counted(ask, |_| 0, act, drop)
+    }
+
+    /// The same for one that gives the kernel something to give back. `undo` takes it where the kernel was
+    /// given an answer meanwhile.
+    pub(super) fn count_given<T>(&self, ask: Ask, act: impl FnOnce() -> Result<T>, undo: impl FnOnce(T)) -> Result<T> {
+        self.counted(ask, |_| 0, act, undo)
     }
 
     /// The same for one that moves bytes.
     pub(super) fn count_bytes(&self, ask: Ask, act: impl FnOnce() -> Result<usize>) -> Result<usize> {
-        self.counted(ask, |bytes| *bytes as u64, act)
+        self.counted(ask, |bytes| *bytes as u64, act, drop)
     }
 
-    fn counted<T>(&self, ask: Ask, bytes: fn(&T) -> u64, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    fn counted<T>(
+        &self,
+        ask: Ask,
+        bytes: fn(&T) -> u64,
+        act: impl FnOnce() -> Result<T>,
+        undo: impl FnOnce(T),
+    ) -> Result<T> {
         counters::begin();
         // Nobody waits for the answer to a forget.
         calls::serving(if matches!(ask.op, Op::Forget) { 0 } else { ask.unique }, !only_asks(ask.op));
-        let result = guard(act);
-        calls::serving(0, false);
+        let mut result = guard(act);
+        if calls::served() {
+            result = result.and_then(|given| {
+                undo(given);
+                Err(Errno::EIO)
+            });
+        }
         let came_to = result.as_ref().map(bytes).map_err(|errno| *errno);
         if let Some(sampled) = self.stats.served(ask.op, ask.began, came_to) {
             self.look(ask, sampled);

@@ -65,3 +65,98 @@ fn a_file_is_looked_for_no_further_while_its_tier_is_away() {
     tree.union.regain(Rank(1)).unwrap();
     assert_eq!(tree.union.getattr(a).unwrap().ino, a);
 }
+
+/// Two tiers that go and come at the same moment left neither set of tiers, and everybody waited for ever.
+#[test]
+fn tiers_that_go_and_come_at_once_leave_a_set_of_tiers() {
+    let tiers: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    tiers.iter().for_each(|tier| std::fs::create_dir(tier.path().join("d")).unwrap());
+    let tree = over(tiers);
+    std::thread::scope(|scope| {
+        for rank in [1, 2] {
+            let union = &tree.union;
+            scope.spawn(move || {
+                for _ in 0..2000 {
+                    lose(union, rank);
+                    union.regain(Rank(rank)).unwrap();
+                }
+            });
+        }
+    });
+    assert!(!tree.union.is_degraded());
+    let d = tree.find("d").ino;
+    assert_eq!(tree.union.dir(d).unwrap().ranks(), Ranks(0b111));
+}
+
+/// Who has passed the first check may wait at a gate while the tier goes.
+#[test]
+fn names_are_changed_only_where_all_tiers_are_there() {
+    let tree = tree(&["0/f", "1/f"]);
+    let whole = tree.union.dir(Ino::ROOT).unwrap();
+    lose(&tree.union, 1);
+    let part = tree.union.dir(Ino::ROOT).unwrap();
+    for node in [whole, part] {
+        assert_eq!(tree.union.copies(&node, &name("f")).unwrap_err(), Errno::EROFS);
+        assert_eq!(tree.union.check_absent(&node, &name("g"), None), Err(Errno::EROFS));
+    }
+}
+
+/// Says yes to everything.
+struct Anything;
+
+impl crate::union::passthrough::Registrar for Anything {
+    fn register(&self, _file: std::os::fd::BorrowedFd<'_>) -> Result<crate::union::passthrough::Token> {
+        Ok(Box::new(()))
+    }
+}
+
+/// What was written past tierfs to a tier that has gone is not there when it comes back as another.
+#[test]
+fn a_handle_on_a_tier_that_was_lost_is_never_made_durable() {
+    let tree = tree(&["1/f", "0/g"]);
+    let (f, g) = (tree.find("f").ino, tree.find("g").ino);
+    let open = |ino| tree.union.open(ino, Access::Write, 0, Some(&Anything)).unwrap();
+    let (lost, well) = (open(f), open(g));
+    assert!(lost.backing.is_some() && well.backing.is_some());
+    assert_eq!(tree.union.fsync(f, lost.fh, false), Ok(()));
+    lose(&tree.union, 1);
+    tree.union.regain(Rank(1)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(tree.union.fsync(f, lost.fh, false), Err(Errno::EIO));
+        assert_eq!(tree.union.fallocate(f, lost.fh, 0, 0, 10), Err(Errno::EIO));
+        assert_eq!(
+            tree.union.setattr(f, Some(lost.fh), &crate::types::attr::SetAttr::default()).err(),
+            Some(Errno::EIO)
+        );
+    }
+    assert_eq!(tree.union.fsync(g, well.fh, false), Ok(()));
+    let again = open(f);
+    assert_eq!(tree.union.fsync(f, again.fh, false), Ok(()));
+    [(f, lost), (g, well), (f, again)].into_iter().for_each(|(ino, opened)| tree.union.release(ino, opened.fh));
+}
+
+#[test]
+fn a_file_is_not_registered_across_the_loss_of_its_tier() {
+    let tree = tree(&["1/f"]);
+    let f = tree.find("f").ino;
+    let era = tree.union.states.era();
+    let file = tree.union.hold(f).unwrap();
+    lose(&tree.union, 1);
+    tree.union.regain(Rank(1)).unwrap();
+    assert_eq!(tree.union.register(f, file.as_ref(), Some(&Anything), era).err(), Some(Errno::ESTALE));
+}
+
+/// A rename that has begun with all tiers takes no step with fewer.
+#[test]
+fn a_rename_takes_no_step_in_another_set_of_tiers() {
+    let tree = tree(&["1/x", "0/y"]);
+    let root = tree.union.dir(Ino::ROOT).unwrap();
+    let (old, new) = (name("x"), name("y"));
+    let (olds, news) = (tree.union.copies(&root, &old).unwrap(), tree.union.copies(&root, &new).unwrap());
+    let plan = crate::union::rename::plan(&olds, &news, Rename::Replace).unwrap();
+    lose(&tree.union, 1);
+    tree.union.regain(Rank(1)).unwrap();
+    let at = |name| crate::union::rename::Place { dir: Ino::ROOT, name };
+    assert!(tree.union.perform(at(&old), at(&new), &plan, root.era).is_err());
+    assert!(tree.on(0).join("y").exists() && tree.on(1).join("x").exists());
+}

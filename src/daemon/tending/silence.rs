@@ -91,7 +91,7 @@ impl Keeper {
     /// Has requests answered whose threads wait inside a tier that was given up.
     fn answer(&self, inside: &[&Call]) {
         let Some(spare) = self.shared.spare.get() else { return };
-        inside.iter().filter(|call| call.request != 0 && !call.changes).for_each(|call| spare.give_up(call.request));
+        inside.iter().filter(|call| calls::give_up(call)).for_each(|call| spare.give_up(call.request));
     }
 
     /// So many threads wait inside tiers.

@@ -69,14 +69,37 @@ impl Drop for Inside {
 }
 
 /// Set in a request's number where it changes something. The kernel's numbers of requests are even
-/// (`FUSE_REQ_ID_STEP` of `fs/fuse/dev.c`).
+/// (`FUSE_REQ_ID_STEP` of `fs/fuse/dev.c`), and count up from 2.
 const CHANGES: u64 = 1;
 
-/// The thread serves this request from here on; 0 for none. One that `changes` something is not answered in
-/// the place of its thread: what it does would come after its program was told that it is not done.
+/// Set where the request was answered in the place of its thread.
+const GIVEN_UP: u64 = 1 << 63;
+
+/// The thread serves this request from here on. One that `changes` something is not answered in the place
+/// of its thread: what it does would come after its program was told that it is not done.
 pub fn serving(request: u64, changes: bool) {
     let marked = if changes && request != 0 { request | CHANGES } else { request };
     desk(|desk| desk.request.store(marked, Ordering::Release));
+}
+
+/// The thread has served its request. Whether that was answered in its place meanwhile: the kernel does not
+/// know then of anything that it was given.
+pub fn served() -> bool {
+    let mut marked = 0;
+    desk(|desk| marked = desk.request.swap(0, Ordering::AcqRel));
+    marked & GIVEN_UP != 0
+}
+
+/// Whether the request of this call is to be answered in the place of its thread, and by nobody else: the
+/// thread learns of it when it comes back.
+pub fn give_up(call: &Call) -> bool {
+    if call.request == 0 || call.changes {
+        return false;
+    }
+    let desks: Vec<Arc<Desk>> = DESKS.lock().iter().filter_map(Weak::upgrade).collect();
+    let Some(desk) = desks.iter().find(|desk| Arc::as_ptr(desk) as usize == call.thread) else { return false };
+    let given_up = call.request | GIVEN_UP;
+    desk.request.compare_exchange(call.request, given_up, Ordering::AcqRel, Ordering::Acquire).is_ok()
 }
 
 /// A call that has not come back.
@@ -102,7 +125,7 @@ pub fn under_way() -> Vec<Call> {
         .filter_map(|desk| {
             let (number, guard) = (desk.begun.load(Ordering::Relaxed), desk.guard.load(Ordering::Acquire));
             let marked = desk.request.load(Ordering::Acquire);
-            let (request, changes) = (marked & !CHANGES, marked & CHANGES != 0);
+            let (request, changes) = (marked & !(CHANGES | GIVEN_UP), marked & CHANGES != 0);
             (guard != 0).then_some(Call { thread: Arc::as_ptr(desk) as usize, number, guard, request, changes })
         })
         .collect()
@@ -111,6 +134,23 @@ pub fn under_way() -> Vec<Call> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_answered_once_and_only_where_it_asks() {
+        let inside = enter(u32::MAX - 1);
+        let mine = || under_way().into_iter().find(|call| call.guard == u32::MAX - 1).unwrap();
+        serving(8, false);
+        let call = mine();
+        assert!(give_up(&call));
+        assert!(!give_up(&call), "it was answered already");
+        assert_eq!(mine().request, 8, "its thread is still inside");
+        assert!(served());
+        assert!(!give_up(&call), "it is another request now, or none");
+        serving(10, true);
+        assert!(!give_up(&mine()), "what it does comes all the same");
+        assert!(!served());
+        drop(inside);
+    }
 
     #[test]
     fn a_call_is_under_way_until_it_returns_and_not_while_it_tells() {
