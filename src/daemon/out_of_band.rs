@@ -111,6 +111,24 @@ impl Forgetter {
         });
     }
 
+    /// Has the names of all files looked up again, and all attributes. Names of directories stay known, as
+    /// in [`Forgetter::gone`].
+    pub(super) fn all_but_directories(&self) {
+        let Some(kernel) = self.kernel.read().clone() else { return };
+        let mut directories = std::collections::HashSet::new();
+        self.union.each_touched(Rank::PRIMARY, &mut |touched| {
+            if touched.is_dir {
+                directories.insert(touched.ino);
+            }
+        });
+        self.union.each_known(&mut |ino, place| {
+            kernel.object(ino);
+            if let Some((parent, name)) = place.filter(|_| !directories.contains(&ino)) {
+                kernel.entry(parent, name);
+            }
+        });
+    }
+
     /// Has everything looked up again. This may wait for requests that are under way.
     pub(super) fn everything(&self) {
         let Some(kernel) = self.kernel.read().clone() else { return };

@@ -92,7 +92,7 @@ impl Shared {
         drop(before);
         if self.union.trusted() <= self.config.options.ttl {
             // Nobody tells changes any more of what the kernel may have kept for long.
-            self.forgetter.everything();
+            self.forgetter.all_but_directories();
         }
     }
 }
