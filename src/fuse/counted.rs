@@ -13,7 +13,8 @@ use crate::stats::{Op, Sampled};
 use crate::sys::process;
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::Ino;
-use crate::union::calls;
+use crate::union::open::Opened;
+use crate::union::{Found, calls};
 
 /// One request, for its count.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +66,18 @@ impl Adapter {
     /// The same for one that moves bytes.
     pub(super) fn count_bytes(&self, ask: Ask, act: impl FnOnce() -> Result<usize>) -> Result<usize> {
         self.counted(ask, |bytes| *bytes as u64, act, drop)
+    }
+
+    /// The kernel has not learned of what a lookup has found.
+    pub(super) fn not_found(&self, found: Found) {
+        if let Found::Object(attr) = found {
+            self.union().forget(attr.ino, 1);
+        }
+    }
+
+    /// The kernel has not learned of a file that was opened.
+    pub(super) fn not_opened(&self, ino: Ino, opened: &Opened) {
+        self.union().release(ino, opened.fh);
     }
 
     fn counted<T>(

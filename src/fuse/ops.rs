@@ -23,7 +23,6 @@ use crate::types::errno::Errno;
 use crate::types::ids::{Fh, Ino};
 use crate::union::Found;
 use crate::union::create::Create;
-use crate::union::open::Opened;
 use crate::union::passthrough::Registrar;
 
 /// `ioctl(2)` requests that are passed on (`linux/fs.h`).
@@ -43,18 +42,13 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (ask, parent) = ask(Op::Lookup, req, parent);
-        let late = |found| {
-            if let Found::Object(attr) = found {
-                self.union().forget(attr.ino, 1);
-            }
-        };
         let look = || match name.as_bytes() {
             // The kernel resolves file handles so (`Documentation/filesystems/nfs/exporting.rst`).
             b"." => self.union().lookup_known(parent),
             b".." => self.union().lookup_parent(parent),
             _ => self.union().lookup(parent, &named(name)?),
         };
-        match self.count_given(ask, look, late) {
+        match self.count_given(ask, look, |found| self.not_found(found)) {
             Ok(Found::Object(attr)) => self.entry(reply, Ok(attr)),
             // Number 0 lets the kernel remember that the name is absent.
             Ok(Found::Absent(ttl)) => reply.entry(&ttl, &convert::bare_attr(Ino(0), Kind::File), Generation(0)),
@@ -171,11 +165,10 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let (ask, ino) = ask(Op::Open, req, ino);
-        let (access, pid) = (convert::access(flags), req.pid());
+        let ((ask, ino), access, pid) = (ask(Op::Open, req, ino), convert::access(flags), req.pid());
         self.serve(access.writes() && self.union().is_settling(ino), move |on| {
             let with = on.passes_through().then_some(&reply as &dyn Registrar);
-            let late = |opened: Opened| on.union().release(ino, opened.fh);
+            let late = |opened| on.not_opened(ino, &opened);
             match on.count_given(ask, || on.union().open(ino, access, pid, with), late) {
                 Ok(opened) => match backing(&opened) {
                     Some(id) => reply.opened_passthrough(FileHandle(opened.fh.0), FopenFlags::empty(), id),

@@ -212,6 +212,13 @@ impl Union {
         if node.missing.is_empty() && self.states.is_era(node.era) { Ok(()) } else { Err(Errno::EROFS) }
     }
 
+    /// The directory, with the tiers of `era`. EIO in any other: a step is made durable on every tier that
+    /// was there at the look, or the next is not taken.
+    pub(super) fn dir_in(&self, ino: Ino, era: u64) -> Result<Arc<Node>> {
+        let node = self.dir(ino)?;
+        if node.era == era { Ok(node) } else { Err(Errno::EIO) }
+    }
+
     /// EIO for a file on a tier that is missing.
     pub(super) fn must_be_there(&self, ino: Ino) -> Result<()> {
         let missing = self.missing();

@@ -172,6 +172,8 @@ pub(super) struct Failed {
     pub whole: bool,
 }
 
+type Performed = std::result::Result<(), Failed>;
+
 /// A name and the directory it is in.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
@@ -322,13 +324,7 @@ impl Union {
         self.remove_journal(record)
     }
 
-    pub(super) fn perform(
-        &self,
-        old: Place<'_>,
-        new: Place<'_>,
-        plan: &Plan,
-        era: u64,
-    ) -> std::result::Result<(), Failed> {
+    pub(super) fn perform(&self, old: Place<'_>, new: Place<'_>, plan: &Plan, era: u64) -> Performed {
         for (at, step) in plan.steps.iter().enumerate() {
             if let Err(errno) = self.take(old, new, step, era) {
                 let whole = self.take_back(old, new, &plan.steps[..at], era);
@@ -336,13 +332,6 @@ impl Union {
             }
         }
         Ok(())
-    }
-
-    /// The directory, with the tiers of `era`. EIO in any other: a step is made durable on every tier that
-    /// was there at the look, or the next is not taken.
-    fn dir_in(&self, ino: Ino, era: u64) -> Result<Arc<Node>> {
-        let node = self.dir(ino)?;
-        if node.era == era { Ok(node) } else { Err(Errno::EIO) }
     }
 
     fn take(&self, old: Place<'_>, new: Place<'_>, step: &Step, era: u64) -> Result<()> {
