@@ -148,8 +148,14 @@ pub fn rename(dir: BorrowedFd<'_>, name: &CStr, to: BorrowedFd<'_>, new: &CStr, 
         RenameFlag::NoReplace => libc::RENAME_NOREPLACE,
         RenameFlag::Exchange => libc::RENAME_EXCHANGE,
     };
+    let (old_fd, new_fd) = (dir.as_raw_fd(), to.as_raw_fd());
     // SAFETY: both descriptors are open; both strings end with NUL.
-    let result = check(unsafe { libc::renameat2(dir.as_raw_fd(), name.as_ptr(), to.as_raw_fd(), new.as_ptr(), bits) });
+    #[cfg(not(target_env = "musl"))]
+    let done = unsafe { libc::renameat2(old_fd, name.as_ptr(), new_fd, new.as_ptr(), bits) };
+    // SAFETY: as above. By its number, since the musl of Rust has no function of the name; it is 0 or -1.
+    #[cfg(target_env = "musl")]
+    let done = unsafe { libc::syscall(libc::SYS_renameat2, old_fd, name.as_ptr(), new_fd, new.as_ptr(), bits) } as i32;
+    let result = check(done);
     match result {
         // A filesystem without renameat2 flags (NFS, some FUSE) says EINVAL: say so plainly.
         Err(Errno::EINVAL) if flag == RenameFlag::Exchange => Err(Errno::EINVAL),
