@@ -150,9 +150,22 @@ impl Drop for Server {
         let group = nix::unistd::Pid::from_raw(self.daemon.id().cast_signed());
         let _gone = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
         let _ended = self.daemon.wait();
+        end_helpers(&format!("--configfile={}", self.conf().display()));
         // Its children may hold the mount for a moment longer.
         let empty = || (nix::sys::signal::killpg(group, None) == Err(nix::errno::Errno::ESRCH)).then_some(());
         let _reported_by_the_unmount = wait::within(wait::PATIENCE, empty);
+    }
+}
+
+/// Ends what smbd has started to go on without it (`samba-dcerpcd` and what that starts), by an argument.
+fn end_helpers(argument: &str) {
+    let processes = std::fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
+    for process in processes {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let words = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        if words.split(|byte| *byte == 0).any(|word| word == argument.as_bytes()) {
+            let _gone = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
     }
 }
 
