@@ -231,7 +231,7 @@ fn serve_all(session: Session, served: &Shared) -> std::io::Result<std::io::Resu
             continue;
         }
         let waited = gone.get_or_insert_with(Instant::now).elapsed();
-        if waited >= LAST_REQUESTS && served.seats.is_silent() {
+        if waited >= LAST_REQUESTS && served.seats.is_called() {
             tracing::warn!("unmounted while a tier does not answer: what was under way there is given up");
             std::process::exit(0);
         }

@@ -56,7 +56,7 @@ pub use digest::Digest;
 pub use engine::run;
 pub use probe::probe;
 pub use record::{OWN_DIRS, moving};
-pub use recover::{clear_leftovers, recover, recover_in_use, was_leaving};
+pub use recover::{Cut, clear_leftovers, cut_short, recover, recover_in_use};
 pub use reserve::{WANTED_MIB, keep as keep_room};
 
 /// What to move.

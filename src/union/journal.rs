@@ -134,12 +134,11 @@ impl Union {
         Ok(small::names(dir.as_ref())?.iter().any(|name| !name.as_bytes().starts_with(small::DRAFT)))
     }
 
-    /// Finishes what a crash cut short. Before anything is served, or before a tier is that was missing:
-    /// names must not change meanwhile.
+    /// Finishes what a crash cut short. Before anything is served.
     ///
     /// # Errors
-    /// What a tier says: it must then not be served, since names may be half changed.
-    pub fn recover(&self) -> Result<()> {
+    /// What a tier says: the mount must then not start, since names may be half changed.
+    pub(super) fn recover(&self) -> Result<()> {
         let Some(dir) = self.private_if_any(Rank::PRIMARY, DIRECTORY)? else { return Ok(()) };
         for name in small::names(dir.as_ref())? {
             if !name.as_bytes().starts_with(small::DRAFT) {

@@ -145,8 +145,10 @@ impl Union {
             return file.remove_xattr(key);
         }
         self.may_change_names()?;
+        let node = self.dir(ino)?;
+        self.may_change_in(&node)?;
         let mut result = Ok(());
-        for (_, dir) in self.dir(ino)?.copies().rev() {
+        for (_, dir) in node.copies().rev() {
             result = dir.remove_xattr(None, key);
             if !matches!(result, Ok(()) | Err(Errno::ENODATA)) {
                 return result;

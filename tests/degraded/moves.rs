@@ -2,7 +2,9 @@
 
 use std::process::Stdio;
 
-use crate::common::fs::put;
+use rustix::io::Errno;
+
+use crate::common::fs::{errno, get, put};
 use crate::common::loopfs::LoopFs;
 use crate::common::mount::Setup;
 use crate::common::wait;
@@ -39,6 +41,31 @@ fn a_run_ends_when_its_tier_goes_and_nothing_is_lost() {
         until_same(&mount, &before);
         let output = wait::output(mount.tierfs_with(&["check"]).arg(mount.root()));
         assert!(output.status.success(), "{output:?}");
+        mount.unmount();
+    }
+}
+
+/// What programs have done meanwhile could be undone by finishing it while they go on.
+#[test]
+fn a_tier_is_not_taken_in_while_something_is_on_record_that_only_a_start_can_finish() {
+    let Some(disk) = LoopFs::new("ext4", 64) else { return };
+    for (records, said) in [("renames", "a rename was cut short"), ("moves", "was cut short when it went")] {
+        let setup = Setup::new().plain();
+        let roots = [setup.tier(0).to_owned(), disk.path().join(records)];
+        let setup = setup.roots(&roots).seed(|tiers| put(tiers[1].join("slow"), "slow"));
+        disk.sync();
+        let Some(mount) = setup.mount() else { return };
+        assert!(disk.cut_power());
+        until_gone(&mount, "slow");
+        let record = mount.tier(0, format!(".tierfs/{records}/a record that cannot be read"));
+        put(&record, "something");
+        disk.restart();
+        wait::until("the mount says why it waits", || mount.log().contains(said).then_some(()));
+        assert_eq!(errno(std::fs::read(mount.path("slow"))), Errno::IO);
+        assert!(record.exists(), "it is left for the start");
+        std::fs::remove_file(&record).expect("the record goes");
+        until_back(&mount);
+        assert_eq!(get(mount.path("slow")), "slow");
         mount.unmount();
     }
 }

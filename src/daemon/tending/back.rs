@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Shared;
 use crate::config::OutOfBand;
 use crate::daemon::{Again, start_watch, tiers};
-use crate::migrate;
+use crate::migrate::{self, Cut};
 use crate::types::errno::Errno;
 use crate::types::ids::{Rank, Ranks};
 
@@ -64,17 +64,34 @@ impl Shared {
             format!("what was cut short when it went cannot be finished, because {at} fails: {errno}")
         };
         self.union.let_changes_end();
-        if self.union.missing() == Ranks::only(rank) && !self.config.options.read_only {
+        if !self.config.options.read_only {
             let primary = |errno| failed((Rank::PRIMARY, errno));
             if self.union.has_cut_renames().map_err(primary)? {
                 return Err(AT_A_START.replace("{what}", "a rename"));
             }
-            if migrate::was_leaving(&self.union, rank).map_err(primary)? {
-                return Err(AT_A_START.replace("{what}", "moving files away from it"));
+            let last = self.union.missing() == Ranks::only(rank);
+            match migrate::cut_short(&self.union).map_err(primary)? {
+                Cut::Nothing if last => migrate::recover_in_use(&self.union).map_err(failed)?,
+                Cut::Nothing => {}
+                // What is to be compared is not all there, and what is may be an older version.
+                Cut::Moves(_) if !last => return Err(AT_A_START.replace("{what}", "moving files")),
+                Cut::Moves(from) if self.has_been_away(from) => {
+                    return Err(AT_A_START.replace("{what}", "moving files away from a tier that went"));
+                }
+                Cut::Moves(_) => migrate::recover_in_use(&self.union).map_err(failed)?,
             }
-            migrate::recover_in_use(&self.union).map_err(failed)?;
         }
         self.union.regain(rank).map_err(|errno| failed((rank, errno)))
+    }
+
+    /// Whether one of these tiers was away since the mount began: programs may have had the copies that were
+    /// on their way from it.
+    fn has_been_away(&self, ranks: Ranks) -> bool {
+        self.union
+            .health()
+            .iter()
+            .zip((0u8..).map(Rank))
+            .any(|(health, rank)| ranks.has(rank) && (health.times_gone > 0 || !health.condition.is_serving()))
     }
 
     /// Watches the tiers that are there now.

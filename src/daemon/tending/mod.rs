@@ -140,8 +140,8 @@ impl Seats {
         self.markers().iter().flatten().next().map(|marker| marker.union)
     }
 
-    /// Whether calls are inside a tier that was given up, or is not heard of for long.
-    pub(super) fn is_silent(&self) -> bool {
+    /// Whether a call is inside any instance of any tier.
+    pub(super) fn is_called(&self) -> bool {
         self.seats.iter().any(Seat::is_called)
     }
 

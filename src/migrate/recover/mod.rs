@@ -38,7 +38,7 @@ use super::times::{self, Had, Note};
 use crate::sys::process;
 use crate::tier::{Dir, small};
 use crate::types::errno::{Errno, Result};
-use crate::types::ids::Rank;
+use crate::types::ids::{Rank, Ranks};
 use crate::types::name::Name;
 use crate::types::path::UnionPath;
 use crate::union::Union;
@@ -70,24 +70,37 @@ pub fn recover_in_use(union: &Union) -> std::result::Result<(), (Rank, Errno)> {
     bring_to_rest(union, true)
 }
 
-/// Whether a batch was cut short that was leaving `rank`. While that tier was away programs may have had the
-/// copies, and may have them open: only a start can tell which of the two is to stay.
+/// What is on record of moves that were cut short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Nothing.
+    Nothing,
+    /// Moves from these tiers. Who was without such a tier for a while may have had the copies, and may have
+    /// them open: only a start can tell then which of the two is to stay.
+    Moves(Ranks),
+}
+
+/// Looks for moves that were cut short.
 ///
 /// # Errors
 /// What the primary says.
-pub fn was_leaving(union: &Union, rank: Rank) -> crate::types::errno::Result<bool> {
-    let Some(records) = union.own_dir_if_any(Rank::PRIMARY, DIRECTORY)? else { return Ok(false) };
+pub fn cut_short(union: &Union) -> crate::types::errno::Result<Cut> {
+    let Some(records) = union.own_dir_if_any(Rank::PRIMARY, DIRECTORY)? else { return Ok(Cut::Nothing) };
+    let mut cut = Cut::Nothing;
     for name in small::names(records.as_ref())? {
         if [small::DRAFT, DONE, times::PREFIX].iter().any(|prefix| name.as_bytes().starts_with(prefix)) {
             continue;
         }
         let raw = small::read(records.as_ref(), &name, LEN_MAX)?;
+        // One that cannot be read may be of any tier.
         let record = raw.and_then(|raw| Record::parse(std::str::from_utf8(&raw).ok()?));
-        if record.is_none_or(|record| record.from == rank) {
-            return Ok(true);
-        }
+        let from = record.map_or(Ranks(u8::MAX), |record| Ranks::only(record.from));
+        cut = match cut {
+            Cut::Nothing => Cut::Moves(from),
+            Cut::Moves(others) => Cut::Moves(others.or(from)),
+        };
     }
-    Ok(false)
+    Ok(cut)
 }
 
 fn bring_to_rest(union: &Union, served: bool) -> std::result::Result<(), (Rank, Errno)> {
