@@ -10,34 +10,16 @@ mod refused;
 mod runs;
 mod window;
 
-use std::process::{Command, Output};
+use std::process::Command;
 
+use common::ran::Ran;
 use common::wait;
 
-/// How a command ended.
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
 impl Ran {
-    fn of(output: &Output) -> Ran {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ran { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
-    }
-
     /// Asserts the exit code and gives what it printed, line by line.
     fn ended(&self, code: i32) -> Vec<&str> {
         assert_eq!(self.code, Some(code), "{}{}", self.out, self.err);
         self.out.lines().collect()
-    }
-
-    /// Asserts that it failed with `code` and one line that holds `says`.
-    fn refused(&self, code: i32, says: &str) {
-        assert_eq!(self.code, Some(code), "{}{}", self.out, self.err);
-        assert_eq!(self.err.lines().count(), 1, "one line: {}", self.err);
-        assert!(self.err.starts_with("tierfs: ") && self.err.contains(says), "{says:?} is not in: {}", self.err);
     }
 }
 

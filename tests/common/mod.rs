@@ -8,6 +8,7 @@ pub(crate) mod fs;
 pub(crate) mod loopfs;
 pub(crate) mod mount;
 pub(crate) mod need;
+pub(crate) mod ran;
 pub(crate) mod setting;
 pub(crate) mod trees;
 pub(crate) mod user;

@@ -16,38 +16,18 @@ mod sources;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
+use common::ran::Ran;
 use common::volume::Volume;
 use common::{fs, mount, wait};
 
-/// How a command ended.
-#[derive(Debug)]
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
 impl Ran {
-    fn of(output: &Output) -> Ran {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ran { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
-    }
-
     /// Asserts that it is done and gives what it printed.
     #[track_caller]
     fn done(self) -> String {
         assert_eq!(self.code, Some(0), "{}{}", self.out, self.err);
         self.out
-    }
-
-    /// Asserts that it failed with `code` and one line that holds `says`.
-    #[track_caller]
-    fn refused(&self, code: i32, says: &str) {
-        assert_eq!(self.code, Some(code), "{}{}", self.out, self.err);
-        assert_eq!(self.err.lines().count(), 1, "one line: {}", self.err);
-        assert!(self.err.starts_with("tierfs: ") && self.err.contains(says), "{says:?} is not in: {}", self.err);
     }
 }
 

@@ -10,24 +10,13 @@ mod monitoring;
 mod mounts;
 mod top;
 
-use std::process::{Command, Output};
+use std::process::Command;
 
 use common::mount::TestMount;
+use common::ran::Ran;
 use common::wait;
 
-/// How a command ended.
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
 impl Ran {
-    fn of(output: &Output) -> Ran {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ran { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
-    }
-
     /// Asserts the exit code and gives all that was printed.
     fn ended(&self, code: i32) -> &str {
         assert_eq!(self.code, Some(code), "{}{}", self.out, self.err);
