@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+/// The system's own Python: what Debian's packages bring is unknown to another one that may be first
+/// on the path.
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
+
 /// Reports that the running test is skipped; in CI, where nothing may be missing, it fails.
 pub(crate) fn skip(reason: &str) {
     let test = std::thread::current().name().unwrap_or("?").to_owned();

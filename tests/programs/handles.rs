@@ -18,7 +18,7 @@ struct Handles {
 
 impl Handles {
     fn of(mount: &TestMount) -> Handles {
-        let mut command = Command::new("python3");
+        let mut command = Command::new(need::PYTHON);
         command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/handles.py")).arg(mount.root());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python3 runs");
         let (to, from) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
@@ -59,7 +59,7 @@ fn take_all(mount: &TestMount, handles: &mut Handles) -> Vec<Known> {
 
 #[test]
 fn a_handle_leads_to_the_same_file_wherever_it_is() {
-    if need::programs(["python3"]).is_none() {
+    if need::programs([need::PYTHON]).is_none() {
         return;
     }
     for (option, remember) in [("nopassthrough", 0), ("passthrough", 1000)] {

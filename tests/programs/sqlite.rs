@@ -11,7 +11,7 @@ const WRITERS: usize = 2;
 const ROWS: usize = 20;
 
 fn sqlite(words: &[&str], base: &Path) -> Command {
-    let mut command = Command::new("python3");
+    let mut command = Command::new(need::PYTHON);
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/sqlite.py"));
     command.arg(words[0]).arg(base).args(&words[1..]);
     command
@@ -69,7 +69,7 @@ fn killed_and_moved(base: &Path, writers: usize, move_all: impl FnOnce()) {
 
 #[test]
 fn sqlite_loses_no_row_and_shows_no_half_of_a_change() {
-    if need::programs(["python3"]).is_none() {
+    if need::programs([need::PYTHON]).is_none() {
         return;
     }
     for (journal, option) in [("wal", "passthrough"), ("delete", "passthrough"), ("wal", "nopassthrough")] {

@@ -46,7 +46,7 @@ impl Server {
     /// Serves these directories to these users by the installed definition. Reports a skip where Samba is missing.
     pub(crate) fn start(shares: &[Share<'_>], users: &[User]) -> Option<Server> {
         let [smbd, smbpasswd, ..] =
-            need::programs(["smbd", "smbpasswd", "smbclient", "smbstatus", "ip", "unshare", "nsenter"])?;
+            need::programs(["smbd", "smbpasswd", "smbclient", "smbstatus", "ip", "unshare", "nsenter", need::PYTHON])?;
         let home = temp_dir();
         let conf = home.path().join("smb.conf");
         std::fs::write(&conf, configuration(home.path(), shares)).expect("smb.conf");
@@ -118,8 +118,7 @@ impl Server {
     pub(crate) fn stay(&self, user: &User, share: &str, what: &str, path: &str) -> Staying {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samba/client.py");
         let mut command = Command::new("nsenter");
-        // Samba's modules belong to the system's Python, which need not be the first one on the path.
-        command.arg(format!("--net=/proc/{}/ns/net", self.daemon.id())).arg("/usr/bin/python3").arg(script);
+        command.arg(format!("--net=/proc/{}/ns/net", self.daemon.id())).arg(need::PYTHON).arg(script);
         command.arg(self.conf()).args([share, &user.name, PASSWORD, what, path]);
         let piped = command.env("HOME", self.home.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = piped.spawn().expect("python3");

@@ -41,11 +41,14 @@ fn is_read_by_prometheus(page: &str) {
                   families = list(read(sys.stdin.read()))\n\
                   assert len(families) > 20, families\n\
                   assert all(family.documentation for family in families)";
-    if !Command::new("python3").args(["-c", "import prometheus_client"]).output().is_ok_and(|out| out.status.success())
+    if !Command::new(need::PYTHON)
+        .args(["-c", "import prometheus_client"])
+        .output()
+        .is_ok_and(|out| out.status.success())
     {
         return need::skip("needs python3-prometheus-client");
     }
-    let mut reader = Command::new("python3").args(["-c", script]).stdin(Stdio::piped()).spawn().expect("python3");
+    let mut reader = Command::new(need::PYTHON).args(["-c", script]).stdin(Stdio::piped()).spawn().expect("python3");
     reader.stdin.take().expect("its input").write_all(page.as_bytes()).expect("write");
     assert!(reader.wait().expect("wait").success(), "{page}");
 }
