@@ -88,6 +88,7 @@ impl Seat {
 #[derive(Debug)]
 pub(super) struct Seats {
     seats: Vec<Seat>,
+    mountpoint: Option<Spot>,
     events: Sender<Event>,
     told: Mutex<Option<Receiver<Event>>>,
 }
@@ -108,6 +109,7 @@ impl Seats {
                     guards: Mutex::default(),
                 })
                 .collect(),
+            mountpoint: overlap::mountpoint(&config.mountpoint),
             events,
             told: Mutex::new(Some(told)),
         };
@@ -167,6 +169,13 @@ impl Seats {
         let guard = Guard::new(proof, suspect);
         seat.guards.lock().push(guard.id());
         seat.guarded.install(Arc::clone(&opened.tier), guard);
+    }
+
+    /// Where the tiers are that are there, and the mount point.
+    fn spots(&self) -> Vec<Spot> {
+        let opened = self.opened();
+        let tiers = opened.iter().flatten().filter_map(|opened| opened.spot().cloned());
+        tiers.chain(self.mountpoint.clone()).collect()
     }
 
     fn markers(&self) -> Vec<Option<Marker>> {
