@@ -43,7 +43,7 @@ fn a_clone_made_while_a_directory_is_looked_for_is_not_forgotten() {
     let d = tree.find("d").ino;
     let before = tree.union.inodes.clones();
     tree.create(d, "new").unwrap();
-    tree.union.inodes.settle(d, Ranks(0b10), before, &|| true);
+    tree.union.inodes.settle(d, (Ranks(0b10), Ranks::NONE), before, &|| true);
     assert_eq!(tree.union.inodes.dir(d).unwrap().1, Ranks(0b11));
     assert!(matches!(tree.union.lookup(d, &name("new")), Ok(Found::Object(_))));
 }

@@ -32,6 +32,7 @@ use crate::types::errno::{Errno, Result};
 use crate::types::ids::{Ino, Rank, Ranks};
 
 mod attributes;
+mod chain;
 pub mod create;
 mod data;
 mod dirs;

@@ -33,14 +33,20 @@ impl Inodes {
         self.with(ino, |inode| inode.maybe).unwrap_or(Ranks::NONE)
     }
 
-    /// A directory was found on these ranks and no others when there had been so many `clones`. It may have
-    /// been cloned since, or a tier may have come; then the next look decides. `certain` is asked when nobody
-    /// can note either meanwhile.
-    pub(in crate::union) fn settle(&self, ino: Ino, ranks: Ranks, clones: u64, certain: &dyn Fn() -> bool) {
+    /// A directory was found on `ranks` and on no others but perhaps those `missing`, when there had been so many
+    /// `clones`. It may have been cloned since, or a tier may have come; then the next look decides. `certain` is
+    /// asked when nobody can note either meanwhile.
+    pub(in crate::union) fn settle(
+        &self,
+        ino: Ino,
+        (ranks, missing): (Ranks, Ranks),
+        clones: u64,
+        certain: &dyn Fn() -> bool,
+    ) {
         let _forgotten = self.with(ino, |inode| {
             if clones == self.clones() && certain() {
-                inode.ranks = ranks;
-                inode.maybe = Ranks::NONE;
+                inode.ranks = ranks.or(inode.ranks.and(missing));
+                inode.maybe = inode.maybe.and(missing);
             }
         });
     }
