@@ -72,7 +72,13 @@ impl Union {
             Serving::Kernel(backing) => Ok(Some(backing)),
             Serving::Daemon => Ok(None),
             // What is registered stays open for long, and must not look to the migrator like a writer.
-            Serving::Undecided if with.is_some() => self.register(ino, file.reopen(Open::Hold)?.as_ref(), with, era),
+            Serving::Undecided if with.is_some() => {
+                match self.register(ino, file.reopen(Open::Hold)?.as_ref(), with, era) {
+                    // A tier has gone or come. The file is made: whoever opened it is not told to try again.
+                    Err(Errno::ESTALE) => Ok(None),
+                    other => other,
+                }
+            }
             Serving::Undecided => Ok(None),
         };
         let opened = backing().and_then(|backing| self.serve(ino, access, (backing, &losses), || Ok(file)));

@@ -93,10 +93,35 @@ impl Union {
         self.lookup_known(self.inodes.named(ino)?.parent)
     }
 
-    /// Counts a lookup of what was just made under `name`.
+    /// Counts a lookup of what was just made, or found, under `name` while all tiers were there.
+    ///
+    /// # Errors
+    /// EIO where it has gone with its tier meanwhile; what a tier says.
     pub(super) fn enter(&self, node: &Node, name: &Name, found: &Resolution) -> Result<Attr> {
         let certain = || self.states.is_era(node.era);
-        self.enter_since(self.inodes.clones(), node, name, found, &certain)?.ok_or(Errno::ESTALE)
+        let entered = self.enter_since(self.inodes.clones(), node, name, found, &certain)?;
+        entered.map_or_else(|| self.enter_again(node.ino, name, found), Ok)
+    }
+
+    /// A tier has gone or come between the making and the note of it. Whoever made it would be told by the
+    /// kernel, which tries again, that somebody else has.
+    fn enter_again(&self, parent: Ino, name: &Name, found: &Resolution) -> Result<Attr> {
+        let node = self.dir(parent)?;
+        let clones = self.inodes.clones();
+        let same = |rank: Rank, before: &Stat| -> Result<Stat> {
+            let now = node.copy(rank)?.stat(Some(name))?.ok_or(Errno::EIO)?;
+            if (now.body, now.generation) == (before.body, before.generation) { Ok(now) } else { Err(Errno::EIO) }
+        };
+        let now = match found {
+            Resolution::Absent => return Err(Errno::ENOENT),
+            Resolution::File(rank, stat) => Resolution::File(*rank, same(*rank, stat)?),
+            Resolution::Dir(copies) => {
+                let there = copies.iter().filter(|(rank, _)| !node.missing.has(*rank));
+                Resolution::Dir(there.map(|(rank, stat)| Ok((*rank, same(*rank, stat)?))).collect::<Result<_>>()?)
+            }
+        };
+        let entered = self.enter_since(clones, &node, name, &now, &|| self.states.is_era(node.era))?;
+        entered.ok_or(Errno::EIO)
     }
 
     /// Counts a lookup of what was found under `name` when there had been so many clones; nothing if
