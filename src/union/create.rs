@@ -132,6 +132,7 @@ impl Union {
             // A swap gives directories the times back that they had before it.
             let _passing = self.gates.names(ino);
             self.may_change_in(&node)?;
+            self.before_change(&node)?;
             // The copy that shows the change comes last, so that it never shows half of it.
             node.copies().rev().try_for_each(|(_, dir)| dir.set_attr(None, change))?;
             return self.getattr(ino);

@@ -170,15 +170,18 @@ impl Union {
                 self.dirs.close(known);
             }
             self.dirs.learn(known, copies);
+            let stat = self.fronted(known, node.missing, copies, stat);
             let ttl = self.ttl_in(node);
             return Ok(Some(Attr { ino: known, generation, stat, ttl, name_ttl: ttl }));
         }
         let Some(changed) = self.inodes.remember(&seen, certain) else { return Ok(None) };
+        let mut stat = stat;
         if let Resolution::Dir(copies) = found {
             if changed {
                 self.dirs.close(ino);
             }
             self.dirs.learn(ino, copies);
+            stat = self.fronted(ino, node.missing, copies, stat);
         }
         let name_ttl = self.ttl_in(node);
         let ttl = if stat.kind() == Kind::File { self.file_ttl(ino, name_ttl) } else { name_ttl };
@@ -215,7 +218,7 @@ impl Union {
                 let _passing = self.gates.names(ino);
                 copies = node.stats()?;
             }
-            let stat = self.merged(&copies)?;
+            let stat = self.fronted(ino, node.missing, &copies, self.merged(&copies)?);
             let generation = copies.last().map_or(0, |(_, stat)| stat.generation);
             return Ok(Union::attr(ino, generation, stat, self.ttl_in(&node)));
         }

@@ -37,6 +37,7 @@ pub mod create;
 mod data;
 mod dirs;
 mod dos;
+mod front;
 mod gates;
 mod health;
 pub mod identity;

@@ -1,6 +1,6 @@
 //! What is known of files while a tier is away, and what of it still holds when the tier is back.
 
-use super::{Inodes, Seen};
+use super::{Front, Inodes, Seen};
 use crate::types::attr::Kind;
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::{Ino, Rank, Ranks};
@@ -72,6 +72,20 @@ impl Inodes {
         let changed = inode.ranks != ranks;
         (inode.ranks, inode.maybe) = (ranks, maybe);
         Ok(Some((inode.generation, changed)))
+    }
+
+    /// What the fastest copy of a directory says, where the copies differ: it may be away later.
+    pub(in crate::union) fn set_front(&self, ino: Ino, front: Option<Front>) {
+        let _forgotten = self.with(ino, |inode| {
+            if front.is_some() || inode.rare.is_some() {
+                inode.rare().front = front;
+            }
+        });
+    }
+
+    /// The same, as it was last seen.
+    pub(in crate::union) fn front(&self, ino: Ino) -> Option<Front> {
+        self.with(ino, |inode| inode.rare.as_ref().and_then(|rare| rare.front)).ok().flatten()
     }
 
     /// Drops the registrations of files on `rank`: their bodies are another filesystem's from here on.
