@@ -105,6 +105,8 @@ pub fn serve(config: &MountConfig, places: &[Place], ready: impl FnOnce()) -> Re
     if let Some(file) = config.file.as_ref().filter(|_| places.iter().any(Place::is_encrypted)) {
         union.set_config(file.clone());
     }
+    let dropper = teller.clone();
+    union.on_outdated(move |ino| dropper.upgrade().iter().for_each(|forgetter| forgetter.contents(ino)));
     union.on_moved(move |ino| teller.upgrade().iter().for_each(|forgetter| forgetter.attributes(ino)));
     let watch = match options.out_of_band {
         OutOfBand::Watch => start_watch(&seats.opened(), &union, &forgetter, Again::No),

@@ -9,7 +9,7 @@ use crate::fuse::Invalidator;
 use crate::tier::Outside;
 use crate::types::ids::{Ino, Rank};
 use crate::types::name::Name;
-use crate::union::{Learner, Stale, Union};
+use crate::union::{Learner, Outdated, Stale, Union};
 use crate::watch::{Change, Coverage, Listener, Watch, What};
 
 /// Tells the kernel to forget what changed.
@@ -34,6 +34,21 @@ impl Forgetter {
         *self.kernel.write() = None;
     }
 
+    /// What the kernel holds of a file is outdated, as the union has found.
+    pub(super) fn contents(&self, ino: Ino) {
+        if let Some(kernel) = self.kernel.read().clone() {
+            kernel.object(ino);
+        }
+    }
+
+    /// Attributes and contents of an object have changed.
+    fn object(&self, kernel: &Invalidator, ino: Ino, may_be_own: bool) {
+        match self.union.outdated(ino, may_be_own) {
+            Outdated::All(_opens_wait) => kernel.object(ino),
+            Outdated::Attributes => kernel.attributes(ino),
+        }
+    }
+
     /// A file takes other space than it did.
     pub(super) fn attributes(&self, ino: Ino) {
         if let Some(kernel) = self.kernel.read().clone() {
@@ -53,14 +68,14 @@ impl Forgetter {
     /// Has everything in a directory looked up again: on an encrypted tier the name of what was removed there
     /// cannot always be told.
     fn forget_all(&self, kernel: &Invalidator, dir: Ino) {
-        kernel.object(dir);
+        self.object(kernel, dir, false);
         let mut known = Vec::new();
         self.union.each_known(&mut |ino, place| {
             known.extend(place.filter(|(parent, _)| *parent == dir).map(|(_, name)| (ino, name.clone())));
         });
         for (ino, name) in known {
             kernel.entry(dir, &name);
-            kernel.object(ino);
+            self.object(kernel, ino, false);
         }
     }
 }
@@ -86,9 +101,11 @@ impl Listener for Forgetter {
                 (What::Entry, Some(name)) => {
                     kernel.entry(dir, &name);
                     // A link made or removed changes the attributes of the object's other names.
-                    stale.object.iter().for_each(|object| kernel.object(*object));
+                    stale.object.iter().for_each(|object| self.object(&kernel, *object, change.may_be_own));
                 }
-                (What::Entry | What::Attributes | What::Data, _) => kernel.object(stale.object.unwrap_or(dir)),
+                (What::Entry | What::Attributes | What::Data, _) => {
+                    self.object(&kernel, stale.object.unwrap_or(dir), change.may_be_own);
+                }
             }
         }
     }
@@ -106,7 +123,7 @@ impl Forgetter {
         let Some(kernel) = self.kernel.read().clone() else { return };
         self.union.each_touched(rank, &mut |touched| {
             if touched.is_dir || touched.on_tier {
-                kernel.object(touched.ino);
+                self.object(&kernel, touched.ino, false);
             }
         });
     }
@@ -122,7 +139,7 @@ impl Forgetter {
             }
         });
         self.union.each_known(&mut |ino, place| {
-            kernel.object(ino);
+            self.object(&kernel, ino, false);
             if let Some((parent, name)) = place.filter(|_| !directories.contains(&ino)) {
                 kernel.entry(parent, name);
             }
@@ -134,7 +151,7 @@ impl Forgetter {
         let Some(kernel) = self.kernel.read().clone() else { return };
         let names_done = kernel.all_names();
         self.union.each_known(&mut |ino, place| {
-            kernel.object(ino);
+            self.object(&kernel, ino, false);
             if let Some((parent, name)) = place.filter(|_| !names_done) {
                 kernel.entry(parent, name);
             }

@@ -172,7 +172,7 @@ impl Filesystem for Adapter {
             match on.count_given(ask, || on.union().open(ino, access, pid, with), late) {
                 Ok(opened) => match backing(&opened) {
                     Some(id) => reply.opened_passthrough(FileHandle(opened.fh.0), FopenFlags::empty(), id),
-                    None => reply.opened(FileHandle(opened.fh.0), on.kept_of(&opened)),
+                    None => reply.opened(FileHandle(opened.fh.0), on.kept_of_file()),
                 },
                 Err(errno) => reply.error(convert::errno(errno)),
             }
@@ -201,7 +201,7 @@ impl Filesystem for Adapter {
                 let (ttl, fh) = (&attr.name_ttl, FileHandle(opened.fh.0));
                 match backing(&opened) {
                     Some(id) => reply.created_passthrough(ttl, &file, generation, fh, FopenFlags::empty(), id),
-                    None => reply.created(ttl, &file, generation, fh, self.kept_of(&opened)),
+                    None => reply.created(ttl, &file, generation, fh, self.kept_of_file()),
                 }
             }
             Err(errno) => reply.error(convert::errno(errno)),

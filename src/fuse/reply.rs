@@ -102,13 +102,10 @@ impl Adapter {
         }
     }
 
-    /// As [`Adapter::kept`], for an opened file.
-    pub(super) fn kept_of(&self, opened: &Opened) -> FopenFlags {
-        match (self.behaviour.uncached, opened.keep_pages) {
-            (true, _) => FopenFlags::FOPEN_DIRECT_IO,
-            (false, true) => self.kept(),
-            (false, false) => FopenFlags::empty(),
-        }
+    /// How the kernel may serve a file from its memory. The union has had outdated pages dropped: see
+    /// [`crate::union::Union::on_outdated`].
+    pub(super) fn kept_of_file(&self) -> FopenFlags {
+        if self.behaviour.uncached { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::FOPEN_KEEP_CACHE }
     }
 
     pub(super) fn kept(&self) -> FopenFlags {

@@ -48,6 +48,8 @@ pub(super) struct Adapter {
 
 impl Adapter {
     pub(super) fn negotiate(&mut self, config: &mut KernelConfig) {
+        // Not AUTO_INVAL_DATA: the kernel would drop pages of which a write is under way, and might read them
+        // again before that is done (`union/pages.rs`).
         // Not ATOMIC_O_TRUNC: the kernel sends such an open before it has refused to empty a program
         // that runs (ETXTBSY), and the program would be gone.
         let wanted = [
@@ -57,7 +59,6 @@ impl Adapter {
             InitFlags::FUSE_POSIX_ACL,
             InitFlags::FUSE_DONT_MASK,
             InitFlags::FUSE_ASYNC_DIO,
-            InitFlags::FUSE_AUTO_INVAL_DATA,
             InitFlags::FUSE_HANDLE_KILLPRIV_V2,
             InitFlags::FUSE_EXPORT_SUPPORT,
         ];

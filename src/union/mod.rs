@@ -48,6 +48,7 @@ mod lookup;
 pub mod moving;
 pub mod open;
 mod out_of_band;
+mod pages;
 pub mod passthrough;
 mod place;
 pub mod readdir;
@@ -65,6 +66,7 @@ pub use health::Closing;
 pub use inodes::{Opens, Touched};
 pub use open::Access;
 pub use out_of_band::Stale;
+pub use pages::Outdated;
 pub use space::is_low;
 
 /// A tier in its place. One that is `None` never comes; others may go and come back
@@ -178,6 +180,7 @@ pub struct Union {
     told_ms: AtomicU64,
     learner: OnceLock<Box<dyn Learner>>,
     moved: OnceLock<Moved>,
+    dropper: OnceLock<pages::Dropper>,
     control: OnceLock<PathBuf>,
     config: OnceLock<PathBuf>,
     observer: OnceLock<Box<dyn uses::Observer>>,
@@ -210,6 +213,7 @@ impl Union {
             told_ms: AtomicU64::new(0),
             learner: OnceLock::new(),
             moved: OnceLock::new(),
+            dropper: OnceLock::new(),
             control: OnceLock::new(),
             config: OnceLock::new(),
             observer: OnceLock::new(),

@@ -51,9 +51,6 @@ pub struct Opened {
     pub fh: Fh,
     /// The registration, where the kernel serves the data itself.
     pub backing: Option<Arc<Registration>>,
-    /// Whether what the kernel has read before may serve this handle, too: not where the tier would
-    /// miss a read that sets the access time.
-    pub keep_pages: bool,
 }
 
 /// What stays of an open file.
@@ -219,12 +216,10 @@ impl Union {
             let file = open()?;
             // It does not move while it is open.
             let rank = self.inodes.rank(ino)?;
-            match self.inodes.serve_plain(ino)? {
+            match self.serve_plain(ino, access, file.as_ref())? {
                 None => {
-                    let writes = access.writes();
-                    let keep_pages = access == Access::Write || !self.awaits_read(ino, file.as_ref());
-                    let fh = self.handles.insert(Handle::Plain { file: file.into(), rank, writes });
-                    return Ok(Opened { fh, backing: None, keep_pages });
+                    let fh = self.handles.insert(Handle::Plain { file: file.into(), rank, writes: access.writes() });
+                    return Ok(Opened { fh, backing: None });
                 }
                 other => return self.serve_by_kernel(ino, access, other, losses),
             }
@@ -245,7 +240,7 @@ impl Union {
         } else {
             NO_STATE
         };
-        Ok(Opened { fh, backing, keep_pages: true })
+        Ok(Opened { fh, backing })
     }
 
     /// EIO, for ever, for a handle that writes past tierfs to a tier that was lost since it was opened. The

@@ -4,7 +4,7 @@ use std::time::UNIX_EPOCH;
 
 use super::Union;
 use super::open::Access;
-use crate::tier::File;
+use crate::types::attr::Stat;
 use crate::types::errno::Result;
 use crate::types::ids::{Ino, Rank};
 use crate::types::path::UnionPath;
@@ -59,13 +59,11 @@ impl Union {
 
     /// Whether the next read of a file sets its access time: as with `relatime`, once a day. A read
     /// that the kernel serves from its memory of the mount would not come to the tier.
-    pub(super) fn awaits_read(&self, ino: Ino, file: &dyn File) -> bool {
-        let tier = self.inodes.rank(ino).and_then(|rank| self.tier(rank));
-        tier.is_ok_and(|tier| tier.keeps_access_times())
-            && file.stat().is_ok_and(|stat| {
-                let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-                stat.atime.sec.saturating_add(DAY) <= i64::try_from(now).unwrap_or(i64::MAX)
-            })
+    pub(super) fn awaits_read(&self, ino: Ino, stat: &Stat) -> bool {
+        let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        let tier = || self.inodes.rank(ino).and_then(|rank| self.tier(rank));
+        stat.atime.sec.saturating_add(DAY) <= i64::try_from(now).unwrap_or(i64::MAX)
+            && tier().is_ok_and(|tier| tier.keeps_access_times())
     }
 
     /// Tells of the last close.

@@ -70,8 +70,12 @@ impl<D: Eq + Hash> Batch<D> {
 
     /// Tells everything. `open` leads to a directory: `Ok(None)` for one that is gone, which
     /// nobody needs to hear of since its own name went too; an error counts as missed changes.
-    pub(super) fn deliver<F, E>(self, listener: &dyn Listener, mut open: impl FnMut(&D) -> Result<Option<F>, E>)
-    where
+    pub(super) fn deliver<F, E>(
+        self,
+        listener: &dyn Listener,
+        may_be_own: bool,
+        mut open: impl FnMut(&D) -> Result<Option<F>, E>,
+    ) where
         F: std::os::fd::AsFd,
     {
         if self.lost {
@@ -79,7 +83,9 @@ impl<D: Eq + Hash> Batch<D> {
         }
         for (dir, names) in &self.dirs {
             match open(dir) {
-                Ok(Some(fd)) => names.iter().for_each(|(name, seen)| tell(listener, fd.as_fd(), name, *seen)),
+                Ok(Some(fd)) => {
+                    names.iter().for_each(|(name, seen)| tell(listener, fd.as_fd(), name, *seen, may_be_own))
+                }
                 Ok(None) => {}
                 Err(_) => return listener.lost(),
             }
@@ -87,9 +93,9 @@ impl<D: Eq + Hash> Batch<D> {
     }
 }
 
-fn tell(listener: &dyn Listener, dir: BorrowedFd<'_>, name: &[u8], seen: Seen) {
+fn tell(listener: &dyn Listener, dir: BorrowedFd<'_>, name: &[u8], seen: Seen, may_be_own: bool) {
     let name = (!name.is_empty()).then_some(name);
-    let change = |what| Change { dir, name, what, is_dir: seen.is_dir };
+    let change = |what| Change { dir, name, what, may_be_own, is_dir: seen.is_dir };
     if seen.entry {
         listener.changed(&change(What::Entry));
     }

@@ -193,7 +193,7 @@ impl Teller {
             let batch = std::mem::take(&mut queue.batch);
             let prune = std::mem::take(&mut queue.prune);
             drop(queue);
-            batch.deliver(&*self.listener, |fd| Ok::<_, Errno>(self.dir(*fd)));
+            batch.deliver(&*self.listener, true, |fd| Ok::<_, Errno>(self.dir(*fd)));
             if prune {
                 self.prune();
             }
@@ -250,7 +250,7 @@ mod tests {
         }
         let count = Count(Default::default());
         let batch = std::mem::take(&mut shared.queue.lock().batch);
-        batch.deliver(&count, |_| Ok::<Option<Arc<File>>, Errno>(None));
+        batch.deliver(&count, true, |_| Ok::<Option<Arc<File>>, Errno>(None));
         assert_eq!(count.0.into_inner(), 1);
     }
 }

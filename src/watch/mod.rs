@@ -54,6 +54,8 @@ pub struct Change<'a> {
     pub name: Option<&'a [u8]>,
     /// What happened to it. A name that is there may meanwhile be another object.
     pub what: What,
+    /// Whether it may be a change of this process: inotify does not tell who made it.
+    pub may_be_own: bool,
     /// Whether the name meant a directory.
     pub is_dir: bool,
 }

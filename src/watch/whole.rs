@@ -176,7 +176,7 @@ impl Reader {
                 break;
             }
         }
-        batch.deliver(&*self.listener, |key| self.open(key));
+        batch.deliver(&*self.listener, false, |key| self.open(key));
         outcome
     }
 
@@ -223,7 +223,7 @@ mod tests {
         let mut batch = Batch::default();
         collect(&mut batch, &Event { mask: Mask::OVERFLOW, pid: 0, place: None }, 1);
         let count = Count::default();
-        batch.deliver(&count, |_| -> Result<Option<OwnedFd>> { panic!("nothing to open") });
+        batch.deliver(&count, false, |_| -> Result<Option<OwnedFd>> { panic!("nothing to open") });
         assert_eq!(count.0.into_inner(), 1);
     }
 }

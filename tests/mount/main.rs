@@ -12,6 +12,7 @@ mod moving;
 mod names;
 mod open_files;
 mod outside;
+mod pages;
 mod readdir;
 mod remove;
 mod rename;

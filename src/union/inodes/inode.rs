@@ -9,6 +9,7 @@ use crate::types::errno::Result;
 use crate::types::ids::{Ino, Rank, Ranks};
 use crate::types::name::Name;
 use crate::union::identity::Shown;
+use crate::union::pages::Pages;
 use crate::union::passthrough::Registration;
 
 /// Names kept of one hard-linked file; more are found again by a lookup.
@@ -26,6 +27,9 @@ pub(super) struct Inode {
     pub(super) writers: u32,
     /// Those of the handles whose data tierfs serves itself.
     pub(super) plain: u32,
+    /// What the kernel may hold of the contents, and whether it is being made to drop it.
+    pub(super) pages: Pages,
+    pub(super) dropping: bool,
     pub(super) rank: Rank,
     pub(super) ranks: Ranks,
     /// Those of them that a directory may have: their tier was away when it was last looked at.
@@ -82,6 +86,8 @@ impl Inode {
             handles: 0,
             writers: 0,
             plain: 0,
+            pages: Pages::None,
+            dropping: false,
             rank: seen.rank,
             ranks: seen.ranks,
             maybe: Ranks::NONE,
@@ -120,6 +126,7 @@ impl Inode {
             self.backing = None;
             self.rare = None;
             self.was_open = false;
+            self.pages = Pages::None;
         }
         let same = (self.body, self.generation) == (seen.body, seen.generation) && seen.kind == Kind::Dir;
         let (ranks, maybe) = if same { self.ranks_after(seen, outdated) } else { (seen.ranks, Ranks::NONE) };
@@ -150,6 +157,7 @@ impl Inode {
     pub(super) fn close(&mut self) -> Closed {
         self.was_open = false;
         self.maybe_mapped = false;
+        self.pages = Pages::None;
         (self.backing.take(), self.rare.as_mut().and_then(|rare| rare.orphan.take()))
     }
 

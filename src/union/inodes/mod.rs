@@ -6,8 +6,10 @@
 mod away;
 mod inode;
 mod opens;
+mod pages;
 
 pub use opens::Opens;
+pub(in crate::union) use pages::{Dropping, Plain};
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -21,6 +23,7 @@ pub(in crate::union) use inode::Front;
 use inode::{Closed, Inode};
 
 use super::identity::Shown;
+use super::pages::Pages;
 use super::passthrough::Registration;
 use crate::stats::touch;
 use crate::tier::File;
@@ -110,6 +113,7 @@ pub(in crate::union) struct Inodes {
     /// What the kernel has forgotten and is kept here all the same, the oldest first.
     remembered: Mutex<VecDeque<Ino>>,
     remember_max: usize,
+    dropped: pages::Dropped,
 }
 
 type Shard = HashMap<u64, Inode, BuildHasherDefault<Straight>>;
@@ -140,7 +144,15 @@ impl Inodes {
         let none = AtomicU64::default;
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         let remembered = Mutex::default();
-        Inodes { shards, clones: none(), open: none(), open_plain: none(), remembered, remember_max }
+        Inodes {
+            shards,
+            clones: none(),
+            open: none(),
+            open_plain: none(),
+            remembered,
+            remember_max,
+            dropped: pages::Dropped::default(),
+        }
     }
 
     /// The high bits choose the shard, the low ones the bucket in it.
@@ -176,6 +188,8 @@ impl Inodes {
             handles: 0,
             writers: 0,
             plain: 0,
+            pages: Pages::None,
+            dropping: false,
             rank: ranks.fastest().unwrap_or(Rank::PRIMARY),
             ranks,
             maybe: Ranks::NONE,

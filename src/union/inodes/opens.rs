@@ -41,17 +41,6 @@ impl Inodes {
         })
     }
 
-    /// The data of one open handle is served by tierfs, unless another open has settled for the
-    /// kernel meanwhile: the two must not be mixed.
-    pub(in crate::union) fn serve_plain(&self, ino: Ino) -> Result<Option<Arc<Registration>>> {
-        self.with(ino, |inode| {
-            let plain = u32::from(inode.backing.is_none());
-            inode.plain += plain;
-            self.open_plain.fetch_add(u64::from(plain), Ordering::Relaxed);
-            inode.backing.clone()
-        })
-    }
-
     /// The tier of a file, as last seen.
     pub(in crate::union) fn rank(&self, ino: Ino) -> Result<Rank> {
         self.with(ino, |inode| inode.rank)

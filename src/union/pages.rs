@@ -1,0 +1,238 @@
+//! What the kernel keeps of the contents of files that tierfs serves itself, and when it must drop it.
+//!
+//! The kernel sends a write from pages that it has unlocked and that count as clean
+//! (`fuse_fill_write_pages`, fs/fuse/file.c). If such a page is dropped while the write is under way, a
+//! reader fetches it anew, and may fetch what was there before the write: that stays in memory then, and a
+//! program that changes the file by what it reads there damages it. So pages are dropped only while
+//! nobody has the file open for writing. The kernel is not asked to drop them by itself where a
+//! modification time is another (`FUSE_AUTO_INVAL_DATA`): each write of the mount's own sets one. Nor
+//! are they dropped with the answer to an open, which takes effect when other opens have been answered.
+//! They are dropped while the open waits, and other opens of the file wait, too.
+//!
+//! Beside the mount anybody may write at any time; a change that is told is passed on at once.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, SystemTime};
+
+use super::Union;
+use super::inodes::{Dropping, Plain};
+use super::open::Access;
+use super::passthrough::Registration;
+use crate::tier::File;
+use crate::types::attr::Stat;
+use crate::types::errno::Result;
+use crate::types::ids::Ino;
+
+/// So long an open waits at most until pages are dropped: the kernel waits for reads that are under way,
+/// and the tier may not answer them.
+pub(super) const DROP_MAX: Duration = Duration::from_secs(1);
+
+/// Two changes so close to one another may leave the same time on a file: the clock of a filesystem
+/// ticks each 1 to 10 ms (`current_time`, fs/inode.c).
+const TICK: Duration = Duration::from_millis(100);
+
+/// Threads that wait for the kernel to drop pages at a time.
+const DROPPERS_MAX: usize = 16;
+
+/// What the kernel may hold of a file's contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Pages {
+    /// Nothing.
+    #[default]
+    None,
+    /// Only what belongs to this version.
+    Of(u64),
+    /// What may be of an earlier version, or written by programs of the mount since.
+    Unsure,
+}
+
+/// What is known of a file when it is opened.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AtOpen {
+    /// What is there; `None` if another change could look the same.
+    pub version: Option<u64>,
+    /// No other handle is open.
+    pub alone: bool,
+    /// Another handle is open for writing.
+    pub written: bool,
+    /// The first handle must find nothing: a read is to come to the tier, or nobody tells of changes
+    /// beside the mount.
+    pub anew: bool,
+}
+
+impl Pages {
+    /// What the kernel may hold once the file is open, and whether it must drop what it holds before.
+    pub(super) fn at_open(self, open: &AtOpen) -> (Pages, bool) {
+        let now = open.version.map_or(Pages::Unsure, Pages::Of);
+        match self {
+            Pages::None => (now, false),
+            _ if open.written => (Pages::Unsure, false),
+            Pages::Of(_) if self == now && !(open.alone && open.anew) => (self, false),
+            Pages::Of(_) | Pages::Unsure => (now, true),
+        }
+    }
+}
+
+/// Tells versions of a file apart; `None` for one that is so young `now` that the next need not look
+/// different.
+fn version(stat: &Stat, now: SystemTime) -> Option<u64> {
+    let changed = u64::try_from(stat.ctime.sec).ok()?;
+    let changed = SystemTime::UNIX_EPOCH + Duration::new(changed, stat.ctime.nsec);
+    if now.duration_since(changed).ok()? < TICK {
+        return None;
+    }
+    let mut hasher = DefaultHasher::new();
+    (stat.body, stat.generation, stat.size, stat.mtime, stat.ctime).hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+/// What to make the kernel drop for a change beside the mount.
+#[derive(Debug)]
+pub enum Outdated<'a> {
+    /// Attributes and contents, before this is dropped.
+    All(Option<Dropping<'a>>),
+    /// Attributes only.
+    Attributes,
+}
+
+/// Makes the kernel drop the contents of a file, and waits until it has.
+pub(super) struct Dropper {
+    tell: Arc<dyn Fn(Ino) + Send + Sync>,
+    at_work: Arc<AtomicUsize>,
+}
+
+impl std::fmt::Debug for Dropper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Dropper")
+    }
+}
+
+impl Dropper {
+    fn here(&self, ino: Ino) -> bool {
+        (self.tell)(ino);
+        true
+    }
+
+    /// Whether it was done. The kernel waits for reads of other handles, which need a thread to be served
+    /// by: it is asked on one of its own.
+    fn beside(&self, ino: Ino) -> bool {
+        let (tell, at_work) = (Arc::clone(&self.tell), Arc::clone(&self.at_work));
+        if at_work.fetch_add(1, Ordering::Relaxed) >= DROPPERS_MAX {
+            at_work.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        let (done, ended) = sync_channel(1);
+        let drop = move || {
+            tell(ino);
+            at_work.fetch_sub(1, Ordering::Relaxed);
+            // Whoever asked may have given up.
+            let _given_up = done.send(());
+        };
+        if std::thread::Builder::new().name("tierfs-pages".into()).spawn(drop).is_err() {
+            self.at_work.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        ended.recv_timeout(DROP_MAX).is_ok()
+    }
+}
+
+impl Union {
+    /// How the kernel is made to drop what it holds of a file's contents. `tell` returns when it has.
+    pub fn on_outdated(&self, tell: impl Fn(Ino) + Send + Sync + 'static) {
+        // There is one mount and it asks once.
+        let _already_set = self.dropper.set(Dropper { tell: Arc::new(tell), at_work: Arc::default() });
+    }
+
+    /// Counts an open handle whose data tierfs serves, unless another open has settled for the kernel
+    /// meanwhile: its registration. Nothing outdated is in the kernel's memory afterwards.
+    pub(super) fn serve_plain(&self, ino: Ino, access: Access, file: &dyn File) -> Result<Option<Arc<Registration>>> {
+        let stat = file.stat().ok();
+        let told = self.trusted() > self.settings.ttl;
+        let anew = !told || access != Access::Write && stat.is_some_and(|stat| self.awaits_read(ino, &stat));
+        let version = stat.as_ref().and_then(|stat| version(stat, SystemTime::now()));
+        match self.inodes.serve_plain(ino, access, (version, anew), DROP_MAX)? {
+            Plain::Kernel(backing) => return Ok(Some(backing)),
+            Plain::Kept => {}
+            Plain::Outdated(dropping, alone) => {
+                let dropped = self.dropper.get().is_none_or(|d| if alone { d.here(ino) } else { d.beside(ino) });
+                if !dropped {
+                    self.inodes.unsure(ino);
+                }
+                drop(dropping);
+            }
+        }
+        Ok(None)
+    }
+
+    /// A file has changed beside the mount, or, where that cannot be told apart, through it. Pages of one that
+    /// is being written to are dropped only for a change that is certainly not the mount's own; others
+    /// when it is opened next and nobody else has it open.
+    pub fn outdated(&self, ino: Ino, may_be_own: bool) -> Outdated<'_> {
+        self.inodes.outdated(ino, may_be_own)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::attr::{Body, Time};
+
+    const QUIET: AtOpen = AtOpen { version: Some(7), alone: true, written: false, anew: false };
+
+    #[test]
+    fn pages_of_the_version_that_is_there_are_kept() {
+        assert_eq!(Pages::None.at_open(&QUIET), (Pages::Of(7), false));
+        assert_eq!(Pages::Of(7).at_open(&QUIET), (Pages::Of(7), false));
+        assert_eq!(Pages::Of(6).at_open(&QUIET), (Pages::Of(7), true));
+        assert_eq!(Pages::Unsure.at_open(&QUIET), (Pages::Of(7), true));
+        assert_eq!(Pages::Of(6).at_open(&AtOpen { alone: false, ..QUIET }), (Pages::Of(7), true));
+    }
+
+    #[test]
+    fn pages_of_a_young_version_are_not_trusted_at_the_next_open() {
+        let young = AtOpen { version: None, ..QUIET };
+        assert_eq!(Pages::None.at_open(&young), (Pages::Unsure, false));
+        assert_eq!(Pages::Of(7).at_open(&young), (Pages::Unsure, true));
+        let time = Time { sec: 1000, nsec: 0 };
+        let stat = |size| Stat {
+            body: Body(1),
+            generation: 0,
+            mode: 0o100_644,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            size,
+            blocks: 8,
+            blksize: 4096,
+            atime: time,
+            mtime: time,
+            ctime: time,
+        };
+        let at = |ms: u64| SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000 + ms);
+        assert_eq!(version(&stat(1), at(50)), None);
+        assert_eq!(version(&stat(1), SystemTime::UNIX_EPOCH), None, "of a clock that goes ahead");
+        assert!(version(&stat(1), at(200)).is_some());
+        assert_ne!(version(&stat(1), at(200)), version(&stat(2), at(200)));
+    }
+
+    #[test]
+    fn pages_are_never_dropped_while_another_handle_writes() {
+        for pages in [Pages::Of(6), Pages::Of(7), Pages::Unsure] {
+            for (alone, anew) in [(false, false), (false, true)] {
+                let open = AtOpen { alone, anew, written: true, ..QUIET };
+                assert_eq!(pages.at_open(&open), (Pages::Unsure, false));
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_first_handle_finds_nothing_where_a_read_must_come_to_the_tier() {
+        let open = AtOpen { anew: true, ..QUIET };
+        assert_eq!(Pages::Of(7).at_open(&open), (Pages::Of(7), true));
+        assert_eq!(Pages::Of(7).at_open(&AtOpen { alone: false, ..open }), (Pages::Of(7), false));
+    }
+}
