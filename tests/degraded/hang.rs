@@ -12,14 +12,14 @@ use crate::common::{mount, need, wait};
 use crate::gone::{check_away, everything, until_back, until_same};
 
 /// A directory shown by a daemon that can be stopped.
-struct Server {
-    daemon: Child,
-    from: PathBuf,
+pub(crate) struct Server {
+    pub(crate) daemon: Child,
+    pub(crate) from: PathBuf,
     at: PathBuf,
 }
 
 impl Server {
-    fn start(home: &Path) -> Option<Server> {
+    pub(crate) fn start(home: &Path) -> Option<Server> {
         let [_bindfs] = need::programs(["bindfs"])?;
         let (from, at) = (home.join("server"), home.join("t1"));
         std::fs::create_dir_all(&from).expect("mkdir");
@@ -34,7 +34,7 @@ impl Server {
         daemon.expect("bindfs")
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.daemon), signal).expect("kill");
     }
 

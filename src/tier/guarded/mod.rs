@@ -24,9 +24,12 @@ use crate::types::errno::{Errno, Result};
 use crate::types::name::Name;
 
 pub mod calls;
+mod closing;
 mod dir;
 mod file;
 
+use calls::Inside;
+use closing::Closer;
 use dir::GuardedDir;
 
 /// Lets calls into one instance of a tier, or answers EIO.
@@ -35,6 +38,7 @@ pub struct Guard {
     closed: AtomicBool,
     passthrough: bool,
     suspect: Box<dyn Fn() + Send + Sync>,
+    closer: Closer,
 }
 
 impl std::fmt::Debug for Guard {
@@ -78,7 +82,8 @@ impl Guard {
     /// wait. Without `passthrough` the kernel never serves its files past tierfs.
     pub fn new(passthrough: bool, suspect: impl Fn() + Send + Sync + 'static) -> Arc<Guard> {
         let id = GUARDS.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1);
-        Arc::new(Guard { id, closed: AtomicBool::new(false), passthrough, suspect: Box::new(suspect) })
+        let (closed, suspect) = (AtomicBool::new(false), Box::new(suspect));
+        Arc::new(Guard { id, closed, passthrough, suspect, closer: Closer::default() })
     }
 
     /// By which [`calls::Call`] names it.
@@ -101,13 +106,16 @@ impl Guard {
         self.closed.load(Ordering::SeqCst)
     }
 
-    fn call<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// The thread is inside from here on; nothing where the guard is closed.
+    fn enter(&self) -> Option<Inside> {
         let inside = calls::enter(self.id);
         // In this order: who closes the guard and sees nobody inside can be sure that nobody comes.
         fence(Ordering::SeqCst);
-        if self.closed.load(Ordering::SeqCst) {
-            return Err(Errno::EIO);
-        }
+        (!self.closed.load(Ordering::SeqCst)).then_some(inside)
+    }
+
+    fn call<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        let inside = self.enter().ok_or(Errno::EIO)?;
         let result = act();
         drop(inside);
         result.map_err(|errno| self.judge(errno))
