@@ -5,6 +5,7 @@
 //! for what; a thread of its own sees whether that goes on, and ends the process where it does not. That is a
 //! crash without anybody to notice: what was cut short is on record and is brought to rest by the next mount.
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -26,10 +27,48 @@ const PATIENCE: Duration = Duration::from_secs(45);
 /// Between two looks.
 const TICK: Duration = Duration::from_millis(500);
 
+/// What is waited for, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Wait {
+    #[default]
+    Request,
+    Metrics,
+    Command,
+    OwnRun,
+    Tending,
+    Watch,
+    Tiers,
+}
+
+impl Wait {
+    fn words(self) -> &'static str {
+        match self {
+            Wait::Request => "a request",
+            Wait::Metrics => "whoever asks for metrics",
+            Wait::Command => "a command",
+            Wait::OwnRun => "a run of the mount's own",
+            Wait::Tending => "the thread that looks after the tiers",
+            Wait::Watch => "the watch of changes beside the mount",
+            Wait::Tiers => "the end of what is open on the tiers",
+        }
+    }
+
+    /// What goes on of it: another value than before where anything does.
+    fn stirring(self) -> u64 {
+        let calls = match self {
+            // Others may ask the tiers meanwhile: that is nothing of what is waited for.
+            Wait::Request => calls::at_work().into_iter().filter(|call| call.request != 0).collect(),
+            _ => calls::under_way(),
+        };
+        let begun = if self == Wait::Request { 0 } else { calls::begun() };
+        BuildHasherDefault::<DefaultHasher>::default().hash_one((begun, calls))
+    }
+}
+
 /// What is waited for at the end. Over when dropped.
 #[derive(Debug, Default)]
 pub(super) struct Ending {
-    waits_for: Arc<Mutex<&'static str>>,
+    waits_for: Arc<Mutex<Wait>>,
     begun: Mutex<Option<Sender<()>>>,
 }
 
@@ -40,7 +79,9 @@ impl Ending {
         if begun.is_some() {
             return;
         }
+        // These would go on asking the tiers, for nobody.
         shared.seats.end();
+        shared.forgetter.disconnect();
         let (over, is_over) = channel();
         *begun = Some(over);
         drop(begun);
@@ -59,18 +100,13 @@ impl Ending {
     }
 
     /// This comes next.
-    pub(super) fn waits_for(&self, what: &'static str) {
+    pub(super) fn waits_for(&self, what: Wait) {
         *self.waits_for.lock() = what;
     }
 }
 
-/// What goes on: calls that have begun, and those that are inside.
-fn stirring() -> (u64, usize) {
-    (calls::begun(), calls::under_way().len())
-}
-
 /// Looks until the end is there, or is not coming: then the line that says so.
-fn watch(shared: &Weak<Shared>, waits_for: &Mutex<&'static str>, is_over: &Receiver<()>) -> Option<String> {
+fn watch(shared: &Weak<Shared>, waits_for: &Mutex<Wait>, is_over: &Receiver<()>) -> Option<String> {
     let (mut seen, mut since, mut tiers) = (None, Instant::now(), Tiers::default());
     loop {
         match is_over.recv_timeout(TICK) {
@@ -78,7 +114,7 @@ fn watch(shared: &Weak<Shared>, waits_for: &Mutex<&'static str>, is_over: &Recei
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return None,
         }
         let what = *waits_for.lock();
-        let now = Some((stirring(), what));
+        let now = Some((what, what.stirring()));
         if now != seen {
             (seen, since) = (now, Instant::now());
         }
@@ -87,7 +123,7 @@ fn watch(shared: &Weak<Shared>, waits_for: &Mutex<&'static str>, is_over: &Recei
         }
         let waited = since.elapsed();
         if waited >= tiers.patience() {
-            return Some(tiers.line(what, waited));
+            return Some(tiers.line(what.words(), waited));
         }
     }
 }

@@ -40,7 +40,7 @@ mod work;
 
 pub use auto::check_policy;
 use auto::{Auto, Standing};
-use ending::Ending;
+use ending::{Ending, Wait};
 use gauges::Numbers;
 use metrics::{Exporter, Known, Source};
 use out_of_band::Forgetter;
@@ -200,21 +200,20 @@ fn run(
     let ending = &served.ending;
     ending.begin(&served);
     // First those that would go on asking the tiers: that would look as if what is waited for went on.
-    ending.waits_for("whoever asks for metrics");
+    ending.waits_for(Wait::Metrics);
     drop(exporter);
     auto.iter().for_each(Auto::stop);
     // Each stops a run that is at work, and waits for it.
-    ending.waits_for("a command");
+    ending.waits_for(Wait::Command);
     drop(commands);
-    ending.waits_for("a run of the mount's own");
+    ending.waits_for(Wait::OwnRun);
     drop(auto);
-    ending.waits_for("the thread that looks after the tiers");
+    ending.waits_for(Wait::Tending);
     drop(tending);
-    ending.waits_for("the watch of changes beside the mount");
-    forgetter.disconnect();
+    ending.waits_for(Wait::Watch);
     // The listener may be inside the kernel until the connection has ended.
     drop(served.watch.lock().take());
-    ending.waits_for("the end of what is open on the tiers");
+    ending.waits_for(Wait::Tiers);
     match ended {
         // The kernel ends the connection of an unmounted filesystem, and now and then a request that
         // is being read meanwhile says so as an error.
@@ -237,7 +236,6 @@ fn serve_all(session: Session, served: &Arc<Shared>) -> std::io::Result<std::io:
             Err(RecvTimeoutError::Timeout) => {}
         }
         if served.spare.get().is_some_and(Spare::is_over) {
-            served.ending.waits_for("a request");
             served.ending.begin(served);
         }
     }

@@ -36,6 +36,16 @@ impl Server {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.daemon), signal).expect("kill");
+        if signal == Signal::STOP {
+            // A request that it has taken before keeps whoever has made it from ending, even if he is killed.
+            wait::until("all of it has stopped", || self.has_stopped().then_some(()));
+        }
+    }
+
+    fn has_stopped(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.daemon.id())).expect("it lives").flatten();
+        let mut states = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+        states.all(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
     }
 
     /// Its daemon dies, and another takes its place.

@@ -33,6 +33,7 @@ fn union(timeout: &str) -> Option<(TestMount, Server)> {
     let setup = setup.seed(|tiers| {
         put(tiers[0].join("fast"), "fast");
         put(tiers[1].join("slow/file"), "slow");
+        put(tiers[1].join("moves/other"), "so that the directory is there");
         for at in 0..MORE {
             put(tiers[1].join(format!("slow/dir{at}/file")), format!("slow {at}"));
         }
@@ -48,7 +49,7 @@ fn check_goes_on(mount: &TestMount) {
 }
 
 /// A program that is traced, and acted upon at some of its system calls, until this is dropped.
-struct Traced(Child);
+struct Traced(Child, tempfile::NamedTempFile);
 
 impl Traced {
     fn new(pid: u32, arguments: &[String]) -> Option<Traced> {
@@ -57,9 +58,14 @@ impl Traced {
         let mut command = Command::new("strace");
         command.arg("-f").args(arguments).arg("-p").arg(pid.to_string());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.reopen().expect("reopen")).spawn();
-        let traced = Traced(child.expect("strace"));
-        wait::until("strace has attached", || get(log.path()).contains(&format!("{pid} attached")).then_some(()));
+        let traced = Traced(child.expect("strace"), log);
+        wait::until("strace has attached", || traced.log().contains(&format!("{pid} attached")).then_some(()));
         Some(traced)
+    }
+
+    /// What strace has said.
+    fn log(&self) -> String {
+        get(self.1.path())
     }
 }
 
@@ -70,20 +76,12 @@ impl Drop for Traced {
     }
 }
 
-/// The server stops as it renames something: within a move, where gates are closed.
-fn stop_at_rename(server: &Server) -> Option<Traced> {
-    let calls = "rename,renameat,renameat2,link,linkat";
-    let inject = format!("inject={calls}:signal=SIGSTOP:when=1");
-    Traced::new(server.daemon.id(), &["-e".into(), format!("trace={calls}"), "-e".into(), inject])
-}
-
-fn until_stopped(server: &Server) {
-    let stat = format!("/proc/{}/stat", server.daemon.id());
-    wait::until("the server has stopped", || {
-        let state = get(stat.as_ref() as &std::path::Path);
-        let state = state.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-        matches!(state, Some('t' | 'T')).then_some(())
-    });
+/// The server stops as it looks for `moves/file` for the second time: within a move, where gates are closed.
+fn stop_in_a_move(server: &Server) -> Option<Traced> {
+    let arguments = ["-P", "moves/file", "-e", "trace=lstat,newfstatat,statx"];
+    let inject = ["-e", "inject=lstat,newfstatat,statx:signal=SIGSTOP:when=2"];
+    let arguments: Vec<_> = arguments.into_iter().chain(inject).map(str::to_owned).collect();
+    Traced::new(server.daemon.id(), &arguments)
 }
 
 /// A run that hangs in the middle of moving `moves/file`, with the gate of its directory closed.
@@ -94,11 +92,11 @@ struct Hanging {
 
 impl Hanging {
     fn begin(mount: &TestMount, server: &Server) -> Option<Hanging> {
-        let traced = Some(stop_at_rename(server)?);
+        let traced = stop_in_a_move(server)?;
         let mut command = mount.tierfs_with(&["migrate", "--older-than", "0s"]);
         let run = command.arg(mount.path("moves")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a run");
-        until_stopped(server);
-        Some(Hanging { run, traced })
+        wait::until("the server has stopped", || traced.log().contains("stopped by SIGSTOP").then_some(()));
+        Some(Hanging { run, traced: Some(traced) })
     }
 
     /// The server goes on, and so does the run, to whatever end.
@@ -230,16 +228,7 @@ fn more_closes_than_threads_that_do_not_come_back_keep_nobody() {
     let arguments: Vec<_> = paths.chain(inject).collect();
     let Some(traced) = Traced::new(mount.pid(), &arguments) else { return };
     drop(open);
-    let closing = || {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", mount.pid())).expect("the daemon lives").flatten();
-        let number = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("syscall")).unwrap_or_default();
-        tasks
-            .filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok())
-            .map(number)
-            .filter(|call| call.starts_with("3 "))
-            .count()
-    };
-    wait::until("as many close as there are threads", || (closing() >= 4).then_some(()));
+    wait::until("as many close as there are threads", || (traced.log().matches("close(").count() >= 4).then_some(()));
     check_goes_on(&mount);
     drop(traced);
     let setup = mount.unmount();
