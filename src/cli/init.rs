@@ -68,11 +68,21 @@ impl Init {
             let line = format!("{} is there already: name a new file", file.display());
             return Err(Failure::error(line));
         }
+        if let Some(above) = self.write_config.as_deref().map(absolute).transpose()?.as_deref().and_then(Path::parent)
+            && !self.dry_run
+            && !above.is_dir()
+        {
+            let shown = above.display();
+            return Err(Failure::error(format!("{shown} is not there: make it with mkdir -p {shown}")));
+        }
         let paths: Vec<&Path> = draft.tiers.iter().map(|tier| tier.path.as_path()).collect();
         let places = unlocked(&draft)?;
         let roots = open(&places)?;
         match draft.mountpoint.as_deref() {
-            Some(mountpoint) => overlap::check(&paths, mountpoint),
+            Some(mountpoint) => {
+                apart(&paths, mountpoint)?;
+                overlap::check(&paths, mountpoint)
+            }
             None => overlap::check_tiers(&paths),
         }
         .map_err(Failure::error)?;
@@ -132,6 +142,24 @@ impl Init {
         let tiers: Vec<&Path> = draft.tiers.iter().map(|tier| tier.path.as_path()).collect();
         eprint!("{}", next::steps(&absolute(path)?, draft.mountpoint.as_deref(), &tiers));
         Ok(())
+    }
+}
+
+/// Refuses a mount point that would be made inside a tier. One that is there is compared more closely elsewhere.
+fn apart(tiers: &[&Path], mountpoint: &Path) -> Result<(), Failure> {
+    let above = mountpoint.ancestors().find_map(|above| above.canonicalize().ok());
+    let inside = tiers.iter().find(|tier| {
+        let real = tier.canonicalize();
+        above.as_ref().is_some_and(|above| real.is_ok_and(|real| above.starts_with(real)))
+    });
+    match inside {
+        Some(tier) if mountpoint.symlink_metadata().is_err() => {
+            let (inner, outer) = (mountpoint.display(), tier.display());
+            let line =
+                format!("the mount point {inner} would lie inside the tier {outer}: name one outside of all tiers");
+            Err(Failure::error(line))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -61,7 +61,13 @@ pub fn read(path: &Path) -> Result<String, String> {
     if bytes.len() as u64 > FILE_LEN_MAX {
         return Err("is over 1 MiB: this was not written for tierfs".into());
     }
-    String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".into())
+    // Editors of Windows begin a text so.
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes).to_vec();
+    let text = String::from_utf8(text).map_err(|_| "is not UTF-8 text".to_owned())?;
+    if text.trim().is_empty() {
+        return Err("is empty: `tierfs init` writes a configuration, and policies/README.md shows policies".into());
+    }
+    Ok(text)
 }
 
 fn os_text(error: &std::io::Error) -> String {

@@ -224,6 +224,35 @@ fn jobs_and_an_indexer_beside_the_mount_are_told() {
     assert_eq!(bad.told("beside").map(|(level, _)| level), Some("hint"), "{:?}", bad.list);
 }
 
+/// A union that only a line of fstab names is looked at as any other, with that line.
+#[test]
+fn a_union_in_fstab_alone_is_looked_at() {
+    if !need::root() {
+        return;
+    }
+    let place = Place::new();
+    let point = place.path("mnt");
+    let spec = place.tiers.each_ref().map(|tier| tier.display().to_string()).join(":");
+    let said = |spec: &str, options: &str| {
+        put(place.path("fstab"), format!("{spec} {} tierfs {options} 0 0\n", point.display()));
+        let mut command = place.tierfs();
+        command.env("TIERFS_FSTAB", place.path("fstab")).env("TIERFS_CRON", place.path("cron"));
+        Said::by(&mut command, &[point.as_os_str()])
+    };
+    let bad = said(&spec, "defaults");
+    let boot: Vec<&str> =
+        bad.list.iter().filter(|it| it["check"] == "boot").filter_map(|it| it["found"].as_str()).collect();
+    assert!(boot.len() == 2 && boot[0].contains("has no nofail") && boot[1].contains("nothing is mounted"), "{boot:?}");
+    assert!(bad.told("migration").is_some_and(|(level, found)| level == "hint" && found.contains("no cron")));
+    put(place.path("cron"), format!("30 1 * * * root tierfs migrate {} --older-than 1y\n", point.display()));
+    let good = said(&spec, "nofail,noauto");
+    assert_eq!((good.told("boot"), good.told("migration")), (None, None), "{:?}", good.list);
+    assert!(good.list.iter().any(|it| it["check"] == "space"), "its tiers are looked at: {:?}", good.list);
+    let wrong = said(&spec, "alow_other");
+    let (level, found) = wrong.told("configuration").expect("told");
+    assert!(level == "trouble" && found.contains("in /etc/fstab: -o alow_other: unknown option"), "{found}");
+}
+
 #[test]
 fn an_ordinary_user_is_told_what_only_root_may_grant() {
     let Some([user, _]) = user::User::two() else { return };

@@ -11,7 +11,7 @@ use super::child::{self, PATIENCE};
 use super::probe::{LOCKED, PLAIN};
 use super::{boot, machine};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::{absolute, run};
+use crate::cli::{absolute, fstab, run};
 use crate::config::{Draft, MountConfig, TierConfig, check, load, spec};
 use crate::control::place;
 use crate::daemon::runs;
@@ -35,6 +35,7 @@ enum Named {
     Config(PathBuf),
     Mount(mountinfo::Mount),
     Tiers(MountConfig),
+    Line(fstab::Line),
 }
 
 /// Gathers everything about what is named, or about all there is.
@@ -46,6 +47,7 @@ pub(crate) fn gather(named: &[OsString], deep: bool) -> Result<Facts, Failure> {
     let mut meant = named.iter().map(|word| meaning(word, &mounts)).collect::<Result<Vec<_>, _>>()?;
     if named.is_empty() {
         meant.extend(configured().into_iter().map(Named::Config));
+        meant.extend(fstab::lines(&fstab::text()).filter(fstab::Line::is_tierfs).map(Named::Line));
         meant.extend(mounts.iter().filter(|mount| mount.is_tierfs()).cloned().map(Named::Mount));
     }
     let mut facts = Facts { machine: machine::look(), ..Facts::default() };
@@ -58,6 +60,12 @@ pub(crate) fn gather(named: &[OsString], deep: bool) -> Result<Facts, Failure> {
                 }
                 None => continue,
             },
+            // What a configuration has told already is not told twice.
+            Named::Line(line) if facts.unions.iter().any(|known| is_at(known, &line.point)) => continue,
+            Named::Line(line) => {
+                let mount = mounted_at(&mounts, &line.point);
+                (Some(of_line(&line, facts.machine.uid)), mount)
+            }
             Named::Mount(mount) => (None, Some(mount)),
             Named::Tiers(config) => {
                 let name =
@@ -90,6 +98,9 @@ fn meaning(word: &OsStr, mounts: &[mountinfo::Mount]) -> Result<Named, Failure> 
     if let Some(mount) = above.filter(|mount| mount.is_tierfs()) {
         return Ok(Named::Mount(mount.clone()));
     }
+    if let Some(line) = fstab::line_at(&fstab::text(), &path).filter(fstab::Line::is_tierfs) {
+        return Ok(Named::Line(line));
+    }
     let bytes = word.as_bytes();
     let in_directory = Path::new(DIRECTORY).join(word).with_extension("yaml");
     if bytes.ends_with(b".yaml") || bytes.ends_with(b".yml") {
@@ -114,6 +125,25 @@ fn configured() -> Vec<PathBuf> {
     files.retain(|file| file.extension() == Some(OsStr::new("yaml")));
     files.sort();
     files
+}
+
+fn is_at(union: &Union, point: &Path) -> bool {
+    union.config.as_ref().is_some_and(|config| config.mountpoint == point)
+}
+
+/// What a line of fstab mounts, by a file that it names or by itself.
+fn of_line(line: &fstab::Line, uid: u32) -> Union {
+    let named = line.config_file().and_then(|file| of_file(&file, uid));
+    let mut union = named.unwrap_or_else(|| Union { name: line.point.display().to_string(), ..Union::default() });
+    match line.configuration() {
+        Ok(config) => {
+            union.boot = boot::look(config.file.as_deref(), &config);
+            union.beside = boot::beside(&config);
+            union.config = Some(config);
+        }
+        Err(failure) => union.problem = Some(format!("the line of {} in /etc/fstab: {}", union.name, failure.line)),
+    }
+    union
 }
 
 fn mounted_at(mounts: &[mountinfo::Mount], point: &Path) -> Option<mountinfo::Mount> {
@@ -198,7 +228,7 @@ fn of_file(path: &Path, uid: u32) -> Option<Union> {
             union.policy = Some((path.clone(), Err(format!("{}: {line}", path.display()))));
         }
         union.secrets = config.tiers.iter().filter_map(secret).collect();
-        union.boot = boot::look(path, config);
+        union.boot = boot::look(Some(path), config);
         union.beside = boot::beside(config);
     }
     Some(union)

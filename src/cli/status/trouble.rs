@@ -23,7 +23,11 @@ pub(super) fn of(found: &Found, now: u64) -> Vec<String> {
                 .into(),
         ],
         State::Unreadable(line) => vec![line.clone()],
+        State::Absent if found.fstab.as_ref().is_some_and(|line| !line.is_at_boot()) => Vec::new(),
         State::Absent => vec![absent(found)],
+        State::Wrong(line) if found.fstab.is_some() => {
+            vec![format!("its line in /etc/fstab cannot be mounted: {line}")]
+        }
         State::Wrong(line) => vec![line.clone()],
         State::Denied(_) | State::Mute => Vec::new(),
     };
@@ -37,15 +41,23 @@ pub(super) fn of(found: &Found, now: u64) -> Vec<String> {
 fn dead(found: &Found) -> String {
     let then = match found.config.as_deref() {
         Some(config) => match service_name(config) {
+            _ if found.fstab.is_some() => format!("`mount {}`", found.point.display()),
             Some(name) => format!("`systemctl restart tierfs@{name}`"),
             None => format!("`tierfs mount --config {}`", config.display()),
         },
+        None if found.fstab.is_some() => format!("`mount {}`", found.point.display()),
         None => "mount again".into(),
     };
     format!("is dead, its program has ended: run `tierfs umount {}`, then {then}", found.point.display())
 }
 
 fn absent(found: &Found) -> String {
+    if found.fstab.is_some() {
+        return format!(
+            "is not mounted: `mount {}` does it by its line in /etc/fstab, or says why not",
+            found.point.display()
+        );
+    }
     let config = found.config.as_deref().map(|config| config.display().to_string()).unwrap_or_default();
     match found.config.as_deref().and_then(service_name) {
         Some(name) => format!("is not mounted: `systemctl start tierfs@{name}`, or `tierfs mount --config {config}`"),
