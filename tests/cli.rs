@@ -345,6 +345,8 @@ fn a_tier_can_be_added_but_none_can_vanish() {
     assert_eq!(tierfs(&["init", &place.spec(&["fast", "slow"])]).code, Some(0));
     let three = place.spec(&["fast", "slow", "cold"]);
     let grown = tierfs(&["init", "--write-config", &place.at("three.yaml"), &three]);
+    let mode = std::fs::metadata(place.at("three.yaml")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644, "nobody else may say what root mounts");
     assert_eq!((grown.code, grown.out.as_str()), (Some(0), ""), "{}", grown.err);
     let marker = fs::read_to_string(place.path("fast/.tierfs/marker")).unwrap();
     assert!(marker.contains("tiers: 3"), "{marker}");

@@ -269,7 +269,7 @@ fn all_there(target: &Target, roots: &[(Rank, Place)]) -> Result<(), Failure> {
         let missing: Vec<String> = missing.map(|rank| rank.to_string()).collect();
         if !missing.is_empty() {
             let line = format!(
-                "this mount serves without its {}: bring the disk back, unmount and mount again, and check then",
+                "this mount serves without its {}: bring the disk back, wait until `tierfs status` shows it, and check then",
                 missing.join(" and ")
             );
             return Err(Failure::new(Exit::Config, line));

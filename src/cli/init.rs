@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -89,6 +90,11 @@ impl Init {
         let found: Vec<Found> = paths.iter().zip(&roots).map(|(path, root)| Found::look(path, Ok(root))).collect();
         let expected = draft.tiers.iter().map(|tier| tier.id.as_deref().and_then(Id::parse));
         refuse(&found, &expected.collect::<Vec<_>>())?;
+        let fresh: Vec<&Path> =
+            found.iter().filter(|tier| tier.marker().is_none()).map(|tier| tier.path.as_path()).collect();
+        if let Some(nested) = overlap::nested(&fresh) {
+            return Err(Failure::error(nested));
+        }
         report(&places);
         if self.dry_run {
             return Ok(Exit::Ok);
@@ -134,7 +140,9 @@ impl Init {
         let Some(path) = &self.write_config else {
             return print(&text);
         };
-        let written = fs::File::create_new(path).and_then(|mut file| {
+        // Whoever may write it says what root does. Opening the tiers has put the umask away.
+        let mut options = fs::OpenOptions::new();
+        let written = options.write(true).create_new(true).mode(0o644).open(path).and_then(|mut file| {
             file.write_all(text.as_bytes())?;
             file.sync_all()
         });

@@ -112,6 +112,10 @@ fn write(text: &str) -> Result<bool, Failure> {
     }
 }
 
+fn files(count: u64) -> String {
+    if count == 1 { "1 file".into() } else { format!("{count} files") }
+}
+
 /// `-` for requests that asked no tier.
 fn tier(tier: Option<u8>) -> String {
     tier.map_or_else(|| "-".to_owned(), |rank| Rank(rank).to_string())
@@ -173,7 +177,7 @@ fn moves(block: &Snapshot) -> String {
     let mut text = String::new();
     for moves in &block.moves {
         let (from, to, size) = (Rank(moves.from), Rank(moves.to), units::show_size(moves.bytes));
-        text += &format!("  moved: {} files ({size}) {from} -> {to}\n", moves.files);
+        text += &format!("  moved: {} ({size}) {from} -> {to}\n", files(moves.files));
     }
     let skips: Vec<String> = block.move_skips.iter().map(|(why, count)| format!("{count} {why}")).collect();
     if !skips.is_empty() {
@@ -184,7 +188,7 @@ fn moves(block: &Snapshot) -> String {
     }
     for recalls in &block.recalls {
         let size = units::show_size(recalls.bytes);
-        text += &format!("  brought back for {}: {} files ({size})\n", recalls.program, recalls.files);
+        text += &format!("  brought back for {}: {} ({size})\n", recalls.program, files(recalls.files));
     }
     text
 }
