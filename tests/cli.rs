@@ -134,6 +134,22 @@ fn a_wrong_log_filter_is_told() {
 }
 
 #[test]
+fn a_file_of_another_kind_is_called_what_it_is() {
+    let place = Place::new();
+    for (name, text, says) in [
+        ("policy.yaml", "version: 1\nrules: [{older_than: 1y, action: demote}]\n", "is a policy, no configuration"),
+        ("view.yaml", "version: 1\nsources: [{path: /a}]\n", "is the configuration of a view"),
+        ("empty.yaml", "\n", "is empty: `tierfs init` writes a configuration"),
+        ("tab.yaml", "version: 1\nprimary:\n\tpath: /a\n", "tab.yaml:3:1: a tab: YAML is indented with blanks"),
+    ] {
+        let file = place.write(name, text);
+        tierfs(&["mount", "--config", &file]).refused(78, says);
+    }
+    let marked = place.write("marked.yaml", "\u{feff}version: 1\nmountpoint: /m\ntiers: [{path: /a}, {path: /b}]\n");
+    assert_eq!(tierfs(&["config", "check", &marked]).code, Some(0), "editors of Windows write a mark first");
+}
+
+#[test]
 fn the_configuration_of_a_view_is_checked_as_one_though_policies_have_rules_too() {
     let place = Place::new();
     let right = "version: 1\nsources: [{path: /a}]\nrules: [{exclude: '*.tmp'}]\n";

@@ -51,7 +51,7 @@ Examples:
   tierfs check --repair /srv/docs
   tierfs check --json /srv/docs | jq -r 'select(.kind == \"shadowed\") | .path'
 In cron:
-  0 4 1 * *  root  /usr/local/bin/tierfs check -q --read-data /srv/docs
+  0 4 1 * *  root  /usr/bin/tierfs check -q --read-data /srv/docs
 
 Exit codes:
   0 nothing found, or all mended   1 could not check   2 wrong usage   3 problems found, or left

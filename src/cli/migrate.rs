@@ -36,7 +36,7 @@ Examples:
   tierfs migrate --older-than 30d --until-free 20% --order oldest /srv/docs
   tierfs migrate --json --policy docs.yaml /srv/docs projects/2019 | jq .path
 In cron:
-  0 3 * * *  root  /usr/local/bin/tierfs migrate -q --older-than 1y /srv/docs
+  0 3 * * *  root  /usr/bin/tierfs migrate -q --older-than 1y /srv/docs
 
 Exit codes:
   0 done, also if nothing was to be done   1 error   2 wrong usage   3 some files failed

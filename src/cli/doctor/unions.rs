@@ -15,7 +15,7 @@ use crate::cli::{absolute, fstab, run};
 use crate::config::{Draft, MountConfig, TierConfig, check, load, spec};
 use crate::control::place;
 use crate::daemon::runs;
-use crate::doctor::facts::{Asked, Facts, Markers, Mount, Names, Rights, Served, Tier, Union};
+use crate::doctor::facts::{Asked, Facts, Ground, Markers, Mount, Names, Rights, Served, Tier, Union};
 use crate::sys::{local, mountinfo};
 use crate::types::errno::Errno;
 use crate::types::passphrase::Source;
@@ -259,15 +259,16 @@ fn ask_about(union: &mut Union, deep: bool) {
         let both = scope.spawn(|| {
             let words = config.tiers.iter().map(marked);
             let words: Vec<OsString> = std::iter::once(config.mountpoint.clone().into()).chain(words).collect();
-            child::ask::<(Option<String>, Markers)>("union", &words, PATIENCE)
+            child::ask::<(Option<String>, Markers, Ground)>("union", &words, PATIENCE)
         });
         let folded = scope.spawn(|| ask_names(config, union.mounted, deep));
         tiers = asked.into_iter().filter_map(|thread| thread.join().ok()).collect();
         whole = both.join().ok();
         names = folded.join().ok().flatten();
     });
-    if let Some(Asked::Told((overlap, markers))) = whole {
+    if let Some(Asked::Told((overlap, markers, ground))) = whole {
         union.overlap = overlap;
+        union.ground = ground;
         // A mount has looked at them, and says itself what is missing.
         union.markers = if union.mounted { Markers::Good } else { markers };
     }

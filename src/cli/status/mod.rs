@@ -23,7 +23,8 @@ mod trouble;
 pub(in crate::cli) mod words;
 
 /// Tells how mounts and their tiers are: space, what is missing, the last and the next run, what a crash has
-/// left. Without a name, all mounts of this machine, and what is configured in /etc/tierfs and not mounted.
+/// left. Without a name, all mounts of this machine, and what is configured in /etc/tierfs or /etc/fstab and not
+/// mounted.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -78,7 +79,7 @@ impl Status {
             return Err(Failure::error(words::lines(denied, now).swap_remove(0)));
         }
         if chosen.is_empty() && !self.json {
-            print_line(b"no tierfs is mounted, and none is configured in /etc/tierfs")?;
+            print_line(b"no tierfs is mounted, and none is configured in /etc/tierfs or /etc/fstab")?;
         }
         for (at, found) in chosen.iter().enumerate() {
             if self.json {

@@ -123,7 +123,12 @@ fn of_tier(tier: &TierStatus, status: &Status, now: u64) -> Vec<String> {
             let to = if is_last { "" } else { ": new files go to a slower tier" };
             lines.push(format!("the {name} has only {free} free of the {keeps} that it is to keep{to}"));
         } else if space.free == 0 {
-            lines.push(format!("the {name} is full"));
+            let then = if is_last {
+                "delete some files, or give it a larger disk"
+            } else {
+                "move files down, as with `tierfs migrate --older-than 30d`"
+            };
+            lines.push(format!("the {name} is full: {then}"));
         }
         if let Some((all, left)) = space.inodes
             && left.saturating_mul(100) < all.saturating_mul(INODES_MIN_PERCENT)
