@@ -2,6 +2,7 @@
 
 use super::found::{Found, State, service_name};
 use crate::control::status::{Ended, MinFree, Status, TierState, TierStatus, Written};
+use crate::doctor::word;
 use crate::types::ids::Rank;
 use crate::types::units;
 
@@ -41,24 +42,24 @@ pub(super) fn of(found: &Found, now: u64) -> Vec<String> {
 fn dead(found: &Found) -> String {
     let then = match found.config.as_deref() {
         Some(config) => match service_name(config) {
-            _ if found.fstab.is_some() => format!("`mount {}`", found.point.display()),
+            _ if found.fstab.is_some() => format!("`mount {}`", word(&found.point)),
             Some(name) => format!("`systemctl restart tierfs@{name}`"),
-            None => format!("`tierfs mount --config {}`", config.display()),
+            None => format!("`tierfs mount --config {}`", word(config)),
         },
-        None if found.fstab.is_some() => format!("`mount {}`", found.point.display()),
+        None if found.fstab.is_some() => format!("`mount {}`", word(&found.point)),
         None => "mount again".into(),
     };
-    format!("is dead, its program has ended: run `tierfs umount {}`, then {then}", found.point.display())
+    format!("is dead, its program has ended: run `tierfs umount {}`, then {then}", word(&found.point))
 }
 
 fn absent(found: &Found) -> String {
     if found.fstab.is_some() {
         return format!(
             "is not mounted: `mount {}` does it by its line in /etc/fstab, or says why not",
-            found.point.display()
+            word(&found.point)
         );
     }
-    let config = found.config.as_deref().map(|config| config.display().to_string()).unwrap_or_default();
+    let config = found.config.as_deref().map(word).unwrap_or_default();
     match found.config.as_deref().and_then(service_name) {
         Some(name) => format!("is not mounted: `systemctl start tierfs@{name}`, or `tierfs mount --config {config}`"),
         None => format!("is not mounted: `tierfs mount --config {config}`"),

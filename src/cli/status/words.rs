@@ -6,6 +6,7 @@ use super::found::{Found, State, path, service_name};
 use super::trouble;
 use crate::cli::output::{age, thousands};
 use crate::control::status::{Ended, MinFree, Running, Status, TierSpace, TierState, TierStatus, Watching, Written};
+use crate::doctor::word;
 use crate::sys::local;
 use crate::types::attr::Time;
 use crate::types::ids::Rank;
@@ -38,7 +39,7 @@ pub(super) fn lines(found: &Found, now: u64) -> Vec<String> {
                 format!("{point}: not mounted; it is when somebody goes there")
             }
             Some(line) if !line.is_at_boot() => {
-                format!("{point}: not mounted; `mount {point}` does it when it is wanted")
+                format!("{point}: not mounted; `mount {}` does it when it is wanted", word(&found.point))
             }
             _ => format!("{point}: NOT MOUNTED"),
         },
@@ -254,7 +255,7 @@ fn next(found: &Found, status: &Status, now: u64) -> Vec<String> {
         let when = closed.map(|closed| format!("; opens {}, in {}", closed.opens, age(closed.wait)));
         lines.push(format!("only within {window}{}", when.unwrap_or_else(|| ", as now".into())));
     }
-    let point = found.point.display();
+    let point = word(&found.point);
     lines.push(match &status.policy {
         Some(_) => format!("`tierfs migrate -n -v {point}` tells what would move now"),
         None => format!("`tierfs report {point}` tells what is old, and what moving it would free"),
