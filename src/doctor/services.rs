@@ -114,10 +114,11 @@ fn by_cron(book: &mut Book, union: &Union) {
     } else if policy.is_some_and(|policy| !policy.watermarks.is_empty()) {
         book.fine(CHECK, "the mount moves files by itself, by the watermarks of its policy");
     } else if union.config.as_ref().is_some_and(|config| config.tiers.len() > 1) {
+        let what = if policy.is_some() { "" } else { " --older-than 1y" };
         book.hint(
             CHECK,
             "nothing moves its files: no cron, no watermarks",
-            format!("a line in /etc/cron.d/tierfs: 30 1 * * * root tierfs migrate {point} --older-than 1y --quiet"),
+            format!("a line in /etc/cron.d/tierfs: 30 1 * * * root tierfs migrate {point}{what} --quiet"),
         );
     }
 }

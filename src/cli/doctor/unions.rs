@@ -58,7 +58,12 @@ pub(crate) fn gather(named: &[OsString], deep: bool) -> Result<Facts, Failure> {
                     let point = union.config.as_ref().map(|config| config.mountpoint.clone());
                     (Some(union), point.and_then(|point| mounted_at(&mounts, &point)))
                 }
-                None => continue,
+                None if named.is_empty() => continue,
+                None => {
+                    let says = "is no configuration of a union that this user may read: a policy, or the configuration \
+                                of a view, is checked by `tierfs config check`";
+                    return Err(Failure::new(Exit::Usage, format!("{}: {says}", path.display())));
+                }
             },
             // What a configuration has told already is not told twice.
             Named::Line(line) if facts.unions.iter().any(|known| is_at(known, &line.point)) => continue,
