@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::{BUSY, CONFIG, Error, FAILED};
 use crate::config::{MountConfig, OnMissing, TierConfig};
 use crate::sys::durable;
-use crate::sys::overlap;
+use crate::sys::mount;
+use crate::sys::overlap::{self, Spot};
 use crate::sys::tree;
 use crate::tier::Tier;
 use crate::tier::marker::verify::{Found, Verdict, What, verify};
@@ -27,6 +28,8 @@ pub(super) struct Opened {
     root: Root,
     /// That other view, if there is one.
     view: Option<OwnedFd>,
+    /// Where it was when it was opened.
+    spot: Option<Spot>,
     /// Keeps other mounts of the tier out while it is open.
     _lock: durable::Lock,
 }
@@ -34,6 +37,11 @@ pub(super) struct Opened {
 impl Opened {
     pub(super) fn watched(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
+    }
+
+    /// Where it was when it was opened.
+    pub(super) fn spot(&self) -> Option<&Spot> {
+        self.spot.as_ref()
     }
 
     /// What the watch must leave out.
@@ -69,11 +77,22 @@ pub(super) fn open(config: &MountConfig, places: &[Place], purpose: Purpose) -> 
         .zip(markers)
         .map(|((root, tier), marker)| match (root, marker) {
             (Ok(root), Some(marker)) => {
-                open_one(tier, root, &marker, (config.options.track_access, PATIENCE)).map(Some)
+                let opened = open_one(tier, root, &marker, (config.options.track_access, PATIENCE));
+                opened.map(Some).map_err(|error| in_use(error, config, purpose))
             }
             (Ok(_) | Err(_), _) => Ok(None),
         })
         .collect()
+}
+
+/// Says where to look, if what has the tiers is a mount at this very place.
+fn in_use(error: Error, config: &MountConfig, purpose: Purpose) -> Error {
+    let point = &config.mountpoint;
+    if error.code == BUSY && purpose == Purpose::Serve && mount::is_mounted(point) {
+        let point = point.display();
+        return Error::new(BUSY, format!("{point}: is mounted already: `tierfs status {point}` tells how it is"));
+    }
+    error
 }
 
 fn markers(
@@ -102,6 +121,10 @@ fn markers(
             "the tiers have no markers yet, and a read-only mount makes none: run `tierfs init` first",
         )),
         Verdict::Fresh => {
+            let paths: Vec<_> = config.tiers.iter().map(|tier| tier.path.as_path()).collect();
+            if let Some(nested) = overlap::nested(&paths) {
+                return Err(Error::new(CONFIG, nested.to_string()));
+            }
             let roots: Vec<_> = roots.iter().flatten().collect();
             let written = marker::adopt(&roots, &known).map_err(|(rank, errno)| {
                 let path = config.tiers.get(rank.index()).map(|tier| tier.path.display().to_string());
@@ -132,7 +155,7 @@ fn missing(config: &MountConfig, found: &[Found], ranks: Ranks, purpose: Purpose
 }
 
 /// Opens a tier that was missing, if it is the one that belongs there. `markers` are those of all tiers as
-/// far as they are known.
+/// far as they are known, `spots` the places of the tiers that are there and of the mount point.
 ///
 /// # Errors
 /// Why it is still missing, in one line.
@@ -140,6 +163,7 @@ pub(super) fn reopen(
     config: &MountConfig,
     (rank, place): (Rank, &Place),
     markers: &[Option<Marker>],
+    spots: &[Spot],
 ) -> Result<Opened, String> {
     let tier = config.tiers.get(rank.index()).ok_or("no such tier")?;
     let root = Root::open(place).map_err(|errno| format!("{} cannot be opened: {errno}", tier.path.display()))?;
@@ -166,7 +190,13 @@ pub(super) fn reopen(
             marker.tier
         ));
     }
-    open_one(tier, root, &marker, (config.options.track_access, Duration::ZERO)).map_err(|error| error.line)
+    let opened = open_one(tier, root, &marker, (config.options.track_access, Duration::ZERO)).map_err(|it| it.line)?;
+    // A link or a mount at its path may lead elsewhere now.
+    match &opened.spot {
+        Some(spot) => overlap::check_one(spot, spots.iter()).map_err(|overlap| overlap.to_string())?,
+        None => return Err(format!("{} cannot be looked at", tier.path.display())),
+    }
+    Ok(opened)
 }
 
 fn open_one(
@@ -189,7 +219,8 @@ fn open_one(
     }
     let made = root.serve(view.as_ref(), marker).map_err(broken)?;
     let lock = lock(tier, &root, patience)?;
-    Ok(Opened { tier: made, marker: *marker, root, view, _lock: lock })
+    let spot = overlap::tier(&tier.path);
+    Ok(Opened { tier: made, marker: *marker, root, view, spot, _lock: lock })
 }
 
 /// How long a mount that was just taken down may need to let go.

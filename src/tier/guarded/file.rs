@@ -106,13 +106,14 @@ impl File for GuardedFile {
 
     fn backing(&self) -> Option<BorrowedFd<'_>> {
         // The kernel would go past the guard, and wait for a server as long as that takes.
-        let inner = self.inner.as_ref().filter(|_| self.guard.passthrough && !self.guard.is_closed())?;
+        let inner = self.inner.as_ref().filter(|_| self.guard.proof.is_none() && !self.guard.is_closed())?;
         inner.backing()
     }
 
     fn link_to(&self, to: &dyn Dir, new: &Name) -> Result<()> {
         let to = behind(&self.guard, to)?;
-        self.call(|file| file.link_to(to, new))
+        let inner = self.inner.as_deref().ok_or(Errno::EIO)?;
+        self.guard.change(|| inner.link_to(to, new))
     }
 
     fn copy_to(&self, offset: u64, to: &dyn File, to_offset: u64, length: u64) -> Result<usize> {

@@ -27,7 +27,7 @@ impl Setting {
         let inner =
             DirectoryTier::new(&fd, self.home.path().to_path_buf(), Known::default(), Box::new(|_| Ok(()))).unwrap();
         let suspected = Arc::clone(&self.suspected);
-        let guard = Guard::new(true, move || {
+        let guard = Guard::new(None, move || {
             suspected.fetch_add(1, Ordering::Relaxed);
         });
         self.tier.install(Arc::new(inner), guard);
@@ -105,7 +105,7 @@ impl Drop for Slow {
 /// A server's file is written out at its close: of as many closes as there were threads the mount stood still.
 #[test]
 fn nobody_waits_for_closes_on_a_tier_that_does_not_answer_and_one_thread_makes_them() {
-    let guard = Guard::new(false, || ());
+    let guard = Guard::new(None, || ());
     guard.close();
     let (tell, told) = std::sync::mpsc::channel();
     let ends: Vec<_> = (0..3)
