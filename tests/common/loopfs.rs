@@ -14,6 +14,8 @@ pub(crate) struct LoopFs {
     options: &'static str,
     point: PathBuf,
     home: TempDir,
+    /// How often another disk took its place.
+    plugged: usize,
 }
 
 impl LoopFs {
@@ -31,7 +33,7 @@ impl LoopFs {
         let home = mount::temp_dir();
         let point = home.path().join(kind);
         std::fs::create_dir(&point).expect("mount point");
-        let made = LoopFs { kind, options, point, home };
+        let made = LoopFs { kind, options, point, home, plugged: 0 };
         if kind == "tmpfs" {
             let size = format!("size={size_mib}m,{options}");
             run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&made.point));
@@ -64,7 +66,7 @@ impl LoopFs {
     }
 
     fn image(&self) -> PathBuf {
-        self.home.path().join("image")
+        self.home.path().join(format!("image{}", self.plugged))
     }
 
     fn mount(&self) -> std::process::Output {
@@ -103,6 +105,18 @@ impl LoopFs {
             let alive = std::fs::File::create(&probe).and_then(|_| std::fs::remove_file(&probe));
             alive.ok()
         });
+    }
+
+    /// After a cut: another device with the same contents takes its place, while the dead one stays for who has
+    /// it open. Two filesystems of one number: xfs wants the option `nouuid`.
+    pub(crate) fn replug(&mut self) {
+        let dead = self.image();
+        self.plugged += 1;
+        run(Command::new("cp").arg("--sparse=always").arg(&dead).arg(self.image()));
+        rustix::mount::unmount(&self.point, rustix::mount::UnmountFlags::DETACH).expect("umount -l");
+        std::fs::remove_file(dead).expect("rm");
+        let mounted = self.mount();
+        assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
     }
 
     fn unmount(&self) {

@@ -69,6 +69,7 @@ impl Shared {
             if self.union.has_cut_renames().map_err(primary)? {
                 return Err(AT_A_START.replace("{what}", "a rename"));
             }
+            self.union.drop_unfinished_records().map_err(primary)?;
             let last = self.union.missing() == Ranks::only(rank);
             match migrate::cut_short(&self.union).map_err(primary)? {
                 Cut::Nothing if last => migrate::recover_in_use(&self.union).map_err(failed)?,
