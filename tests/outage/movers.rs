@@ -53,7 +53,7 @@ impl Mover {
     pub(crate) fn work(&mut self, clock: &Clock) {
         while !clock.is_stopped() {
             let mut command = self.next();
-            let pause = Duration::from_millis(self.rng.below(150) as u64);
+            let pause = Duration::from_millis(self.rng.below(250) as u64);
             self.doing.tell(format!("{command:?}"));
             let output = command.stdin(Stdio::null()).output().expect("tierfs runs");
             self.runs += 1;

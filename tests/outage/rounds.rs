@@ -31,7 +31,8 @@ enum End {
 
 fn tell(line: &str) {
     if std::env::var_os("TIERFS_OUTAGE_VERBOSE").is_some() {
-        eprintln!("{line}");
+        let now = std::time::UNIX_EPOCH.elapsed().expect("clock");
+        eprintln!("{} {line}", now.as_secs() % 86_400);
     }
 }
 

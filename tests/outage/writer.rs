@@ -12,6 +12,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{OFlags, XattrFlags};
 use rustix::io::Errno;
@@ -96,9 +97,11 @@ impl Writer {
                 Err(error) => {
                     self.judge(calm, &error);
                     self.refused += 1;
-                    let _never = wait::within(std::time::Duration::from_millis(3), || None::<()>);
                 }
             }
+            // A program also thinks; and the others need the processor, too.
+            let pause = Duration::from_micros(self.rng.below(4000) as u64);
+            let _never = wait::within(pause, || None::<()>);
         }
         self.let_go();
         self.doing.tell("nothing more".into());
