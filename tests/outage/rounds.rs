@@ -152,12 +152,12 @@ impl Director<'_> {
 fn is_back(log: &str, rank: usize, how: Failure) -> bool {
     let tier = format!("tier={}", crate::movers::tier(rank));
     let mine = log.lines().filter(|line| line.contains(&tier));
-    let told = mine.filter_map(|line| match line {
+    let mut told = mine.filter_map(|line| match line {
         _ if line.contains("Its files answer with input/output errors") => Some(false),
         _ if line.contains("tierfs: is back") || line.contains("tierfs: answers again") => Some(true),
         _ => None,
     });
-    told.last().unwrap_or(how == Failure::Stopped)
+    told.next_back().unwrap_or(how == Failure::Stopped)
 }
 
 impl Bench {
