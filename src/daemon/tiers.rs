@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{BUSY, CONFIG, Error, FAILED};
 use crate::config::{MountConfig, OnMissing, TierConfig};
 use crate::sys::durable;
-use crate::sys::overlap;
+use crate::sys::overlap::{self, Spot};
 use crate::sys::tree;
 use crate::tier::Tier;
 use crate::tier::marker::verify::{Found, Verdict, What, verify};
@@ -27,6 +27,8 @@ pub(super) struct Opened {
     root: Root,
     /// That other view, if there is one.
     view: Option<OwnedFd>,
+    /// Where it was when it was opened.
+    spot: Option<Spot>,
     /// Keeps other mounts of the tier out while it is open.
     _lock: durable::Lock,
 }
@@ -34,6 +36,11 @@ pub(super) struct Opened {
 impl Opened {
     pub(super) fn watched(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
+    }
+
+    /// Where it was when it was opened.
+    pub(super) fn spot(&self) -> Option<&Spot> {
+        self.spot.as_ref()
     }
 
     /// What the watch must leave out.
@@ -132,7 +139,7 @@ fn missing(config: &MountConfig, found: &[Found], ranks: Ranks, purpose: Purpose
 }
 
 /// Opens a tier that was missing, if it is the one that belongs there. `markers` are those of all tiers as
-/// far as they are known.
+/// far as they are known, `spots` the places of the tiers that are there and of the mount point.
 ///
 /// # Errors
 /// Why it is still missing, in one line.
@@ -140,6 +147,7 @@ pub(super) fn reopen(
     config: &MountConfig,
     (rank, place): (Rank, &Place),
     markers: &[Option<Marker>],
+    spots: &[Spot],
 ) -> Result<Opened, String> {
     let tier = config.tiers.get(rank.index()).ok_or("no such tier")?;
     let root = Root::open(place).map_err(|errno| format!("{} cannot be opened: {errno}", tier.path.display()))?;
@@ -166,7 +174,13 @@ pub(super) fn reopen(
             marker.tier
         ));
     }
-    open_one(tier, root, &marker, (config.options.track_access, Duration::ZERO)).map_err(|error| error.line)
+    let opened = open_one(tier, root, &marker, (config.options.track_access, Duration::ZERO)).map_err(|it| it.line)?;
+    // A link or a mount at its path may lead elsewhere now.
+    match &opened.spot {
+        Some(spot) => overlap::check_one(spot, spots.iter()).map_err(|overlap| overlap.to_string())?,
+        None => return Err(format!("{} cannot be looked at", tier.path.display())),
+    }
+    Ok(opened)
 }
 
 fn open_one(
@@ -189,7 +203,8 @@ fn open_one(
     }
     let made = root.serve(view.as_ref(), marker).map_err(broken)?;
     let lock = lock(tier, &root, patience)?;
-    Ok(Opened { tier: made, marker: *marker, root, view, _lock: lock })
+    let spot = overlap::tier(&tier.path);
+    Ok(Opened { tier: made, marker: *marker, root, view, spot, _lock: lock })
 }
 
 /// How long a mount that was just taken down may need to let go.

@@ -68,12 +68,31 @@ pub fn check_view(shown: &[(&str, &Path)], mountpoint: &Path) -> Result<(), Over
     shown.iter().try_for_each(|spot| check_all(&[*spot, (MOUNTPOINT, mountpoint)], VIEW_APART))
 }
 
+/// Where a tier is now, to be compared later. Nothing if it cannot be opened.
+pub fn tier(path: &Path) -> Option<Spot> {
+    Spot::look(TIER, path, &mountinfo::read().unwrap_or_default())
+}
+
+/// Where a mount point is before something is mounted there.
+pub fn mountpoint(path: &Path) -> Option<Spot> {
+    Spot::look(MOUNTPOINT, path, &mountinfo::read().unwrap_or_default())
+}
+
+/// Checks what has come against what was there before, which is not looked at again: it may not answer.
+///
+/// # Errors
+/// The first that overlaps with it.
+pub fn check_one<'a>(come: &Spot, mut others: impl Iterator<Item = &'a Spot>) -> Result<(), Overlap> {
+    others.find_map(|other| other.overlap(come, TIERS_APART)).map_or(Ok(()), Err)
+}
+
+const TIER: &str = "the tier";
 const MOUNTPOINT: &str = "the mount point";
 const TIERS_APART: &str = "tiers and mount point must be apart";
 const VIEW_APART: &str = "what a view shows and its mount point must be apart";
 
 fn named<'a>(tiers: &[&'a Path], mountpoint: Option<&'a Path>) -> Vec<(&'static str, &'a Path)> {
-    let named = tiers.iter().map(|path| ("the tier", *path));
+    let named = tiers.iter().map(|path| (TIER, *path));
     named.chain(mountpoint.map(|path| (MOUNTPOINT, path))).collect()
 }
 
@@ -91,8 +110,8 @@ fn check_all(named: &[(&str, &Path)], rule: &'static str) -> Result<(), Overlap>
 }
 
 /// Everything that tells where a directory is.
-#[derive(Debug)]
-struct Spot {
+#[derive(Debug, Clone)]
+pub struct Spot {
     label: String,
     path: PathBuf,
     /// Device and inode of the directory and of each one above it.

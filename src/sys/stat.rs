@@ -51,8 +51,17 @@ fn time(raw: libc::statx_timestamp) -> Time {
 
 /// Attributes, ENOENT if absent.
 pub fn statx(fd: BorrowedFd<'_>, name: Option<&CStr>) -> Result<Statx> {
+    statx_with(fd, name, 0)
+}
+
+/// Attributes of what is open as its server tells them now, not as this machine remembers them.
+pub fn statx_now(fd: BorrowedFd<'_>) -> Result<Statx> {
+    statx_with(fd, None, libc::AT_STATX_FORCE_SYNC)
+}
+
+fn statx_with(fd: BorrowedFd<'_>, name: Option<&CStr>, how: libc::c_int) -> Result<Statx> {
     let flags =
-        libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT | if name.is_none() { libc::AT_EMPTY_PATH } else { 0 };
+        how | libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT | if name.is_none() { libc::AT_EMPTY_PATH } else { 0 };
     let path = name.unwrap_or(c"");
     let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
     let mut raw = MaybeUninit::<libc::statx>::zeroed();

@@ -43,7 +43,7 @@ fn a_clone_made_while_a_directory_is_looked_for_is_not_forgotten() {
     let d = tree.find("d").ino;
     let before = tree.union.inodes.clones();
     tree.create(d, "new").unwrap();
-    tree.union.inodes.settle(d, Ranks(0b10), before, &|| true);
+    tree.union.inodes.settle(d, (Ranks(0b10), Ranks::NONE), before, &|| true);
     assert_eq!(tree.union.inodes.dir(d).unwrap().1, Ranks(0b11));
     assert!(matches!(tree.union.lookup(d, &name("new")), Ok(Found::Object(_))));
 }
@@ -159,4 +159,83 @@ fn a_rename_takes_no_step_in_another_set_of_tiers() {
     let at = |name| crate::union::rename::Place { dir: Ino::ROOT, name };
     assert!(tree.union.perform(at(&old), at(&new), &plan, root.era).is_err());
     assert!(tree.on(0).join("y").exists() && tree.on(1).join("x").exists());
+}
+
+/// Loses a tier in the middle of an open.
+struct Losing<'a>(&'a Union);
+
+impl crate::union::passthrough::Registrar for Losing<'_> {
+    fn register(&self, _file: std::os::fd::BorrowedFd<'_>) -> Result<crate::union::passthrough::Token> {
+        lose(self.0, 1);
+        Ok(Box::new(()))
+    }
+}
+
+/// The kernel would try again, and tell the program that somebody else has made it.
+#[test]
+fn what_was_made_just_before_a_tier_goes_is_known_to_who_made_it() {
+    let tree = tree(&["1/b"]);
+    let (file, rank) = (name("new"), Rank::PRIMARY);
+    let make = |dir: &dyn crate::tier::Dir| dir.mknod(&file, 0o100_600, 0, &Caller::DAEMON);
+    let (node, made, ()) = tree.union.make(Ino::ROOT, &file, make).unwrap();
+    assert_eq!(made, rank);
+    let stat = node.copy(rank).unwrap().stat(Some(&file)).unwrap().unwrap();
+    let found = crate::union::resolve::Resolution::File(rank, stat);
+    lose(&tree.union, 1);
+    let attr = tree.union.enter(&node, &file, &found).unwrap();
+    assert_eq!(tree.union.getattr(attr.ino).unwrap().stat.mode, 0o100_600);
+    std::fs::remove_file(tree.on(0).join("new")).unwrap();
+    tree.union.regain(Rank(1)).unwrap();
+    assert_eq!(tree.union.enter(&node, &file, &found).unwrap_err(), Errno::EIO, "it has gone meanwhile");
+    let how = Create { mode: 0o644, access: Access::Write, exclusive: true };
+    let (attr, opened) =
+        tree.union.create(Ino::ROOT, &name("opened"), &how, &Caller::DAEMON, Some(&Losing(&tree.union))).unwrap();
+    assert!(opened.backing.is_none());
+    assert_eq!(tree.union.fsync(attr.ino, opened.fh, false), Ok(()));
+    tree.union.release(attr.ino, opened.fh);
+}
+
+/// A directory is looked for on a tier that is back once, and not each time as long as another is away.
+#[test]
+fn a_directory_is_settled_on_a_tier_that_is_back_while_another_is_away() {
+    let tiers: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    std::fs::create_dir(tiers[0].path().join("d")).unwrap();
+    let tree = over(tiers);
+    let d = tree.find("d").ino;
+    [1, 2].iter().for_each(|rank| lose(&tree.union, *rank));
+    tree.union.regain(Rank(1)).unwrap();
+    let opened = tree.union.dir(d).unwrap();
+    assert_eq!(tree.union.inodes.maybe(d), Ranks::NONE);
+    assert!(Arc::ptr_eq(&opened, &tree.union.dir(d).unwrap()), "it stays open");
+    tree.union.regain(Rank(2)).unwrap();
+    assert_eq!(tree.union.inodes.maybe(d), Ranks(0b100));
+    assert_eq!(tree.union.dir(d).unwrap().ranks(), Ranks(0b1));
+}
+
+/// Permissions are the fastest copy's, which may be stricter than those of the copy that is left.
+#[test]
+fn permissions_of_a_directory_stay_while_its_fastest_copy_is_away() {
+    use std::os::unix::fs::PermissionsExt;
+    let set = |path: std::path::PathBuf, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let tree = tree(&["0/d/a", "1/d/b"]);
+    set(tree.on(0).join("d"), 0o700);
+    set(tree.on(1).join("d"), 0o755);
+    let d = tree.find("d").ino;
+    let mode = || tree.union.getattr(d).unwrap().stat.mode & 0o7777;
+    lose(&tree.union, 0);
+    assert_eq!(mode(), 0o700);
+    tree.union.regain(Rank(0)).unwrap();
+    assert_eq!(mode(), 0o700);
+    set(tree.on(0).join("d"), 0o750);
+    assert_eq!(mode(), 0o750);
+    lose(&tree.union, 0);
+    assert_eq!(mode(), 0o750);
+    tree.union.regain(Rank(0)).unwrap();
+    let change = crate::types::attr::SetAttr { mode: Some(0o711), ..Default::default() };
+    assert_eq!(tree.union.setattr(d, None, &change).unwrap().stat.mode & 0o7777, 0o711);
+    lose(&tree.union, 0);
+    assert_eq!(mode(), 0o711);
+    assert_eq!(tree.union.inodes.front(d), None, "nothing is kept of what is the same everywhere");
 }

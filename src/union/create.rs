@@ -72,7 +72,13 @@ impl Union {
             Serving::Kernel(backing) => Ok(Some(backing)),
             Serving::Daemon => Ok(None),
             // What is registered stays open for long, and must not look to the migrator like a writer.
-            Serving::Undecided if with.is_some() => self.register(ino, file.reopen(Open::Hold)?.as_ref(), with, era),
+            Serving::Undecided if with.is_some() => {
+                match self.register(ino, file.reopen(Open::Hold)?.as_ref(), with, era) {
+                    // A tier has gone or come. The file is made: whoever opened it is not told to try again.
+                    Err(Errno::ESTALE) => Ok(None),
+                    other => other,
+                }
+            }
             Serving::Undecided => Ok(None),
         };
         let opened = backing().and_then(|backing| self.serve(ino, access, (backing, &losses), || Ok(file)));
@@ -126,6 +132,7 @@ impl Union {
             // A swap gives directories the times back that they had before it.
             let _passing = self.gates.names(ino);
             self.may_change_in(&node)?;
+            self.before_change(&node)?;
             // The copy that shows the change comes last, so that it never shows half of it.
             node.copies().rev().try_for_each(|(_, dir)| dir.set_attr(None, change))?;
             return self.getattr(ino);

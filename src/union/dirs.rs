@@ -52,7 +52,7 @@ impl Node {
     }
 
     /// Fastest first.
-    pub(super) fn copies(&self) -> impl DoubleEndedIterator<Item = (Rank, &Arc<dyn Dir>)> {
+    pub(super) fn copies(&self) -> impl DoubleEndedIterator<Item = (Rank, &Arc<dyn Dir>)> + ExactSizeIterator {
         self.copies.iter().map(|(rank, dir)| (*rank, dir))
     }
 

@@ -31,6 +31,8 @@ pub(super) struct States {
     era: AtomicU64,
     /// Held from one set of tiers to the next: two at a time would leave neither.
     turning: Mutex<()>,
+    /// Held while the era is odd, for who waits for the next.
+    between: Mutex<()>,
     /// How often each tier was lost for good: what was open on it then is no more, also when it is back.
     lost: [AtomicU64; TIERS_MAX],
     /// Whether a directory may be known by the number of another of its copies than the slowest.
@@ -60,6 +62,7 @@ impl States {
             missing: AtomicU8::new(missing.0),
             era: AtomicU64::new(0),
             turning: Mutex::default(),
+            between: Mutex::default(),
             lost: Default::default(),
             mixed: AtomicBool::new(!missing.is_empty()),
             told: Mutex::new(told),
@@ -77,7 +80,8 @@ impl States {
             if era.is_multiple_of(2) {
                 return era;
             }
-            std::thread::yield_now();
+            // Asleep: with many inodes known this takes a while.
+            drop(self.between.lock());
         }
     }
 
@@ -96,7 +100,8 @@ impl States {
         self.era.load(Ordering::SeqCst) == era
     }
 
-    /// Whether directories may be known by other numbers than those of their slowest copies.
+    /// Whether directories may be known by other numbers than those of their slowest copies. It stays so: the
+    /// kernel may know one for as long as the mount lasts. It costs a look into memory.
     pub(super) fn mixed(&self) -> bool {
         self.mixed.load(Ordering::Relaxed)
     }
@@ -190,6 +195,7 @@ impl Union {
         copies: Vec<(Rank, Arc<dyn crate::tier::Dir>)>,
         back: &[(Rank, Stat)],
     ) -> impl Sized + use<> {
+        let _between = self.states.between.lock();
         let era = self.states.era.fetch_add(1, Ordering::SeqCst) + 2;
         // What is remembered from here on was found in the next era.
         for (rank, _) in back {

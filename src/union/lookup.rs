@@ -93,10 +93,35 @@ impl Union {
         self.lookup_known(self.inodes.named(ino)?.parent)
     }
 
-    /// Counts a lookup of what was just made under `name`.
+    /// Counts a lookup of what was just made, or found, under `name` while all tiers were there.
+    ///
+    /// # Errors
+    /// EIO where it has gone with its tier meanwhile; what a tier says.
     pub(super) fn enter(&self, node: &Node, name: &Name, found: &Resolution) -> Result<Attr> {
         let certain = || self.states.is_era(node.era);
-        self.enter_since(self.inodes.clones(), node, name, found, &certain)?.ok_or(Errno::ESTALE)
+        let entered = self.enter_since(self.inodes.clones(), node, name, found, &certain)?;
+        entered.map_or_else(|| self.enter_again(node.ino, name, found), Ok)
+    }
+
+    /// A tier has gone or come between the making and the note of it. Whoever made it would be told by the
+    /// kernel, which tries again, that somebody else has.
+    fn enter_again(&self, parent: Ino, name: &Name, found: &Resolution) -> Result<Attr> {
+        let node = self.dir(parent)?;
+        let clones = self.inodes.clones();
+        let same = |rank: Rank, before: &Stat| -> Result<Stat> {
+            let now = node.copy(rank)?.stat(Some(name))?.ok_or(Errno::EIO)?;
+            if (now.body, now.generation) == (before.body, before.generation) { Ok(now) } else { Err(Errno::EIO) }
+        };
+        let now = match found {
+            Resolution::Absent => return Err(Errno::ENOENT),
+            Resolution::File(rank, stat) => Resolution::File(*rank, same(*rank, stat)?),
+            Resolution::Dir(copies) => {
+                let there = copies.iter().filter(|(rank, _)| !node.missing.has(*rank));
+                Resolution::Dir(there.map(|(rank, stat)| Ok((*rank, same(*rank, stat)?))).collect::<Result<_>>()?)
+            }
+        };
+        let entered = self.enter_since(clones, &node, name, &now, &|| self.states.is_era(node.era))?;
+        entered.ok_or(Errno::EIO)
     }
 
     /// Counts a lookup of what was found under `name` when there had been so many clones; nothing if
@@ -145,15 +170,18 @@ impl Union {
                 self.dirs.close(known);
             }
             self.dirs.learn(known, copies);
+            let stat = self.fronted(known, node.missing, copies, stat);
             let ttl = self.ttl_in(node);
             return Ok(Some(Attr { ino: known, generation, stat, ttl, name_ttl: ttl }));
         }
         let Some(changed) = self.inodes.remember(&seen, certain) else { return Ok(None) };
+        let mut stat = stat;
         if let Resolution::Dir(copies) = found {
             if changed {
                 self.dirs.close(ino);
             }
             self.dirs.learn(ino, copies);
+            stat = self.fronted(ino, node.missing, copies, stat);
         }
         let name_ttl = self.ttl_in(node);
         let ttl = if stat.kind() == Kind::File { self.file_ttl(ino, name_ttl) } else { name_ttl };
@@ -190,7 +218,7 @@ impl Union {
                 let _passing = self.gates.names(ino);
                 copies = node.stats()?;
             }
-            let stat = self.merged(&copies)?;
+            let stat = self.fronted(ino, node.missing, &copies, self.merged(&copies)?);
             let generation = copies.last().map_or(0, |(_, stat)| stat.generation);
             return Ok(Union::attr(ino, generation, stat, self.ttl_in(&node)));
         }
@@ -306,92 +334,6 @@ impl Union {
         }
     }
 
-    /// The directory behind a number, opened on every tier that holds it and is there.
-    pub(super) fn dir(&self, ino: Ino) -> Result<Arc<Node>> {
-        loop {
-            let era = self.states.era();
-            if let Some(node) = self.dirs.get(ino, era) {
-                return Ok(node);
-            }
-            let opened = self.open_chain(ino, era);
-            // A tier has come meanwhile, which perhaps holds the directory, too; or one has gone.
-            if self.states.is_era(era) {
-                return opened;
-            }
-        }
-    }
-
-    fn open_chain(&self, ino: Ino, era: u64) -> Result<Arc<Node>> {
-        // From the deepest ancestor that is open downwards: a tree may be deeper than the stack.
-        let mut closed = vec![(ino, self.inodes.dir(ino)?)];
-        let mut node = loop {
-            let (_, (spot, _)) = closed.last().ok_or(Errno::EIO)?;
-            match self.dirs.get(spot.parent, era) {
-                Some(node) => break node,
-                // Only in another era is the root not open.
-                None if spot.parent == Ino::ROOT => return Err(Errno::ESTALE),
-                None => closed.push((spot.parent, self.inodes.dir(spot.parent)?)),
-            }
-            if closed.len() > DEPTH_MAX {
-                return Err(Errno::ELOOP);
-            }
-        };
-        for (ino, (spot, ranks)) in closed.into_iter().rev() {
-            let (clones, maybe) = (self.inodes.clones(), self.inodes.maybe(ino));
-            let opened = Arc::new(self.open_dir(&node, ino, &spot, (ranks, maybe))?);
-            if !maybe.is_empty() && opened.missing.is_empty() {
-                self.inodes.settle(ino, opened.ranks(), clones, &|| self.states.is_era(era));
-            }
-            node = self.dirs.keep_first(opened);
-            // A copy that was found or made meanwhile: the next request opens it with the others.
-            let expected =
-                |now: Ranks| now.iter().filter(|rank| !node.missing.has(*rank)).fold(Ranks::NONE, Ranks::with);
-            if self.inodes.dir(ino).is_ok_and(|(_, now)| expected(now) != node.ranks()) {
-                self.dirs.close(ino);
-            }
-        }
-        Ok(node)
-    }
-
-    /// `ranks` are where it is, and of these it only may be on those of `maybe`.
-    fn open_dir(&self, parent: &Node, ino: Ino, spot: &Spot, (ranks, maybe): (Ranks, Ranks)) -> Result<Node> {
-        let mut copies: Vec<(Rank, Arc<dyn Dir>)> = Vec::new();
-        let (mut watched, mut proved) = (true, false);
-        for rank in ranks.iter().filter(|rank| !parent.missing.has(*rank)) {
-            let unsure = maybe.has(rank);
-            let Some(above) = parent.find(rank) else {
-                if unsure {
-                    continue;
-                }
-                return Err(Errno::EIO);
-            };
-            let dir = match above.open_dir(&spot.name) {
-                Err(Errno::ENOENT) if unsure => continue,
-                // It hides what slower tiers hold.
-                Err(Errno::ENOTDIR) if unsure => break,
-                Err(Errno::ENOENT | Errno::ENOTDIR) => return Err(Errno::ESTALE),
-                other => other?,
-            };
-            let by_number = rank == spot.rank;
-            if by_number || self.states.mixed() {
-                let stat = dir.stat(None)?.ok_or(Errno::ESTALE)?;
-                let same = (stat.body, stat.generation) == (spot.body, spot.generation);
-                if by_number && !same {
-                    return Err(Errno::ESTALE);
-                }
-                proved |= by_number || self.dirs.of_body(rank, stat.body) == Some(ino);
-            }
-            watched &= self.learn(rank, dir.as_ref());
-            copies.push((rank, dir));
-        }
-        match (copies.is_empty(), proved) {
-            // All of it is on tiers that are missing.
-            (true, _) => Err(Errno::EIO),
-            (false, false) => Err(Errno::ESTALE),
-            (false, true) => Ok(Node::new(ino, parent.tiers(), watched, copies)),
-        }
-    }
-
     /// The file behind a number, held and known to be that file, for whoever changes it.
     ///
     /// A program that may write into a tier could put another file under the name at any moment;
@@ -424,6 +366,3 @@ impl Union {
         Ok(((stat.body, stat.generation) == (spot.body, spot.generation)).then(|| file.into()))
     }
 }
-
-/// Deeper trees than this cannot be made through any one call of a program.
-const DEPTH_MAX: usize = 1 << 20;

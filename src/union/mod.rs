@@ -32,10 +32,12 @@ use crate::types::errno::{Errno, Result};
 use crate::types::ids::{Ino, Rank, Ranks};
 
 mod attributes;
+mod chain;
 pub mod create;
 mod data;
 mod dirs;
 mod dos;
+mod front;
 mod gates;
 mod health;
 pub mod identity;

@@ -143,7 +143,14 @@ fn a_tier_that_was_missing_at_the_start_is_taken_in_when_it_comes_and_no_other_i
     crate::common::wait::until("the wrong disk is told", || mount.log().contains("still away").then_some(()));
     check_away(&mount, "dir", "fast", "slow");
     std::fs::remove_dir_all(&tier).expect("the wrong disk goes");
-    std::fs::rename(&away, &tier).expect("the disk comes back");
+    // The right one, but within another tier: each of its files would be there twice.
+    let within = mount.tier(0, "within");
+    std::fs::rename(&away, &within).expect("mv");
+    std::os::unix::fs::symlink(&within, &tier).expect("ln -s");
+    crate::common::wait::until("that is told", || mount.log().contains("lies inside the tier").then_some(()));
+    check_away(&mount, "dir", "fast", "slow");
+    std::fs::remove_file(&tier).expect("rm");
+    std::fs::rename(&within, &tier).expect("the disk comes back");
     until_back(&mount);
     // It was first seen while the tier was away, and is the same directory to whoever stands in it.
     let number = std::fs::metadata(mount.path("dir")).expect("stat").ino();

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::fs::{errno, get, put};
+use crate::common::fs::{errno, get, names, put};
 use crate::common::mount::{Setup, TestMount};
 use crate::common::{mount, need, wait};
 use crate::gone::{check_away, everything, until_back, until_same};
@@ -44,6 +44,24 @@ impl Server {
         self.daemon = Server::run(&self.from, &self.at);
     }
 
+    /// Its disk is unmounted: what is left is an empty directory.
+    fn hide(&self) {
+        let away = self.from.with_file_name("disk");
+        std::fs::create_dir(&away).expect("mkdir");
+        std::fs::rename(self.from.join(".tierfs"), away.join(".tierfs")).expect("the marker is gone first");
+        for name in names(&self.from) {
+            std::fs::rename(self.from.join(&name), away.join(&name)).expect("mv");
+        }
+    }
+
+    /// Its disk is mounted again.
+    fn show(&self) {
+        let away = self.from.with_file_name("disk");
+        for name in names(&away).into_iter().chain([".tierfs".into()]) {
+            std::fs::rename(away.join(&name), self.from.join(&name)).expect("mv");
+        }
+    }
+
     fn end(&mut self) {
         self.daemon.kill().expect("kill");
         self.daemon.wait().expect("wait");
@@ -65,6 +83,7 @@ fn union_with_server() -> Option<(TestMount, Server)> {
     let server = Server::start(setup.home())?;
     let setup = setup.seed(|tiers| {
         put(tiers[0].join("dir/fast"), "fast");
+        tiers.iter().for_each(|tier| put(tier.join("dir/both"), "on both"));
         for at in 0..40 {
             put(tiers[1].join(format!("dir/slow{at}")), format!("slow {at}"));
         }
@@ -120,6 +139,37 @@ fn a_server_that_dies_is_taken_in_again_as_another() {
     assert!(std::io::Write::write_all(&mut &open, b"x").is_err(), "what was open on the former is lost");
     drop(open);
     until_same(&mount, &before);
+    let setup = mount.unmount();
+    drop(server);
+    drop(setup);
+}
+
+/// Until the mount knows better, a server without its disk says of everything that it is absent. It was believed
+/// for some seconds: files were not there, and a removed name left its hidden copy.
+#[test]
+fn a_server_that_shows_an_empty_directory_is_not_believed() {
+    let Some((mount, server)) = union_with_server() else { return };
+    assert_eq!(get(mount.path("dir/slow39")), "slow 39");
+    server.hide();
+    let removed = std::fs::remove_file(mount.path("dir/both"));
+    assert!(removed.is_err(), "a copy of it may be on the tier that is not there");
+    let mut at = (0..39).cycle();
+    wait::until("the mount has noticed", || {
+        let path = mount.path(format!("dir/slow{}", at.next().unwrap_or_default()));
+        assert_eq!(errno(std::fs::metadata(path)), Errno::IO);
+        assert_eq!(errno(std::fs::File::create_new(mount.path("dir/never was"))), Errno::IO);
+        let listing = std::fs::read_dir(mount.root()).expect("the root is there");
+        assert!(listing.into_iter().any(|entry| entry.is_err()), "a listing that is not whole must end with an error");
+        mount.log().contains("has lost its .tierfs/marker").then_some(())
+    });
+    check_away(&mount, "dir", "fast", "slow0");
+    server.show();
+    until_back(&mount);
+    assert_eq!(get(mount.path("dir/slow7")), "slow 7");
+    std::fs::remove_file(mount.path("dir/both")).expect("as ever");
+    assert_eq!(names(mount.path("dir")).len(), 41);
+    put(mount.path("dir/slow7"), "written");
+    assert_eq!(get(server.from.join("dir/slow7")), "written");
     let setup = mount.unmount();
     drop(server);
     drop(setup);

@@ -28,7 +28,8 @@ impl Shared {
             // What they do would come after everything was brought to rest.
             return Err(Some("calls that were made before it went have not come back".into()));
         }
-        let opened = tiers::reopen(&self.config, (rank, place), &self.seats.markers()).map_err(Some)?;
+        let (markers, spots) = (self.seats.markers(), self.seats.spots());
+        let opened = tiers::reopen(&self.config, (rank, place), &markers, &spots).map_err(Some)?;
         // A run would not know what becomes of its records. One that is at work ends soon, for want of the tier.
         let Some(turn) = self.turns.background() else { return Err(None) };
         self.seats.install(rank, &opened);

@@ -19,7 +19,9 @@ use super::turns::Turns;
 use crate::config::MountConfig;
 use crate::fuse::Spare;
 use crate::sys::fanotify::{filesystem_of, is_remote};
+use crate::sys::overlap::{self, Spot};
 use crate::tier::Tier;
+use crate::tier::guarded::proof::Proof;
 use crate::tier::guarded::{Guard, Guarded, calls};
 use crate::tier::marker::{Id, Marker};
 use crate::tier::place::Place;
@@ -86,6 +88,7 @@ impl Seat {
 #[derive(Debug)]
 pub(super) struct Seats {
     seats: Vec<Seat>,
+    mountpoint: Option<Spot>,
     events: Sender<Event>,
     told: Mutex<Option<Receiver<Event>>>,
 }
@@ -106,6 +109,7 @@ impl Seats {
                     guards: Mutex::default(),
                 })
                 .collect(),
+            mountpoint: overlap::mountpoint(&config.mountpoint),
             events,
             told: Mutex::new(Some(told)),
         };
@@ -161,9 +165,17 @@ impl Seats {
         };
         // Of a server's files the kernel would wait for the server past tierfs, without a bound.
         let remote = filesystem_of(opened.watched()).is_ok_and(|(_, kind)| is_remote(kind));
-        let guard = Guard::new(!remote, suspect);
+        let proof = remote.then(|| Proof::new(opened.tier.as_ref(), opened.marker.tier));
+        let guard = Guard::new(proof, suspect);
         seat.guards.lock().push(guard.id());
         seat.guarded.install(Arc::clone(&opened.tier), guard);
+    }
+
+    /// Where the tiers are that are there, and the mount point.
+    fn spots(&self) -> Vec<Spot> {
+        let opened = self.opened();
+        let tiers = opened.iter().flatten().filter_map(|opened| opened.spot().cloned());
+        tiers.chain(self.mountpoint.clone()).collect()
     }
 
     fn markers(&self) -> Vec<Option<Marker>> {

@@ -56,19 +56,19 @@ impl Dir for GuardedDir {
     }
 
     fn create(&self, name: &Name, mode: u32, how: Open, by: &Caller) -> Result<Box<dyn File>> {
-        self.guard.call(|| self.inner.create(name, mode, how, by)).map(|file| self.file(file))
+        self.guard.change(|| self.inner.create(name, mode, how, by)).map(|file| self.file(file))
     }
 
     fn mkdir(&self, name: &Name, mode: u32, by: &Caller) -> Result<()> {
-        self.guard.call(|| self.inner.mkdir(name, mode, by))
+        self.guard.change(|| self.inner.mkdir(name, mode, by))
     }
 
     fn mknod(&self, name: &Name, mode: u32, rdev: u64, by: &Caller) -> Result<()> {
-        self.guard.call(|| self.inner.mknod(name, mode, rdev, by))
+        self.guard.change(|| self.inner.mknod(name, mode, rdev, by))
     }
 
     fn symlink(&self, name: &Name, target: &OsStr, by: &Caller) -> Result<()> {
-        self.guard.call(|| self.inner.symlink(name, target, by))
+        self.guard.change(|| self.inner.symlink(name, target, by))
     }
 
     fn readlink(&self, name: &Name) -> Result<Vec<u8>> {
@@ -77,20 +77,20 @@ impl Dir for GuardedDir {
 
     fn link(&self, name: &Name, to: &dyn Dir, new: &Name) -> Result<()> {
         let to = behind(&self.guard, to)?;
-        self.guard.call(|| self.inner.link(name, to, new))
+        self.guard.change(|| self.inner.link(name, to, new))
     }
 
     fn unlink(&self, name: &Name) -> Result<()> {
-        self.guard.call(|| self.inner.unlink(name))
+        self.guard.change(|| self.inner.unlink(name))
     }
 
     fn rmdir(&self, name: &Name) -> Result<()> {
-        self.guard.call(|| self.inner.rmdir(name))
+        self.guard.change(|| self.inner.rmdir(name))
     }
 
     fn rename(&self, name: &Name, to: &dyn Dir, new: &Name, how: Rename) -> Result<()> {
         let to = behind(&self.guard, to)?;
-        self.guard.call(|| self.inner.rename(name, to, new, how))
+        self.guard.change(|| self.inner.rename(name, to, new, how))
     }
 
     fn list(&self, each: &mut dyn FnMut(Listed<'_>)) -> Result<()> {

@@ -88,12 +88,12 @@ impl File for GuardedFile {
 
     fn backing(&self) -> Option<BorrowedFd<'_>> {
         // The kernel would go past the guard, and wait for a server as long as that takes.
-        if self.guard.passthrough && !self.guard.is_closed() { self.inner.backing() } else { None }
+        if self.guard.proof.is_none() && !self.guard.is_closed() { self.inner.backing() } else { None }
     }
 
     fn link_to(&self, to: &dyn Dir, new: &Name) -> Result<()> {
         let to = behind(&self.guard, to)?;
-        self.guard.call(|| self.inner.link_to(to, new))
+        self.guard.change(|| self.inner.link_to(to, new))
     }
 
     fn copy_to(&self, offset: u64, to: &dyn File, to_offset: u64, length: u64) -> Result<usize> {

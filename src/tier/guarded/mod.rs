@@ -9,7 +9,7 @@
 //! says so to whoever looks after it, and that one asks the tier itself.
 //!
 //! While an instance is being given up it may still answer. It is not believed then that something is
-//! not there.
+//! not there. Nor is a server believed that before it has proved that it shows the tier ([`proof`]).
 
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -26,14 +26,17 @@ use crate::types::name::Name;
 pub mod calls;
 mod dir;
 mod file;
+pub mod proof;
 
 use dir::GuardedDir;
+use proof::Proof;
 
 /// Lets calls into one instance of a tier, or answers EIO.
 pub struct Guard {
     id: u32,
     closed: AtomicBool,
-    passthrough: bool,
+    /// Of a tier that others serve.
+    proof: Option<Proof>,
     suspect: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -75,10 +78,11 @@ fn is_of_the_dead(errno: Errno) -> bool {
 
 impl Guard {
     /// For a new instance. `suspect` is called when it gives an error that may mean its end: it must not
-    /// wait. Without `passthrough` the kernel never serves its files past tierfs.
-    pub fn new(passthrough: bool, suspect: impl Fn() + Send + Sync + 'static) -> Arc<Guard> {
+    /// wait. One that others serve comes with a `proof` that they do: what it says to be absent is believed
+    /// and names are changed only with that, and the kernel never serves its files past tierfs.
+    pub fn new(proof: Option<Proof>, suspect: impl Fn() + Send + Sync + 'static) -> Arc<Guard> {
         let id = GUARDS.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1);
-        Arc::new(Guard { id, closed: AtomicBool::new(false), passthrough, suspect: Box::new(suspect) })
+        Arc::new(Guard { id, closed: AtomicBool::new(false), proof, suspect: Box::new(suspect) })
     }
 
     /// By which [`calls::Call`] names it.
@@ -108,14 +112,37 @@ impl Guard {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Errno::EIO);
         }
-        let result = act();
+        let mut result = act();
+        if matches!(result, Err(Errno::ENOENT)) {
+            result = self.prove().and(result);
+        }
         drop(inside);
         result.map_err(|errno| self.judge(errno))
     }
 
-    /// The same, for an answer that may say that something is not there.
+    /// The same, for what changes names: what is in the tier's place may take them as well.
+    fn change<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.call(|| {
+            self.prove()?;
+            act()
+        })
+    }
+
+    /// EIO if something else is in the tier's place. This asks the tier.
+    fn prove(&self) -> Result<()> {
+        self.proof.as_ref().map_or(Ok(()), Proof::check)
+    }
+
+    /// The same as a call, for an answer that may say that something is not there.
     fn look<T>(&self, act: impl FnOnce() -> Result<T>, is_absence: impl Fn(&T) -> bool) -> Result<T> {
-        match self.call(act) {
+        let proved = || {
+            let answer = act()?;
+            if is_absence(&answer) {
+                self.prove()?;
+            }
+            Ok(answer)
+        };
+        match self.call(proved) {
             Ok(answer) if is_absence(&answer) && self.is_closed() => Err(Errno::EIO),
             other => other,
         }

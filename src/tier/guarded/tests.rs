@@ -27,7 +27,7 @@ impl Setting {
         let inner =
             DirectoryTier::new(&fd, self.home.path().to_path_buf(), Known::default(), Box::new(|_| Ok(()))).unwrap();
         let suspected = Arc::clone(&self.suspected);
-        let guard = Guard::new(true, move || {
+        let guard = Guard::new(None, move || {
             suspected.fetch_add(1, Ordering::Relaxed);
         });
         self.tier.install(Arc::new(inner), guard);

@@ -1,6 +1,6 @@
 //! What is known of files while a tier is away, and what of it still holds when the tier is back.
 
-use super::{Inodes, Seen};
+use super::{Front, Inodes, Seen};
 use crate::types::attr::Kind;
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::{Ino, Rank, Ranks};
@@ -33,14 +33,20 @@ impl Inodes {
         self.with(ino, |inode| inode.maybe).unwrap_or(Ranks::NONE)
     }
 
-    /// A directory was found on these ranks and no others when there had been so many `clones`. It may have
-    /// been cloned since, or a tier may have come; then the next look decides. `certain` is asked when nobody
-    /// can note either meanwhile.
-    pub(in crate::union) fn settle(&self, ino: Ino, ranks: Ranks, clones: u64, certain: &dyn Fn() -> bool) {
+    /// A directory was found on `ranks` and on no others but perhaps those `missing`, when there had been so many
+    /// `clones`. It may have been cloned since, or a tier may have come; then the next look decides. `certain` is
+    /// asked when nobody can note either meanwhile.
+    pub(in crate::union) fn settle(
+        &self,
+        ino: Ino,
+        (ranks, missing): (Ranks, Ranks),
+        clones: u64,
+        certain: &dyn Fn() -> bool,
+    ) {
         let _forgotten = self.with(ino, |inode| {
             if clones == self.clones() && certain() {
-                inode.ranks = ranks;
-                inode.maybe = Ranks::NONE;
+                inode.ranks = ranks.or(inode.ranks.and(missing));
+                inode.maybe = inode.maybe.and(missing);
             }
         });
     }
@@ -66,6 +72,20 @@ impl Inodes {
         let changed = inode.ranks != ranks;
         (inode.ranks, inode.maybe) = (ranks, maybe);
         Ok(Some((inode.generation, changed)))
+    }
+
+    /// What the fastest copy of a directory says, where the copies differ: it may be away later.
+    pub(in crate::union) fn set_front(&self, ino: Ino, front: Option<Front>) {
+        let _forgotten = self.with(ino, |inode| {
+            if front.is_some() || inode.rare.is_some() {
+                inode.rare().front = front;
+            }
+        });
+    }
+
+    /// The same, as it was last seen.
+    pub(in crate::union) fn front(&self, ino: Ino) -> Option<Front> {
+        self.with(ino, |inode| inode.rare.as_ref().and_then(|rare| rare.front)).ok().flatten()
     }
 
     /// Drops the registrations of files on `rank`: their bodies are another filesystem's from here on.

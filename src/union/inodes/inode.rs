@@ -54,6 +54,17 @@ pub(super) struct Rare {
     pub(super) errors: u64,
     /// The change time to show, of a moved file.
     pub(super) shown: Option<Shown>,
+    /// Of a directory whose copies differ: what the fastest says.
+    pub(super) front: Option<Front>,
+}
+
+/// By what the kernel decides who may do what in a directory, as its fastest copy says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::union) struct Front {
+    pub rank: Rank,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
 }
 
 /// What an inode had open.

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 pub use away::Touched;
+pub(in crate::union) use inode::Front;
 use inode::{Closed, Inode};
 
 use super::identity::Shown;
