@@ -79,7 +79,7 @@ fn fails_and_comes_back(disk: &LoopFs, mount: TestMount, user: Option<&User>) {
 
 #[test]
 fn an_ext4_disk_that_fails_is_given_up_and_taken_in_again() {
-    let Some([_xfs_io]) = need::programs(["xfs_io"]) else { return };
+    let Some([_python]) = need::programs([need::PYTHON]) else { return };
     let Some(disk) = LoopFs::new("ext4", 64) else { return };
     let Some(mount) = union_on(&disk, None) else { return };
     fails_and_comes_back(&disk, mount, None);
@@ -87,7 +87,7 @@ fn an_ext4_disk_that_fails_is_given_up_and_taken_in_again() {
 
 #[test]
 fn an_xfs_disk_that_fails_is_given_up_and_taken_in_again_by_an_ordinary_user() {
-    let (Some([_xfs_io]), Some([user, _])) = (need::programs(["xfs_io"]), User::two()) else { return };
+    let (Some([_python]), Some([user, _])) = (need::programs([need::PYTHON]), User::two()) else { return };
     let Some(disk) = LoopFs::new("xfs", 320) else { return };
     let Some(mount) = union_on(&disk, Some(&user)) else { return };
     fails_and_comes_back(&disk, mount, Some(&user));

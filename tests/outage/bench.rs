@@ -53,6 +53,8 @@ pub(crate) struct Done {
     pub(crate) moved: usize,
     /// Times that a check had to wait until what was known before was forgotten.
     pub(crate) late: usize,
+    /// The longest that a tier which was there was not taken in, in milliseconds.
+    pub(crate) slowest_ms: u128,
     /// Files hidden by a copy on a faster tier, and kept in `lost`.
     pub(crate) hidden: usize,
     pub(crate) kept: usize,
@@ -60,7 +62,7 @@ pub(crate) struct Done {
 
 impl Bench {
     pub(crate) fn new(layout: &Layout, seed: u64) -> Option<Bench> {
-        need::programs(["xfs_io", "cp"])?;
+        need::programs([need::PYTHON])?;
         let disks: Vec<Disk> = layout.kinds.iter().map(|kind| Disk::new(kind)).collect::<Option<_>>()?;
         let roots: Vec<PathBuf> = disks.iter().map(Disk::tier).collect();
         let mut setup = Setup::new().plain().verbose().roots(&roots).hangs_after(Duration::from_secs(4 * 3600));

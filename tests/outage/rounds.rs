@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::bench::{Bench, Done, Layout};
 use crate::clock::{Clock, Stopping};
@@ -48,6 +48,7 @@ struct Director<'a> {
     clock: &'a Clock,
     rng: Rng,
     losses: usize,
+    slowest_ms: u128,
 }
 
 impl Director<'_> {
@@ -78,7 +79,10 @@ impl Director<'_> {
             let most_ms = [1, 2500][self.rng.below(2)];
             pause(&mut self.rng, most_ms);
         }
+        let there = Instant::now();
         let end = self.until_back(log_before, &lost);
+        self.slowest_ms = there.elapsed().as_millis();
+        tell(&format!("taken in after {} ms", self.slowest_ms));
         if end == End::Whole {
             self.clock.outage();
             pause(&mut self.rng, 400);
@@ -166,7 +170,8 @@ impl Bench {
         let clock = self.begin();
         let rng = Rng::new(self.rng.below(usize::MAX) as u64);
         let mount = self.mount.take().expect("mounted between rounds");
-        let mut director = Director { disks: &mut self.disks, mount: &mount, clock: &clock, rng, losses: 0 };
+        let mut director =
+            Director { disks: &mut self.disks, mount: &mount, clock: &clock, rng, losses: 0, slowest_ms: 0 };
         let doing: Vec<_> = self.writers.iter().map(|writer| Arc::clone(&writer.doing)).collect();
         let mut wrong = Vec::new();
         let end = std::thread::scope(|scope| {
@@ -184,6 +189,7 @@ impl Bench {
         });
         self.done.rounds += 1;
         self.done.losses += director.losses;
+        self.done.slowest_ms = self.done.slowest_ms.max(director.slowest_ms);
         self.mount = Some(mount);
         for writer in &mut self.writers {
             self.done.steps += std::mem::take(&mut writer.steps);
@@ -313,6 +319,7 @@ impl Done {
         self.runs += more.runs;
         self.moved += more.moved;
         self.late += more.late;
+        self.slowest_ms = self.slowest_ms.max(more.slowest_ms);
         self.hidden += more.hidden;
         self.kept += more.kept;
     }

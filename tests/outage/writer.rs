@@ -18,10 +18,19 @@ use rustix::fs::{OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use crate::clock::{Calm, Clock, Doing, Moment};
-use crate::common::{fs as short, wait};
+use crate::common::{fs as short, need, wait};
 use crate::known::Known;
 use crate::rng::Rng;
 use crate::version::{BLOCK, Version, block, fill};
+
+/// Fills one block through a shared mapping and syncs it.
+const MAP: &str = "
+import mmap, sys
+at, byte = int(sys.argv[2]), int(sys.argv[3])
+with open(sys.argv[1], 'r+b') as file, mmap.mmap(file.fileno(), 0) as mapping:
+    mapping[at:at + 4096] = bytes([byte]) * 4096
+    mapping.flush()
+";
 
 /// It alone works in its directory.
 #[derive(Debug)]
@@ -378,21 +387,15 @@ impl Writer {
         let tag = u32::from_le_bytes([self.byte; 4]);
         let at = self.rng.below(version.blocks.len());
         version.blocks[at] = tag;
-        let length = version.blocks.len() * BLOCK;
         self.doing.tell(format!("map {path:?}, block {at} as {}", self.byte));
         let began = self.clock.now();
-        let mut command = Command::new("xfs_io");
-        for word in [
-            format!("mmap -rw 0 {length}"),
-            format!("mwrite -S {} {} {BLOCK}", self.byte, at * BLOCK),
-            format!("msync -s 0 {length}"),
-        ] {
-            command.args(["-c", &word]);
-        }
         self.add(path, Some(version));
-        let output = command.arg(self.at(path)).stdin(Stdio::null()).output()?;
+        let mut python = Command::new(need::PYTHON);
+        let (first, byte) = ((at * BLOCK).to_string(), self.byte.to_string());
+        python.args(["-I", "-S", "-c", MAP]).arg(self.at(path)).args([&first, &byte]);
+        let output = python.stdin(Stdio::null()).output()?;
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        if output.status.success() && told.is_empty() && output.stdout.is_empty() {
+        if output.status.success() {
             self.acknowledged(path, began);
             return Ok(());
         }
