@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::mount::{Setup, TestMount};
-use crate::common::{need, wait};
+use crate::common::{fs as short, need, wait};
 use crate::disks::Disk;
 use crate::movers::Mover;
 use crate::rng::Rng;
@@ -103,6 +103,26 @@ impl Bench {
             }
         }
         wrong
+    }
+
+    /// What there is to know of the paths that these lines begin with: the copies, the runs that moved them, and
+    /// what was done with them.
+    pub(crate) fn evidence(&self, wrong: &[String]) -> Vec<String> {
+        let mut lines = Vec::new();
+        for path in wrong.iter().filter_map(|line| line.strip_prefix('"')?.split('"').next()).take(4) {
+            let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned();
+            for root in &self.roots {
+                lines.push(format!("{path} on {root:?}: {:?}", crate::known::look(&root.join(path))));
+            }
+            for run in short::names(self.roots[0].join(".tierfs/runs")) {
+                let text = std::fs::read(self.roots[0].join(".tierfs/runs").join(&run)).unwrap_or_default();
+                let text = String::from_utf8_lossy(&text).into_owned();
+                let mine = text.lines().filter(|line| line.contains(&format!("/{name}")));
+                lines.extend(mine.map(|line| format!("{run:?}: {line}")));
+            }
+            lines.extend(self.writers.iter().flat_map(|writer| writer.doing.history(&name)));
+        }
+        lines
     }
 
     /// What must not be on the tiers.

@@ -1,8 +1,9 @@
 //! What the threads of a round tell each other: when a tier lost its power, and how things stand.
 
+use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::SystemTime;
 
 /// Of one round.
 #[derive(Debug, Default)]
@@ -83,21 +84,43 @@ impl Drop for Stopping<'_> {
     }
 }
 
-/// What one thread does, for whoever waits for it.
+/// What one thread does and has done, for whoever waits for it or wants to know.
 #[derive(Debug)]
-pub(crate) struct Doing(Mutex<(Instant, String)>);
+pub(crate) struct Doing(Mutex<VecDeque<(SystemTime, String)>>);
+
+/// So much of what was done is remembered.
+const REMEMBERED: usize = 5000;
 
 impl Doing {
     pub(crate) fn new() -> Doing {
-        Doing(Mutex::new((Instant::now(), "nothing".to_owned())))
+        Doing(Mutex::default())
     }
 
     pub(crate) fn tell(&self, what: String) {
-        *self.0.lock().expect("lock") = (Instant::now(), what);
+        let mut doing = self.0.lock().expect("lock");
+        doing.truncate(REMEMBERED);
+        doing.push_front((SystemTime::now(), what));
     }
 
     pub(crate) fn told(&self) -> String {
         let doing = self.0.lock().expect("lock");
-        format!("{} for {} s", doing.1, doing.0.elapsed().as_secs())
+        doing.front().map_or("nothing".into(), |(since, what)| {
+            let since = since.elapsed().unwrap_or_default();
+            format!("{what} for {} s", since.as_secs())
+        })
+    }
+
+    /// What was done with whatever has this name, oldest first.
+    pub(crate) fn history(&self, name: &str) -> Vec<String> {
+        let doing = self.0.lock().expect("lock");
+        let mine = doing.iter().filter(|(_, what)| what.contains(name)).take(40);
+        let mut lines: Vec<String> = mine
+            .map(|(when, what)| {
+                let when = when.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                format!("{}.{:03} {what}", when.as_secs() % 86_400, when.subsec_millis())
+            })
+            .collect();
+        lines.reverse();
+        lines
     }
 }

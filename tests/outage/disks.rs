@@ -84,6 +84,13 @@ impl Disk {
         }
     }
 
+    /// No daemon is stopped any more.
+    pub(crate) fn go_on(&self) {
+        if let Disk::Server(server) = self {
+            server.signal(Signal::CONT);
+        }
+    }
+
     /// Makes all that is on it durable.
     pub(crate) fn sync(&self) {
         if let Disk::Image(fs) = self {

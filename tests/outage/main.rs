@@ -16,6 +16,7 @@ mod check;
 mod clock;
 #[path = "../common/mod.rs"]
 mod common;
+mod contents;
 mod disks;
 mod known;
 mod looks;

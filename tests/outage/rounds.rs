@@ -71,7 +71,10 @@ impl Director<'_> {
         let lost = [first, more].concat();
         let mut away = lost.clone();
         while !away.is_empty() {
-            let (rank, how) = away.swap_remove(self.rng.below(away.len()));
+            // What hangs may keep a dead filesystem busy, so it comes first.
+            let hangs = away.iter().position(|(_, how)| *how == Failure::Stopped);
+            let next = self.rng.below(away.len());
+            let (rank, how) = away.swap_remove(hangs.unwrap_or(next));
             self.let_go(how);
             tell(&format!("tier {rank} comes back from {how:?}"));
             self.disks[rank].come_back(how);
@@ -151,6 +154,13 @@ impl Director<'_> {
     }
 }
 
+impl Drop for Director<'_> {
+    /// Whatever has happened: nobody is to wait for a server for ever.
+    fn drop(&mut self) {
+        self.disks.iter().for_each(Disk::go_on);
+    }
+}
+
 /// Whether the log tells that the tier has gone and is there again. One that stopped only for a moment may not
 /// have been given up.
 fn is_back(log: &str, rank: usize, how: Failure) -> bool {
@@ -190,6 +200,7 @@ impl Bench {
         self.done.rounds += 1;
         self.done.losses += director.losses;
         self.done.slowest_ms = self.done.slowest_ms.max(director.slowest_ms);
+        drop(director);
         self.mount = Some(mount);
         for writer in &mut self.writers {
             self.done.steps += std::mem::take(&mut writer.steps);
@@ -291,8 +302,9 @@ fn campaign(name: &str, rounds: usize, layout: &Layout) {
             let wrong = bench.round();
             if !wrong.is_empty() {
                 let failure = format!(
-                    "TIERFS_OUTAGE_SEED={seed}, {name}, {layout:?}, round {at}:\n{}\nthe daemon's log: {}",
+                    "TIERFS_OUTAGE_SEED={seed}, {name}, {layout:?}, round {at}:\n{}\n{}\nthe daemon's log: {}",
                     wrong.join("\n"),
+                    bench.evidence(&wrong).join("\n"),
                     bench.mount.as_ref().map(the_end_of_its_log).unwrap_or_default()
                 );
                 eprintln!("{failure}");

@@ -8,29 +8,19 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{OFlags, XattrFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::clock::{Calm, Clock, Doing, Moment};
-use crate::common::{fs as short, need, wait};
+use crate::common::{fs as short, wait};
 use crate::known::Known;
 use crate::rng::Rng;
-use crate::version::{BLOCK, Version, block, fill};
-
-/// Fills one block through a shared mapping and syncs it.
-const MAP: &str = "
-import mmap, sys
-at, byte = int(sys.argv[2]), int(sys.argv[3])
-with open(sys.argv[1], 'r+b') as file, mmap.mmap(file.fileno(), 0) as mapping:
-    mapping[at:at + 4096] = bytes([byte]) * 4096
-    mapping.flush()
-";
+use crate::version::{BLOCK, Version, block};
 
 /// It alone works in its directory.
 #[derive(Debug)]
@@ -49,7 +39,7 @@ pub(crate) struct Writer {
     held: Vec<Held>,
     pub(crate) rng: Rng,
     next: u32,
-    byte: u8,
+    pub(crate) byte: u8,
     pub(crate) clock: Arc<Clock>,
     pub(crate) doing: Arc<Doing>,
     pub(crate) steps: usize,
@@ -104,6 +94,7 @@ impl Writer {
             match self.step() {
                 Ok(()) => self.steps += 1,
                 Err(error) => {
+                    self.doing.tell(format!("which failed: {error}: {}", self.doing.told()));
                     self.judge(calm, &error);
                     self.refused += 1;
                 }
@@ -237,7 +228,7 @@ impl Writer {
     }
 
     /// Through another handle than the change was made with.
-    fn sync_file(&mut self, path: &Path) -> io::Result<()> {
+    pub(crate) fn sync_file(&mut self, path: &Path) -> io::Result<()> {
         File::open(self.at(path)).and_then(|file| file.sync_all()).or_else(|error| self.unless_lost(path, error))?;
         let pending = self.known(path).file_pending;
         match pending {
@@ -323,7 +314,7 @@ impl Writer {
     }
 
     /// What began at that moment has made the newest version durable, unless a tier was lost meanwhile.
-    fn acknowledged(&mut self, path: &Path, began: Moment) {
+    pub(crate) fn acknowledged(&mut self, path: &Path, began: Moment) {
         if self.clock.is_still(began) { self.known(path).settle() } else { self.freeze(path) }
     }
 
@@ -376,89 +367,6 @@ impl Writer {
         while !self.held.is_empty() {
             let _never_fails = self.sync_held();
         }
-    }
-
-    /// Through a shared mapping.
-    fn map(&mut self, path: &Path, mut version: Version) -> io::Result<()> {
-        if version.blocks.is_empty() {
-            return Ok(());
-        }
-        self.byte = self.byte % 255 + 1;
-        let tag = u32::from_le_bytes([self.byte; 4]);
-        let at = self.rng.below(version.blocks.len());
-        version.blocks[at] = tag;
-        self.doing.tell(format!("map {path:?}, block {at} as {}", self.byte));
-        let began = self.clock.now();
-        self.add(path, Some(version));
-        let mut python = Command::new(need::PYTHON);
-        let (first, byte) = ((at * BLOCK).to_string(), self.byte.to_string());
-        python.args(["-I", "-S", "-c", MAP]).arg(self.at(path)).args([&first, &byte]);
-        let output = python.stdin(Stdio::null()).output()?;
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        if output.status.success() {
-            self.acknowledged(path, began);
-            return Ok(());
-        }
-        self.freeze(path);
-        if told.contains("No such file") {
-            return Err(Errno::NOENT.into());
-        }
-        Err(Errno::IO.into())
-    }
-
-    /// Mode or attribute.
-    fn dress(&mut self, path: &Path, mut version: Version) -> io::Result<()> {
-        let tag = self.fresh();
-        let mark = self.rng.below(2) == 0;
-        if mark {
-            version.mark = Some(tag.to_le_bytes().to_vec());
-        } else {
-            version.mode = 0o600 | (tag & 0o77);
-        }
-        self.doing.tell(format!("dress {path:?} with {} {tag}", if mark { "mark" } else { "mode" }));
-        let began = self.clock.now();
-        let there = self.at(path);
-        self.add(path, Some(version.clone()));
-        self.known(path).file_pending = Some(began);
-        let done = if mark {
-            rustix::fs::setxattr(&there, "user.mark", &tag.to_le_bytes(), XattrFlags::empty()).map_err(io::Error::from)
-        } else {
-            std::fs::set_permissions(&there, PermissionsExt::from_mode(version.mode))
-        };
-        self.tried(path, done)?;
-        if self.eager() {
-            let synced = self.sync_file(path);
-            self.tried(path, synced)?;
-        }
-        Ok(())
-    }
-
-    /// A new file whose contents are durable; `None` if that is not sure.
-    pub(crate) fn make(&mut self, path: &Path) -> io::Result<Option<Version>> {
-        let blocks: Vec<u32> = (0..1 + self.rng.below(3)).map(|_| self.fresh()).collect();
-        let empty = Version { blocks: Vec::new(), mode: 0o644, mark: None };
-        let version = Version { blocks, ..empty.clone() };
-        let began = self.clock.now();
-        self.doing.tell(format!("make {path:?}"));
-        let mut options = File::options();
-        let there = self.at(path);
-        let file = self
-            .attempt(&[(path, Some(empty.clone()))], || options.write(true).create_new(true).mode(0o644).open(there))?;
-        for length in 1..=version.blocks.len() {
-            self.add(path, Some(Version { blocks: version.blocks[..length].to_vec(), ..empty.clone() }));
-        }
-        self.known(path).name_pending = Some(began);
-        let written =
-            file.set_permissions(PermissionsExt::from_mode(0o644)).and_then(|()| fill(&file, &version.blocks));
-        self.tried(path, written)?;
-        let synced = self.clock.now();
-        let outcome = file.sync_all();
-        self.tried(path, outcome)?;
-        if !self.clock.is_still(synced) {
-            self.freeze(path);
-            return Ok(None);
-        }
-        Ok(Some(version))
     }
 }
 
