@@ -98,16 +98,19 @@ impl LoopFs {
 
     /// After a cut: mounts again what the image has, which replays the log.
     pub(crate) fn restart(&self) {
-        // The kernel may still be about to let go of a dead process's mounts, and would then give the
-        // same dead filesystem again.
-        super::wait::until("the filesystem lives again", || {
-            self.unmount();
-            let mounted = self.mount();
-            assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
-            let probe = self.point.join("probe");
-            let alive = std::fs::File::create(&probe).and_then(|_| std::fs::remove_file(&probe));
-            alive.ok()
-        });
+        super::wait::until("the filesystem lives again", || self.lives_again().then_some(()));
+    }
+
+    /// The same, once. `false` while somebody has it open: it is busy, or the kernel gives the same dead
+    /// filesystem again. That of a process that has just died goes soon.
+    pub(crate) fn lives_again(&self) -> bool {
+        if rustix::mount::unmount(&self.point, rustix::mount::UnmountFlags::empty()).is_err() {
+            return false;
+        }
+        let mounted = self.mount();
+        assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
+        let probe = self.point.join("probe");
+        std::fs::File::create(&probe).and_then(|_| std::fs::remove_file(&probe)).is_ok()
     }
 
     /// After a cut: another device with the same contents takes its place, while the dead one stays for who has

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -75,13 +76,24 @@ impl Disk {
         }
     }
 
-    pub(crate) fn come_back(&mut self, how: Failure) {
+    /// Once that is possible; `false` if somebody keeps the dead filesystem.
+    pub(crate) fn come_back(&mut self, how: Failure, patience: Duration) -> bool {
         match self {
             Disk::Image(fs) if how == Failure::Pulled => fs.replug(),
-            Disk::Image(fs) => fs.restart(),
+            Disk::Image(fs) => return wait::within(patience, || fs.lives_again().then_some(())).is_some(),
             Disk::Server(server) if how == Failure::Stopped => server.signal(Signal::CONT),
             Disk::Server(server) => server.restart(),
         }
+        true
+    }
+
+    /// What a process has open on it.
+    pub(crate) fn opened_by(&self, pid: u32) -> Vec<String> {
+        let dev = |path: &Path| std::fs::metadata(path).map(|meta| std::os::unix::fs::MetadataExt::dev(&meta)).ok();
+        let mine = dev(self.tier().parent().expect("below the mount point"));
+        let opened = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let opened = opened.map(|entry| entry.path()).filter(|path| dev(path) == mine);
+        opened.map(|path| format!("{path:?} is {:?}", std::fs::read_link(&path))).collect()
     }
 
     /// No daemon is stopped any more.

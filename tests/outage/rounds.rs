@@ -26,7 +26,7 @@ enum End {
     /// The log says that the start of another mount is needed.
     Remount,
     /// Neither.
-    Stuck,
+    Stuck(String),
 }
 
 fn tell(line: &str) {
@@ -77,8 +77,12 @@ impl Director<'_> {
             let (rank, how) = away.swap_remove(hangs.unwrap_or(next));
             self.let_go(how);
             tell(&format!("tier {rank} comes back from {how:?}"));
-            self.disks[rank].come_back(how);
+            let back = self.disks[rank].come_back(how, PATIENCE);
             self.clock.let_go(false);
+            if !back {
+                let opened = [self.mount.pid(), std::process::id()].map(|pid| self.disks[rank].opened_by(pid));
+                return End::Stuck(format!("tier {rank} is dead, and somebody keeps it: {opened:#?}"));
+            }
             let most_ms = [1, 2500][self.rng.below(2)];
             pause(&mut self.rng, most_ms);
         }
@@ -150,7 +154,7 @@ impl Director<'_> {
             }
             log.contains("only the start of a mount can finish").then_some(End::Remount)
         });
-        end.unwrap_or(End::Stuck)
+        end.unwrap_or_else(|| End::Stuck("a tier that is there is not taken in again".into()))
     }
 }
 
@@ -225,7 +229,7 @@ impl Bench {
                 self.remount();
                 false
             }
-            End::Stuck => return vec!["a tier that is there is not taken in again".into()],
+            End::Stuck(why) => return vec![why.clone()],
         };
         let mut wrong = self.check(*end == End::Remount);
         wrong.extend(self.leftovers());
