@@ -21,7 +21,7 @@ use crate::union::Union;
 pub type Engine = fn(&Union, &Request, &mut (dyn FnMut(Event) -> Go + Send)) -> Result<Summary, migrate::Error>;
 
 /// The command line is wrong.
-const USAGE: u8 = 2;
+pub(super) const USAGE: u8 = 2;
 
 /// A line for the user, and the exit code.
 type Problem = wire::Problem;

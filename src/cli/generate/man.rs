@@ -30,7 +30,8 @@ fn add(command: &Command, above: &[&str], pages: &mut Vec<(String, String)>) {
 fn page(command: &Command, name: &str) -> String {
     let mut command = command.clone();
     if name == "tierfs" {
-        command = command.about(BRIEF);
+        let long = command.get_about().cloned().unwrap_or_default();
+        command = command.about(BRIEF).long_about(long);
     }
     let man = Man::new(command.clone()).title(name).section("1").manual("tierfs").date("");
     let man = man.source(concat!("tierfs ", env!("CARGO_PKG_VERSION")));
