@@ -93,7 +93,8 @@ impl Disk {
         let mine = dev(self.tier().parent().expect("below the mount point"));
         let opened = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         let opened = opened.map(|entry| entry.path()).filter(|path| dev(path) == mine);
-        opened.map(|path| format!("{path:?} is {:?}", std::fs::read_link(&path))).collect()
+        let told = |path: &Path| std::fs::read_to_string(path.to_string_lossy().replace("/fd/", "/fdinfo/"));
+        opened.map(|path| format!("{path:?} is {:?}: {:?}", std::fs::read_link(&path), told(&path))).collect()
     }
 
     /// No daemon is stopped any more.

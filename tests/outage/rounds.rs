@@ -81,7 +81,9 @@ impl Director<'_> {
             self.clock.let_go(false);
             if !back {
                 let opened = [self.mount.pid(), std::process::id()].map(|pid| self.disks[rank].opened_by(pid));
-                return End::Stuck(format!("tier {rank} is dead, and somebody keeps it: {opened:#?}"));
+                let status = wait::output(self.mount.tierfs_with(&["stats", "--json"]).arg(self.mount.root()));
+                let status = String::from_utf8_lossy(&status.stdout).into_owned();
+                return End::Stuck(format!("tier {rank} is dead, and somebody keeps it: {opened:#?}\n{status}"));
             }
             let most_ms = [1, 2500][self.rng.below(2)];
             pause(&mut self.rng, most_ms);

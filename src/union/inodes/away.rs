@@ -88,14 +88,17 @@ impl Inodes {
         self.with(ino, |inode| inode.rare.as_ref().and_then(|rare| rare.front)).ok().flatten()
     }
 
-    /// Drops the registrations of files on `rank`: their bodies are another filesystem's from here on.
+    /// Drops the registrations of files on `rank`, and what is kept open of them: their bodies are another filesystem's from here on.
     /// What is returned closes them.
     pub(in crate::union) fn unregister(&self, rank: Rank) -> impl Sized + use<> {
         let mut taken = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock();
             let there = shard.values_mut().filter(|inode| inode.kind != Kind::Dir && inode.rank == rank);
-            taken.extend(there.filter_map(|inode| inode.backing.take()));
+            taken.extend(there.map(|inode| {
+                // Also of a file without a name: whatever is asked of it is an error for ever.
+                (inode.backing.take(), inode.rare.as_mut().and_then(|rare| rare.orphan.take()))
+            }));
         }
         taken
     }
