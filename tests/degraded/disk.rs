@@ -177,6 +177,31 @@ fn a_tier_that_was_missing_at_the_start_is_taken_in_when_it_comes_and_no_other_i
     mount.unmount();
 }
 
+/// The kernel opens a file by one backing file at a time: a program that keeps one from before kept everybody else out.
+#[test]
+fn a_file_that_a_program_has_open_from_before_can_be_opened_anew() {
+    let Some(disk) = LoopFs::new("ext4", 64) else { return };
+    let Some(mount) = union_on(&disk, None) else { return };
+    let number = std::fs::metadata(mount.path("slow")).expect("stat").ino();
+    let kept = std::fs::File::options().append(true).open(mount.path("slow")).expect("open");
+    (&kept).write_all(b", as ever").expect("write");
+    kept.sync_all().expect("fsync");
+    let (marker, aside) = (mount.tier(1, ".tierfs/marker"), mount.tier(1, ".tierfs/aside"));
+    std::fs::rename(&marker, &aside).expect("it is not the tier any more");
+    until_gone(&mount, "dir/deep/er/slow");
+    std::fs::rename(&aside, &marker).expect("it is the tier again");
+    until_back(&mount);
+    let text = crate::common::wait::until("it can be opened", || std::fs::read_to_string(mount.path("slow")).ok());
+    assert_eq!(text, "slow at the top, as ever");
+    assert!((&kept).write_all(b"lost").and_then(|()| kept.sync_all()).is_err(), "what was open is dead");
+    put(mount.path("slow"), "written");
+    assert_eq!(get(mount.tier(1, "slow")), "written");
+    drop(kept);
+    assert_eq!(std::fs::metadata(mount.path("slow")).expect("stat").ino(), number);
+    assert_eq!(get(mount.path("slow")), "written");
+    mount.unmount();
+}
+
 /// What is mounted over a tier's directory, or unmounted lazily below the mount, takes nothing away.
 #[test]
 fn a_tier_that_is_only_unmounted_or_hidden_goes_on() {

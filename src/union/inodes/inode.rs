@@ -56,6 +56,8 @@ pub(super) struct Rare {
     pub(super) shown: Option<Shown>,
     /// Of a directory whose copies differ: what the fastest says.
     pub(super) front: Option<Front>,
+    /// How often its tier was lost while the kernel served it past tierfs.
+    pub(super) reborn: u32,
 }
 
 /// By what the kernel decides who may do what in a directory, as its fastest copy says it.
@@ -118,7 +120,11 @@ impl Inode {
         if (self.body, self.generation) != (seen.body, seen.generation) {
             // Another file has the number now: nothing that was known holds.
             self.backing = None;
-            self.rare = None;
+            // But the kernel may have a handle on the number.
+            self.rare = self.rare.take().filter(|rare| rare.reborn > 0);
+            if let Some(rare) = &mut self.rare {
+                **rare = Rare { reborn: rare.reborn, ..Rare::default() };
+            }
             self.was_open = false;
         }
         let same = (self.body, self.generation) == (seen.body, seen.generation) && seen.kind == Kind::Dir;

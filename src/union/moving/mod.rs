@@ -214,7 +214,9 @@ impl Union {
             return Ok(None);
         }
         let attr = self.enter(&node, name, &copies.visible)?;
-        let (identity, hides) = ((attr.ino, attr.generation), !copies.shadowed.is_empty());
+        // As it is on record, and not as the kernel has it since a tier was lost.
+        let generation = attr.generation.wrapping_sub(self.inodes.reborn(attr.ino));
+        let (identity, hides) = ((attr.ino, generation), !copies.shadowed.is_empty());
         let number_comes_back = stat.generation == 0 && attr.ino == of_body(stat.body);
         Ok(Some(Subject { union: self, identity, rank, stat, shown: attr.stat, hides, number_comes_back }))
     }
