@@ -98,9 +98,8 @@ fn plan_file(rank: Rank, stat: &Stat, old: &Copies, new: &Copies) -> Plan {
     let (faster, slower): (Vec<_>, Vec<_>) =
         copies_of(new).into_iter().filter(|(r, _)| *r != rank).partition(|(r, _)| *r < rank);
     let gone = |(r, s): &(Rank, Stat)| step(*r, Act::Unlink(Side::New), s);
-    // Up to the rename every copy that goes is shadowed, so that a step that fails costs nothing.
-    // After it there is at most one on this tier's slower side, and that only if nothing was
-    // replaced: then the rename can be taken back.
+    // Up to the rename every copy that goes is shadowed, so that a step that fails costs nothing. After it there is at
+    // most one on this tier's slower side, and that only if nothing was replaced: then the rename can be taken back.
     let visible = new.visible.ranks();
     let (last, hidden): (Vec<_>, Vec<_>) = slower.into_iter().partition(|(r, _)| visible.has(*r));
     steps.extend(hidden.iter().rev().map(gone));
