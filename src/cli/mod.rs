@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::control::convert;
@@ -20,6 +20,7 @@ pub mod criteria;
 mod cron;
 pub mod decrypt_view;
 pub mod demo;
+mod described;
 pub mod doctor;
 pub mod encrypt_view;
 pub mod exit;
@@ -148,7 +149,10 @@ pub fn run() -> ExitCode {
 }
 
 fn execute(arguments: Vec<OsString>) -> Outcome {
-    let cli = match Cli::try_parse_from(&arguments) {
+    let name = arguments.get(1).and_then(|word| word.to_str());
+    let mut program = described::within(Cli::command(), name);
+    let matches = program.try_get_matches_from_mut(&arguments);
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => return not_a_command(&error, &arguments),
     };

@@ -171,7 +171,8 @@ impl Report {
             spaces.iter().filter(|tier| tier.is_missing()).map(|tier| format!("the {}", tier.name)).collect();
         let labels = self.labels(&named, &report, spaces, now, &unread);
         self.show(&report, &labels)?;
-        if !missing.is_empty() {
+        // The table for people says it itself.
+        if !missing.is_empty() && (self.json || self.csv || self.html.is_some()) {
             let line = format!("{} is missing: what is only there is not counted", missing.join(", "));
             complain(line.as_bytes());
         }

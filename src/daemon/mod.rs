@@ -85,6 +85,14 @@ const TTL_TOLD: Duration = Duration::from_secs(3600);
 /// Directories kept open on each tier take at most this part of the descriptors.
 const DESCRIPTORS_PART: u64 = 4;
 
+/// Tells of what nobody will see while it is mounted: programs write there when nothing is.
+fn warn_of_hidden(mountpoint: &Path) {
+    if std::fs::read_dir(mountpoint).is_ok_and(|mut entries| entries.next().is_some()) {
+        let shown = mountpoint.display();
+        tracing::warn!("{shown} is not empty: what is in it is hidden while it is mounted (tierfs doctor)");
+    }
+}
+
 /// Mounts and serves until the mount is gone. `places` are the tiers as [`unlock::places`] gives them, also where
 /// this process is a child of the one that asked. `ready` is called once programs can use the mount.
 ///
@@ -121,6 +129,7 @@ pub fn serve(config: &MountConfig, places: &[Place], ready: impl FnOnce()) -> Re
         uncached: false,
         threads: threads(config),
     };
+    warn_of_hidden(&config.mountpoint);
     let device = mount::mount_fuse(&config.mountpoint, &how_to_mount(config))
         .map_err(|error| Error::new(if error.is_busy() { BUSY } else { FAILED }, error.to_string()))?;
     let watching = watching(config, &seats.opened(), watch.as_deref());

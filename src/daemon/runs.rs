@@ -276,9 +276,10 @@ pub(super) fn summed(summary: Summary) -> wire::Summary {
 pub(super) fn failed(error: migrate::Error) -> Problem {
     match error {
         migrate::Error::Busy => problem(BUSY, "another run is at work: wait for it"),
-        migrate::Error::ReadOnly => {
-            problem(FAILED, "nothing can be moved: the mount is read-only, or one of its tiers is missing")
-        }
+        migrate::Error::ReadOnly => problem(
+            FAILED,
+            "nothing can be moved: the mount is read-only, or one of its tiers is missing: see tierfs status",
+        ),
         migrate::Error::NotFound(line) => problem(FAILED, line),
         migrate::Error::NoRoom => problem(
             FAILED,

@@ -96,8 +96,11 @@ impl Work {
         let dry_run = running.dry_run;
         let ended = ended(running, began.elapsed(), last);
         let (well, what) = (ended.well, ended.what.clone());
-        // A command line with a mistake in it was no run, and whoever typed it was told so.
-        let is_slip = trigger == Trigger::Command && matches!(last, Response::Error(problem) if problem.code == USAGE);
+        // A command line with a mistake in it was no run, nor a recall that could not be had: somebody wished for
+        // it at that moment, and was told.
+        let is_wish = what.starts_with("recall");
+        let is_slip =
+            trigger == Trigger::Command && matches!(last, Response::Error(problem) if problem.code == USAGE || is_wish);
         let counts = !dry_run && !is_slip;
         if counts && trigger != Trigger::Use {
             state.last = Some(ended);
@@ -282,6 +285,11 @@ mod tests {
         };
         assert_eq!(told(Trigger::Command, USAGE), None);
         assert_eq!(told(Trigger::Schedule, USAGE), Some(false), "the timer has the same mistake every night");
+        work.clear();
+        let before = work.told().1;
+        work.begin("recall to primary".into(), Trigger::Command, false);
+        work.end(&Response::Error(Problem { code: 1, line: "a tier is missing".into() }));
+        assert_eq!(work.told().1, before, "a recall that could not be had");
         work.clear();
         assert_eq!(told(Trigger::Command, 1), Some(false));
     }

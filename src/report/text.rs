@@ -51,6 +51,9 @@ fn head(out: &mut String, report: &Report, labels: &Labels, style: Style) {
     line!(out, "{}", bold(&words::plain(&labels.subject), style));
     if report.is_empty() {
         line!(out, "No files.");
+        for note in super::notes(report, labels) {
+            line!(out, "{note}");
+        }
         return;
     }
     let (files, bytes) = (words::count(all.files), words::size(all.bytes));

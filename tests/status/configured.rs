@@ -52,7 +52,7 @@ fn what_is_configured_and_not_mounted_is_told() {
     let all = status(home, &[]);
     all.says(0, &["/nowhere/docs: NOT MOUNTED\n", "wrong.yaml: no usable configuration\n"]);
     assert!(
-        ["old.yaml", "view", "other"].iter().all(|name| !all.out.contains(name)),
+        ["etc/old.yaml", "/nowhere/view", "/nowhere/other"].iter().all(|name| !all.out.contains(name)),
         "a policy is no mount: {}",
         all.out
     );

@@ -156,7 +156,12 @@ fn a_missing_tier_is_told_as_trouble() {
     let Some(mount) = setup.option("on_missing=degraded").mount() else { return };
     let told = status(&mount, &["--json"]).object();
     assert_eq!((&told["degraded"], &told["tiers"][1]["state"]), (&json!(true), &json!("missing")));
-    status(&mount, &[]).says(0, &["\n  secondary  MISSING", "TROUBLE    the secondary is missing"]);
+    let shown = ["\n  secondary  MISSING", "TROUBLE    the secondary is missing", "nothing moves while a tier is away"];
+    status(&mount, &[]).says(0, &shown);
+    // What is not counted is told, and not taken for all there is.
+    let root = mount.root();
+    let report = ran(&mut mount.tierfs_with(&["report", root.to_str().unwrap()]));
+    report.says(3, &["No files.\nThe secondary is missing: what is only there is not counted.\n"]);
     status(&mount, &["--check"]).says(3, &["the secondary is missing"]);
 }
 

@@ -256,7 +256,10 @@ fn next(found: &Found, status: &Status, now: u64) -> Vec<String> {
         lines.push(format!("only within {window}{}", when.unwrap_or_else(|| ", as now".into())));
     }
     let point = word(&found.point);
+    let is_whole = status.tiers.iter().all(|tier| tier.state == TierState::Serving);
     lines.push(match &status.policy {
+        _ if !is_whole => "nothing moves while a tier is away".into(),
+        _ if status.read_only => "nothing moves: the mount is read-only".into(),
         Some(_) => format!("`tierfs migrate -n -v {point}` tells what would move now"),
         None => format!("`tierfs report {point}` tells what is old, and what moving it would free"),
     });
