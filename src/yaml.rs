@@ -29,8 +29,16 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
                 message.replace_range(start..start + place.len(), "");
             }
         }
+        if message.contains("cannot start any token") && at.is_some_and(|(line, _)| begins_with_tab(text, line)) {
+            message = "a tab: YAML is indented with blanks, so replace each tab by two of them".into();
+        }
         Problem { at, message }
     })
+}
+
+fn begins_with_tab(text: &str, line: usize) -> bool {
+    let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    line.bytes().take_while(u8::is_ascii_whitespace).any(|byte| byte == b'\t')
 }
 
 /// The keys at the top of a document; none where it cannot be read.
@@ -148,6 +156,12 @@ mod tests {
         let problem = parse::<Outer>("# a comment\ninner:\n  good: 1\n  bda: 2\n").unwrap_err();
         assert_eq!(problem.at, Some((4, 3)));
         assert_eq!(problem.message, "inner: unknown field `bda`, expected `good`");
+    }
+
+    #[test]
+    fn a_tab_is_called_one() {
+        let problem = parse::<Outer>("inner:\n\tgood: 1\n").unwrap_err();
+        assert!(problem.at == Some((2, 1)) && problem.message.starts_with("a tab: "), "{problem:?}");
     }
 
     #[test]

@@ -104,8 +104,18 @@ fn a_wrong_command_line_is_one_line_and_code_2() {
         (&["mount", "-o", "ttl=5m", "/a:/b", "/m"], "5min or 5mo"),
         (&["mount", "-o", "min_free=4GB", "/a:/b", "/m"], "4GiB"),
         (&["mount", "-o", "threads=0", "/a:/b", "/m"], "threads must be from 1"),
-        (&["mount", "-o", "statfs=secondary", "/a", "/m"], "needs a second tier"),
-        (&["mount", "-o", "nodefault_permissions", "/a", "/m"], "cannot be turned off"),
+        (&["mount", "-o", "nodefault_permissions", "/a:/b", "/m"], "cannot be turned off"),
+        (&["mount", "/a", "/m"], "/a is one tier only: write all of them with a colon between"),
+        (&["mount", "/a", "/b", "/m"], "PRIMARY:SECONDARY (see tierfs mount --help)"),
+        (&["init", "/a", "/b"], "PRIMARY:SECONDARY (see tierfs init --help)"),
+        (&["mount", "/nosuch,b", "/m"], "separated by colons: write /nosuch:b"),
+        (&["mount", "/m", "/a:/b"], "the tiers come first, then the mount point: write tierfs mount /a:/b /m"),
+        (&["mount", "/a:/b", ""], "the mount point is empty"),
+        (&["mount", "-o", "min_free=10", "/a:/b", "/m"], "write 10% or 10GiB"),
+        (&["mount", "-c", "/a:/b", "/m"], "unexpected argument '-c' found (see tierfs mount --help)"),
+        (&["migrate", "--bwlimit", "40", "/a:/b"], "write 40MiB"),
+        (&["migrate", "--older-than", "365", "/a:/b"], "365d for days"),
+        (&["config", "check"], "(see tierfs config check --help)"),
         (&["umount"], "(see tierfs umount --help)"),
         (&["where"], "(see tierfs where --help)"),
         (&["init"], "(see tierfs init --help)"),
@@ -121,6 +131,22 @@ fn a_wrong_log_filter_is_told() {
     command.args(["mount", &place.spec(&["fast", "slow"]), &place.at("mnt")]);
     let ran = Ran::of(&command.env("TIERFS_LOG", "x=y=z").output().unwrap());
     ran.refused(2, "TIERFS_LOG=x=y=z");
+}
+
+#[test]
+fn a_file_of_another_kind_is_called_what_it_is() {
+    let place = Place::new();
+    for (name, text, says) in [
+        ("policy.yaml", "version: 1\nrules: [{older_than: 1y, action: demote}]\n", "is a policy, no configuration"),
+        ("view.yaml", "version: 1\nsources: [{path: /a}]\n", "is the configuration of a view"),
+        ("empty.yaml", "\n", "is empty: `tierfs init` writes a configuration"),
+        ("tab.yaml", "version: 1\nprimary:\n\tpath: /a\n", "tab.yaml:3:1: a tab: YAML is indented with blanks"),
+    ] {
+        let file = place.write(name, text);
+        tierfs(&["mount", "--config", &file]).refused(78, says);
+    }
+    let marked = place.write("marked.yaml", "\u{feff}version: 1\nmountpoint: /m\ntiers: [{path: /a}, {path: /b}]\n");
+    assert_eq!(tierfs(&["config", "check", &marked]).code, Some(0), "editors of Windows write a mark first");
 }
 
 #[test]
@@ -335,6 +361,8 @@ fn a_tier_can_be_added_but_none_can_vanish() {
     assert_eq!(tierfs(&["init", &place.spec(&["fast", "slow"])]).code, Some(0));
     let three = place.spec(&["fast", "slow", "cold"]);
     let grown = tierfs(&["init", "--write-config", &place.at("three.yaml"), &three]);
+    let mode = std::fs::metadata(place.at("three.yaml")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644, "nobody else may say what root mounts");
     assert_eq!((grown.code, grown.out.as_str()), (Some(0), ""), "{}", grown.err);
     let marker = fs::read_to_string(place.path("fast/.tierfs/marker")).unwrap();
     assert!(marker.contains("tiers: 3"), "{marker}");

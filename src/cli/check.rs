@@ -51,7 +51,7 @@ Examples:
   tierfs check --repair /srv/docs
   tierfs check --json /srv/docs | jq -r 'select(.kind == \"shadowed\") | .path'
 In cron:
-  0 4 1 * *  root  /usr/local/bin/tierfs check -q --read-data /srv/docs
+  0 4 1 * *  root  /usr/bin/tierfs check -q --read-data /srv/docs
 
 Exit codes:
   0 nothing found, or all mended   1 could not check   2 wrong usage   3 problems found, or left
@@ -269,7 +269,7 @@ fn all_there(target: &Target, roots: &[(Rank, Place)]) -> Result<(), Failure> {
         let missing: Vec<String> = missing.map(|rank| rank.to_string()).collect();
         if !missing.is_empty() {
             let line = format!(
-                "this mount serves without its {}: bring the disk back, unmount and mount again, and check then",
+                "this mount serves without its {}: bring the disk back, wait until `tierfs status` shows it, and check then",
                 missing.join(" and ")
             );
             return Err(Failure::new(Exit::Config, line));

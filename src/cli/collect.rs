@@ -19,6 +19,7 @@ use crate::doctor::facts::{Asked, Device, Facts, Tried, Union};
 use crate::doctor::redact::{GONE, Redactor};
 use crate::doctor::{self, Finding, words};
 use crate::types::attr::Time;
+use crate::types::errno::Errno;
 use crate::types::passphrase::Source;
 use crate::types::units::show_time;
 
@@ -101,7 +102,10 @@ impl CollectInfo {
 
 fn create(path: &Path) -> Result<fs::File, Failure> {
     let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    made.map_err(|error| Failure::error(format!("{}: {}", path.display(), crate::types::errno::Errno::of(&error))))
+    made.map_err(|error| match Errno::of(&error) {
+        Errno::EEXIST => Failure::error(format!("{} is there already: name a new file", path.display())),
+        errno => Failure::error(format!("{}: {errno}", path.display())),
+    })
 }
 
 /// One that knows what is secret about these unions, and which names are theirs.

@@ -25,8 +25,8 @@ use crate::types::path::UnionPath;
 /// counts, what is in the way, and what the next run does with it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The options are those of `tierfs migrate`, and the answer is for a run with them. Without --older-than
-and --policy the policy of the mount's configuration is used.
+The options are those of `tierfs migrate`, and the answer is for a run with them. Without
+--older-than and --policy the policy of the mount's configuration is used.
 
 Examples:
   tierfs explain /srv/docs/report.pdf

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -68,17 +69,32 @@ impl Init {
             let line = format!("{} is there already: name a new file", file.display());
             return Err(Failure::error(line));
         }
+        if let Some(above) = self.write_config.as_deref().map(absolute).transpose()?.as_deref().and_then(Path::parent)
+            && !self.dry_run
+            && !above.is_dir()
+        {
+            let shown = above.display();
+            return Err(Failure::error(format!("{shown} is not there: make it with mkdir -p {shown}")));
+        }
         let paths: Vec<&Path> = draft.tiers.iter().map(|tier| tier.path.as_path()).collect();
         let places = unlocked(&draft)?;
         let roots = open(&places)?;
         match draft.mountpoint.as_deref() {
-            Some(mountpoint) => overlap::check(&paths, mountpoint),
+            Some(mountpoint) => {
+                apart(&paths, mountpoint)?;
+                overlap::check(&paths, mountpoint)
+            }
             None => overlap::check_tiers(&paths),
         }
         .map_err(Failure::error)?;
         let found: Vec<Found> = paths.iter().zip(&roots).map(|(path, root)| Found::look(path, Ok(root))).collect();
         let expected = draft.tiers.iter().map(|tier| tier.id.as_deref().and_then(Id::parse));
         refuse(&found, &expected.collect::<Vec<_>>())?;
+        let fresh: Vec<&Path> =
+            found.iter().filter(|tier| tier.marker().is_none()).map(|tier| tier.path.as_path()).collect();
+        if let Some(nested) = overlap::nested(&fresh) {
+            return Err(Failure::error(nested));
+        }
         report(&places);
         if self.dry_run {
             return Ok(Exit::Ok);
@@ -124,7 +140,9 @@ impl Init {
         let Some(path) = &self.write_config else {
             return print(&text);
         };
-        let written = fs::File::create_new(path).and_then(|mut file| {
+        // Whoever may write it says what root does. Opening the tiers has put the umask away.
+        let mut options = fs::OpenOptions::new();
+        let written = options.write(true).create_new(true).mode(0o644).open(path).and_then(|mut file| {
             file.write_all(text.as_bytes())?;
             file.sync_all()
         });
@@ -132,6 +150,24 @@ impl Init {
         let tiers: Vec<&Path> = draft.tiers.iter().map(|tier| tier.path.as_path()).collect();
         eprint!("{}", next::steps(&absolute(path)?, draft.mountpoint.as_deref(), &tiers));
         Ok(())
+    }
+}
+
+/// Refuses a mount point that would be made inside a tier. One that is there is compared more closely elsewhere.
+fn apart(tiers: &[&Path], mountpoint: &Path) -> Result<(), Failure> {
+    let above = mountpoint.ancestors().find_map(|above| above.canonicalize().ok());
+    let inside = tiers.iter().find(|tier| {
+        let real = tier.canonicalize();
+        above.as_ref().is_some_and(|above| real.is_ok_and(|real| above.starts_with(real)))
+    });
+    match inside {
+        Some(tier) if mountpoint.symlink_metadata().is_err() => {
+            let (inner, outer) = (mountpoint.display(), tier.display());
+            let line =
+                format!("the mount point {inner} would lie inside the tier {outer}: name one outside of all tiers");
+            Err(Failure::error(line))
+        }
+        _ => Ok(()),
     }
 }
 

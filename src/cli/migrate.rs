@@ -36,7 +36,7 @@ Examples:
   tierfs migrate --older-than 30d --until-free 20% --order oldest /srv/docs
   tierfs migrate --json --policy docs.yaml /srv/docs projects/2019 | jq .path
 In cron:
-  0 3 * * *  root  /usr/local/bin/tierfs migrate -q --older-than 1y /srv/docs
+  0 3 * * *  root  /usr/bin/tierfs migrate -q --older-than 1y /srv/docs
 
 Exit codes:
   0 done, also if nothing was to be done   1 error   2 wrong usage   3 some files failed
@@ -89,13 +89,13 @@ struct LimitArgs {
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
     /// Move at most so many bytes: 50GiB
-    #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_large)]
     max_transfer: Option<u64>,
     /// Begin no file after so long: 4h
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     max_duration: Option<Duration>,
     /// Copy at most so many bytes a second: 40MiB
-    #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_rate)]
     bwlimit: Option<u64>,
     /// Demote only until so much of the primary is free: 20%
     #[arg(long, value_name = "SHARE", value_parser = percent)]

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::control::convert;
@@ -17,13 +17,16 @@ pub mod collect;
 pub mod config;
 pub mod conflicts;
 pub mod criteria;
+mod cron;
 pub mod decrypt_view;
 pub mod demo;
+mod described;
 pub mod doctor;
 pub mod encrypt_view;
 pub mod exit;
 pub mod explain;
 pub mod explained;
+mod fstab;
 pub mod generate;
 pub mod helper;
 pub mod history;
@@ -146,7 +149,10 @@ pub fn run() -> ExitCode {
 }
 
 fn execute(arguments: Vec<OsString>) -> Outcome {
-    let cli = match Cli::try_parse_from(&arguments) {
+    let name = arguments.get(1).and_then(|word| word.to_str());
+    let mut program = described::within(Cli::command(), name);
+    let matches = program.try_get_matches_from_mut(&arguments);
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => return not_a_command(&error, &arguments),
     };
@@ -194,14 +200,25 @@ fn not_a_command(error: &clap::Error, arguments: &[OsString]) -> Outcome {
     }
     let text = error.render().to_string();
     let told = text.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim);
-    let told: Vec<&str> = told.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
+    // A word that begins with a dash is never meant as a value here.
+    let is_help = |line: &&str| line.is_empty() || line.starts_with("For more") || line.starts_with("tip: to pass");
+    let told: Vec<&str> = told.filter(|line| !is_help(line)).collect();
     let told = told.join(" ").replace("  ", " ").replace(" tip: ", "; ");
     let told = told.strip_prefix("error: ").unwrap_or(&told);
-    let command = arguments.get(1).and_then(|word| word.to_str());
-    let known = Cli::command();
-    let command = command.filter(|word| known.find_subcommand(word).is_some());
-    let help = command.map_or("tierfs --help".into(), |word| format!("tierfs {word} --help"));
-    Err(Failure::new(Exit::Usage, format!("{told} (see {help})")))
+    let mut known = Cli::command();
+    let mut names = vec!["tierfs"];
+    for word in arguments.iter().skip(1).filter_map(|word| word.to_str()) {
+        let Some(inner) = known.find_subcommand(word) else { break };
+        names.push(word);
+        known = inner.clone();
+    }
+    let colon = match (error.kind(), &names[1..]) {
+        (ErrorKind::UnknownArgument, ["mount" | "init"]) if !told.contains("'-") => {
+            ": tiers are one word, with colons between them: PRIMARY:SECONDARY"
+        }
+        _ => "",
+    };
+    Err(Failure::new(Exit::Usage, format!("{told}{colon} (see {} --help)", names.join(" "))))
 }
 
 /// Prints to standard output. A reader that has gone away, as `head` does, is no failure.

@@ -2,12 +2,13 @@
 
 use std::cell::Cell;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::{absolute, remount};
+use crate::cli::{absolute, fstab, remount};
 use crate::config::options::Options;
 use crate::config::{Draft, Error, MountConfig, TierConfig, check, load, spec};
 use crate::daemon::unlock;
@@ -50,8 +51,10 @@ Mount options (-o):
   fsname=NAME              what df shows as the source
   min_free=10%|4GiB        new files go to the next tier when a tier has less free
   nospill                  never: a full primary is an error
-  on_missing=fail|degraded a tier that is not there: refuse to mount, or serve what there is
-  tier_timeout=30s         a tier that does not answer for so long is given up until it does; 0s: never
+  on_missing=fail|degraded
+                           a tier that is not there: refuse to mount, or serve what there is
+  tier_timeout=30s         a tier that does not answer for so long is given up until it does
+                           (0s: never)
   out_of_band=watch|ttl|never, ttl=1s
                            how changes made beside the mount are noticed
   statfs=sum|primary|secondary
@@ -69,7 +72,8 @@ Mount options (-o):
   nopassthrough, suid, dev, noexec
   config=FILE              the same as --config
   remount                  change ro, rw, suid, dev and exec of what is mounted, and nothing else
-A tier that holds ciphertext takes a configuration file, with a section `encryption:` (see tierfs key).
+A tier that holds ciphertext takes a configuration file, with a section `encryption:` (see
+tierfs key).
 Options meant for mount(8) and systemd (nofail, _netdev, x-..., noatime) are accepted.
 
 Examples:
@@ -109,14 +113,32 @@ impl Mount {
         }
     }
 
+    /// The command that a line of `fstab(5)` stands for.
+    pub(super) fn of_line(line: &fstab::Line) -> Mount {
+        Mount {
+            first: Some(line.source.clone()),
+            second: Some(line.point.clone().into()),
+            options: vec![line.options.clone()],
+            foreground: false,
+            verbose: 0,
+            config: None,
+        }
+    }
+
     /// Joins file, SPEC and `-o`, the later ones over the earlier.
-    fn configuration(&self) -> Result<MountConfig, Failure> {
+    ///
+    /// # Errors
+    /// What is wrong or missing.
+    pub(super) fn configuration(&self) -> Result<MountConfig, Failure> {
         let options = Options::new(self.options.iter().map(OsString::as_os_str));
         let file = self.config.clone().or_else(|| options.config_file());
         let mut draft = match &file {
             Some(file) => load::load(file)?,
             None => Draft::default(),
         };
+        if let (Some(first), Some(second), None) = (&self.first, &self.second, &file) {
+            in_order(first, second)?;
+        }
         let (tiers, mountpoint) = match (&self.first, &self.second, &file) {
             (Some(tiers), Some(mountpoint), _) => (Some(tiers), Some(mountpoint)),
             (mountpoint, None, Some(_)) => (None, mountpoint.as_ref()),
@@ -138,6 +160,32 @@ fn usage(what: &str) -> Failure {
     let line =
         format!("{what}: write tierfs mount PRIMARY:SECONDARY MOUNTPOINT, or --config FILE (see tierfs mount --help)");
     Failure::new(Exit::Usage, line)
+}
+
+/// Refuses the slips that would mount something else than what was meant: a blank for the colon, which would make a
+/// union of one tier and hide the other below it, and the mount point first.
+fn in_order(first: &OsString, second: &OsString) -> Result<(), Failure> {
+    let tiers = spec::parse(first)?;
+    if second.is_empty() {
+        return Err(usage("the mount point is empty"));
+    }
+    if tiers.len() != 1 {
+        return Ok(());
+    }
+    let (shown, other) = (first.display(), second.display());
+    if second.as_bytes().contains(&b':') && !Path::new(second).exists() {
+        let line = format!("the tiers come first, then the mount point: write tierfs mount {other} {shown}");
+        return Err(Failure::new(Exit::Usage, line));
+    }
+    if first.as_bytes().contains(&b',') && !Path::new(first).exists() {
+        let line = format!("{shown}: tiers are separated by colons: write {}", shown.to_string().replace(',', ":"));
+        return Err(Failure::new(Exit::Usage, line));
+    }
+    let line = format!(
+        "{shown} is one tier only: write all of them with a colon between, then the mount point: tierfs mount \
+         {shown}:SECONDARY MOUNTPOINT (a union of one tier takes a configuration file)"
+    );
+    Err(Failure::new(Exit::Usage, line))
 }
 
 /// Takes the tiers of SPEC. A file that names tiers, too, must name the same: of two answers to

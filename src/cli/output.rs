@@ -375,6 +375,13 @@ fn summary_line(summary: &Summary, ways: &BTreeSet<(u8, u8)>, dry_run: bool) -> 
     if !dry_run {
         line.push_str(&format!(" in {}", took(summary.took)));
     }
+    if (summary.moved, summary.failed) == (0, 0) && summary.skipped.is_empty() && summary.stopped.is_none() {
+        line.push_str(&match summary.scanned {
+            0 => ": no file is there that could move".to_owned(),
+            1 => ": the one file looked at has not to move".to_owned(),
+            many => format!(": of {} files looked at, none has to move", thousands(many)),
+        });
+    }
     if !summary.skipped.is_empty() {
         line.push_str(&format!("; skipped {}", counted(&summary.skipped)));
     }

@@ -25,7 +25,9 @@ fn the_summary_is_one_line() {
 fn a_dry_run_says_what_would_be() {
     let line = summary_line(&summary(), &[(0, 1)].into(), true);
     assert_eq!(line, "would move 1,234 files, 5.6GiB, from primary to secondary; skipped 1 immutable, 3 in use");
-    assert_eq!(summary_line(&Summary::default(), &BTreeSet::new(), true), "would move nothing");
+    let nothing = |scanned| summary_line(&Summary { scanned, ..Summary::default() }, &BTreeSet::new(), true);
+    assert_eq!(nothing(0), "would move nothing: no file is there that could move");
+    assert_eq!(nothing(1234), "would move nothing: of 1,234 files looked at, none has to move");
     assert_eq!(summary_json(&summary(), true)["dry_run"], json!(true));
     let (path, age) = (convert::text(b"a"), Duration::ZERO);
     let moved = Event::Moved { path, from: 0, to: 1, bytes: 1, age };

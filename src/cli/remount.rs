@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::fstab;
 use crate::config::options::{self, Options};
 use crate::sys::mount::{self, Enforced};
 use crate::sys::{by_path, mountinfo, xattr};
@@ -27,9 +28,6 @@ const CHANGES: &[(&str, fn(&mut Enforced))] = &[
 
 /// Asked of the daemon, not of the kernel: nobody has it, and removing it fails in one of two ways.
 const NEVER_SET: &std::ffi::CStr = c"user.tierfs-is-writable";
-
-/// Where `mount(8)` and systemd read what is mounted at boot.
-pub(super) const FSTAB: &str = "/etc/fstab";
 
 /// Changes the mount at `mountpoint`.
 ///
@@ -73,19 +71,9 @@ fn refuses_writes(mountpoint: &Path) -> bool {
 fn standing(mountpoint: &Path) -> BTreeSet<OsString> {
     let mounts = mountinfo::read().unwrap_or_default();
     let table = mountinfo::at(&mounts, mountpoint).map(|mount| mount.options.clone());
-    let fstab = in_fstab(&std::fs::read(FSTAB).unwrap_or_default(), mountpoint);
+    let fstab = fstab::line_at(&fstab::text(), mountpoint).map(|line| line.options);
     let all: Vec<OsString> = table.into_iter().chain(fstab).collect();
     Options::new(all.iter().map(OsString::as_os_str)).words().map(OsStr::to_owned).collect()
-}
-
-/// The fourth field of the line of `fstab(5)` for `mountpoint`.
-pub(super) fn in_fstab(text: &[u8], mountpoint: &Path) -> Option<OsString> {
-    text.split(|byte| *byte == b'\n').find_map(|line| {
-        let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
-        let (source, point) = (fields.next()?, fields.next()?);
-        let ours = !source.starts_with(b"#") && mountinfo::unescape(point) == mountpoint.as_os_str();
-        ours.then(|| fields.nth(1).map(mountinfo::unescape)).flatten()
-    })
 }
 
 /// What results from `was` by the words of `options`, of which those in `standing` are nothing new.
@@ -122,12 +110,5 @@ mod tests {
         assert_eq!(asked("remount,config=/a,allow_other", &["config=/a", "allow_other"]), Ok(PLAIN));
         let refused = asked("remount,config=/b", &["config=/a"]).unwrap_err();
         assert_eq!(refused, "-o config=/b: cannot be changed while it is mounted: unmount, then mount again");
-    }
-
-    #[test]
-    fn the_line_of_fstab_is_found_by_its_mount_point() {
-        let text = b"# none /srv/a tierfs ro 0 0\nUUID=1 / ext4 defaults\n\n/f:/s\t/srv/a\\040b  tierfs allow_other,nofail 0 0\n";
-        assert_eq!(in_fstab(text, Path::new("/srv/a b")), Some("allow_other,nofail".into()));
-        assert_eq!(in_fstab(text, Path::new("/srv/a")), None);
     }
 }

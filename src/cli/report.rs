@@ -11,11 +11,11 @@ use clap::{Args, ValueEnum};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::tiers::{self, Named};
 use crate::cli::whole::Whole;
-use crate::cli::{complain, print, print_line};
+use crate::cli::{complain, print, print_line, run, target};
 use crate::migrate::Go;
 use crate::migrate::scan::{self, Options, Progress, Scanned, Take};
 use crate::policy;
-use crate::report::{By, Gather, Labels, Report as Counted, Spec, TierLabel, data, html, text};
+use crate::report::{self, By, Gather, Labels, Report as Counted, Spec, TierLabel, data, html, text};
 use crate::sys::{accounts, limits, terminal};
 use crate::tier::place::Place;
 use crate::types::attr::{Space, Stat, Time};
@@ -165,25 +165,38 @@ impl Report {
         // A deep tree holds a directory open at every level.
         limits::raise_descriptors();
         let mut unread = Unread::default();
-        let (report, spaces) = self.count(&named, now, &mut unread)?;
+        let tiers = tiers_of(&named);
+        let (report, spaces) = self.count(&named, tiers, now, &mut unread)?;
+        let missing: Vec<String> =
+            spaces.iter().filter(|tier| tier.is_missing()).map(|tier| format!("the {}", tier.name)).collect();
         let labels = self.labels(&named, &report, spaces, now, &unread);
         self.show(&report, &labels)?;
-        let Some(first) = unread.first else { return Ok(Exit::Ok) };
+        // The table for people says it itself.
+        if !missing.is_empty() && (self.json || self.csv || self.html.is_some()) {
+            let line = format!("{} is missing: what is only there is not counted", missing.join(", "));
+            complain(line.as_bytes());
+        }
+        let Some(first) = unread.first else { return Ok(if missing.is_empty() { Exit::Ok } else { Exit::Partial }) };
         let (count, s) = (unread.count, if unread.count == 1 { "" } else { "s" });
         let line = format!("{count} path{s} could not be read, so the numbers are too small; the first is {first}");
         complain(line.as_bytes());
         Ok(Exit::Partial)
     }
 
-    fn count(&self, named: &Named, now: Time, unread: &mut Unread) -> Result<(Counted, Vec<TierLabel>), Failure> {
-        let tiers = named.roots.iter().map(|(rank, _)| rank.index() + 1).max().unwrap_or(0);
+    fn count(
+        &self,
+        named: &Named,
+        tiers: usize,
+        now: Time,
+        unread: &mut Unread,
+    ) -> Result<(Counted, Vec<TierLabel>), Failure> {
         let depth = usize::from(self.depth) + named.path.names().count();
         let mut gather = Gather::new(Spec { thresholds: self.buckets.0.clone(), depth, tiers });
         let mut labels = Vec::new();
         // A tier that is missing keeps its place, so that the ranks of the others hold.
         for rank in (0..tiers).filter_map(|rank| u8::try_from(rank).ok()).map(Rank) {
             let root = named.roots.iter().find(|(other, _)| *other == rank);
-            let mut label = TierLabel { name: rank.to_string(), path: "missing".into(), space: None };
+            let mut label = TierLabel { name: rank.to_string(), path: report::MISSING.into(), space: None };
             if let Some((_, root)) = root {
                 label.path = root.path.display().to_string();
                 label.space = self
@@ -259,6 +272,14 @@ impl Report {
             None => print(&text::render(report, labels, by, style())),
         }
     }
+}
+
+/// How many tiers the union has, those that a mount serves without included.
+fn tiers_of(named: &Named) -> usize {
+    let there = named.roots.iter().map(|(rank, _)| rank.index() + 1).max().unwrap_or(0);
+    // Not everybody may ask the mount; what he sees is told all the same.
+    let asked = named.mountpoint.as_deref().and_then(|point| run::info(&target::socket_of(point).ok()?).ok());
+    asked.map_or(0, |info| usize::from(info.tiers)).max(there)
 }
 
 /// Tells a terminal how far a scan has come; nobody else.

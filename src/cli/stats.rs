@@ -1,14 +1,15 @@
 //! `tierfs stats`.
 
+use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::{run, target};
+use crate::cli::{run, status, target};
 use crate::stats::Snapshot;
 use crate::stats::snapshot::{Hot, Requests};
 use crate::types::ids::Rank;
@@ -30,9 +31,9 @@ Examples:
 Exit codes:
   0 told   1 error   2 wrong usage")]
 pub struct Stats {
-    /// A path in a mounted tierfs; may be left out where there is only one mount
+    /// A path in a mounted tierfs, or a name in /etc/tierfs; may be left out where there is only one mount
     #[arg(value_name = "MOUNT")]
-    path: Option<PathBuf>,
+    mount: Option<OsString>,
     /// Go on with what happens in so many seconds each
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     interval: Option<Duration>,
@@ -55,11 +56,19 @@ impl Stats {
     /// # Errors
     /// Where the path is in no mount, or the mount does not answer or ends.
     pub fn run(self) -> Outcome {
-        let point = match self.path {
-            Some(path) => target::spot_of(&path)?.0.point,
-            None => target::only_mount("mount it first: what it does is counted while it serves")?,
+        let (point, socket) = match &self.mount {
+            Some(word) if status::names_a_configuration(word) => status::serving(Some(word))?,
+            Some(path) => {
+                let point = target::spot_of(Path::new(path))?.0.point;
+                let socket = target::socket_of(&point)?;
+                (point, socket)
+            }
+            None => {
+                let point = target::only_mount("mount it first: what it does is counted while it serves")?;
+                let socket = target::socket_of(&point)?;
+                (point, socket)
+            }
         };
-        let socket = target::socket_of(&point)?;
         let mut before: Option<Snapshot> = None;
         let interval = self.interval.unwrap_or(Duration::from_secs(1));
         let wanted = self.count.or(if self.interval.is_none() { Some(1) } else { None });
@@ -101,6 +110,10 @@ fn write(text: &str) -> Result<bool, Failure> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::error(format!("standard output: {error}"))),
     }
+}
+
+fn files(count: u64) -> String {
+    if count == 1 { "1 file".into() } else { format!("{count} files") }
 }
 
 /// `-` for requests that asked no tier.
@@ -164,7 +177,7 @@ fn moves(block: &Snapshot) -> String {
     let mut text = String::new();
     for moves in &block.moves {
         let (from, to, size) = (Rank(moves.from), Rank(moves.to), units::show_size(moves.bytes));
-        text += &format!("  moved: {} files ({size}) {from} -> {to}\n", moves.files);
+        text += &format!("  moved: {} ({size}) {from} -> {to}\n", files(moves.files));
     }
     let skips: Vec<String> = block.move_skips.iter().map(|(why, count)| format!("{count} {why}")).collect();
     if !skips.is_empty() {
@@ -175,7 +188,7 @@ fn moves(block: &Snapshot) -> String {
     }
     for recalls in &block.recalls {
         let size = units::show_size(recalls.bytes);
-        text += &format!("  brought back for {}: {} files ({size})\n", recalls.program, recalls.files);
+        text += &format!("  brought back for {}: {} ({size})\n", recalls.program, files(recalls.files));
     }
     text
 }

@@ -82,6 +82,9 @@ fn cannot(path: &Path, error: &io::Error) -> Failure {
     Failure::error(match error.raw_os_error() {
         Some(raw) => format!("{path}: {}", Errno(raw)),
         // The package for temporary files keeps only the kind of what the system said.
+        None if error.kind() == io::ErrorKind::NotFound => {
+            format!("{path}: cannot be written: its directory does not exist")
+        }
         None => format!("{path}: cannot be written: {}", error.kind()),
     })
 }
@@ -140,6 +143,6 @@ mod tests {
         Whole::begin(Path::new("/dev/null")).unwrap().done().unwrap();
         assert!(Path::new("/dev/null").exists());
         let told = Whole::begin(Path::new("/nowhere/r.csv")).unwrap_err().line;
-        assert_eq!(told, "/nowhere/r.csv: cannot be written: entity not found");
+        assert_eq!(told, "/nowhere/r.csv: cannot be written: its directory does not exist");
     }
 }

@@ -19,7 +19,7 @@ const FILE_LEN_MAX: u64 = 1 << 20;
 pub fn load(path: &Path) -> Result<Draft, Error> {
     let fail = |line: String| Error::File(format!("{}{line}", path.display()));
     let text = read(path).map_err(|line| fail(format!(": {line}")))?;
-    let mut draft = parse(&text).map_err(|problem| fail(describe(&problem)))?;
+    let mut draft = parse(&text).map_err(|problem| fail(other_kind(&text).unwrap_or_else(|| describe(&problem))))?;
     if let Some(policy) = draft.policy.take() {
         let beside = path.parent().unwrap_or(Path::new("")).join(policy);
         let absolute = std::path::absolute(&beside);
@@ -34,6 +34,21 @@ pub fn load(path: &Path) -> Result<Draft, Error> {
     }
     draft.file = Some(path.to_path_buf());
     Ok(draft)
+}
+
+/// What a file was written as that is no configuration.
+fn other_kind(text: &str) -> Option<String> {
+    let keys = yaml::keys(text);
+    let has = |words: &[&str]| keys.iter().any(|key| words.contains(&key.as_str()));
+    if has(&["tiers", "primary", "secondary"]) {
+        None
+    } else if has(&["sources"]) {
+        Some(": is the configuration of a view, for `tierfs encrypt-view --config`".into())
+    } else if has(&["rules", "watermarks", "promote"]) {
+        Some(": is a policy, no configuration: name it as `policy:` in one, or give it with --policy".into())
+    } else {
+        None
+    }
 }
 
 /// The files that a section `encryption:` names.
@@ -61,7 +76,13 @@ pub fn read(path: &Path) -> Result<String, String> {
     if bytes.len() as u64 > FILE_LEN_MAX {
         return Err("is over 1 MiB: this was not written for tierfs".into());
     }
-    String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".into())
+    // Editors of Windows begin a text so.
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes).to_vec();
+    let text = String::from_utf8(text).map_err(|_| "is not UTF-8 text".to_owned())?;
+    if text.trim().is_empty() {
+        return Err("is empty: `tierfs init` writes a configuration, and policies/README.md shows policies".into());
+    }
+    Ok(text)
 }
 
 fn os_text(error: &std::io::Error) -> String {

@@ -80,7 +80,11 @@ impl Choice for bool {
 impl Word for MinFree {
     fn read(text: &str) -> Result<MinFree, String> {
         let Some(number) = text.trim().strip_suffix('%') else {
-            return units::parse_size(text).map(MinFree::Bytes);
+            let hint = |line: String| match text.trim().parse::<u8>() {
+                Ok(number) => format!("`{number}` has no unit: write {number}% or {number}GiB"),
+                Err(_) => line,
+            };
+            return units::parse_large(text).map(MinFree::Bytes).map_err(hint);
         };
         match number.trim().parse::<u8>() {
             Ok(percent @ 0..=100) => Ok(MinFree::Percent(percent)),
@@ -90,6 +94,7 @@ impl Word for MinFree {
 
     fn show(&self) -> String {
         match self {
+            MinFree::Bytes(bytes @ 1..1024) => format!("{bytes}B"),
             MinFree::Bytes(bytes) => units::exact_size(*bytes),
             MinFree::Percent(percent) => format!("{percent}%"),
         }
@@ -160,6 +165,8 @@ mod tests {
     fn shares_are_whole_percents() {
         assert_eq!(MinFree::read("10%"), Ok(MinFree::Percent(10)));
         assert_eq!(MinFree::read("4GiB"), Ok(MinFree::Bytes(4 << 30)));
+        assert!(MinFree::read("10").unwrap_err().contains("write 10% or 10GiB"));
+        assert_eq!(MinFree::read(&MinFree::Bytes(10).show()), Ok(MinFree::Bytes(10)));
         for bad in ["101%", "-1%", "%", "1.5%", "ten%"] {
             assert!(MinFree::read(bad).unwrap_err().contains("0% to 100%"), "{bad}");
         }

@@ -21,7 +21,7 @@ use crate::union::Union;
 pub type Engine = fn(&Union, &Request, &mut (dyn FnMut(Event) -> Go + Send)) -> Result<Summary, migrate::Error>;
 
 /// The command line is wrong.
-const USAGE: u8 = 2;
+pub(super) const USAGE: u8 = 2;
 
 /// A line for the user, and the exit code.
 type Problem = wire::Problem;
@@ -276,9 +276,10 @@ pub(super) fn summed(summary: Summary) -> wire::Summary {
 pub(super) fn failed(error: migrate::Error) -> Problem {
     match error {
         migrate::Error::Busy => problem(BUSY, "another run is at work: wait for it"),
-        migrate::Error::ReadOnly => {
-            problem(FAILED, "nothing can be moved: the mount is read-only, or one of its tiers is missing")
-        }
+        migrate::Error::ReadOnly => problem(
+            FAILED,
+            "nothing can be moved: the mount is read-only, or one of its tiers is missing: see tierfs status",
+        ),
         migrate::Error::NotFound(line) => problem(FAILED, line),
         migrate::Error::NoRoom => problem(
             FAILED,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{BUSY, CONFIG, Error, FAILED};
 use crate::config::{MountConfig, OnMissing, TierConfig};
 use crate::sys::durable;
+use crate::sys::mount;
 use crate::sys::overlap::{self, Spot};
 use crate::sys::tree;
 use crate::tier::Tier;
@@ -76,11 +77,22 @@ pub(super) fn open(config: &MountConfig, places: &[Place], purpose: Purpose) -> 
         .zip(markers)
         .map(|((root, tier), marker)| match (root, marker) {
             (Ok(root), Some(marker)) => {
-                open_one(tier, root, &marker, (config.options.track_access, PATIENCE)).map(Some)
+                let opened = open_one(tier, root, &marker, (config.options.track_access, PATIENCE));
+                opened.map(Some).map_err(|error| in_use(error, config, purpose))
             }
             (Ok(_) | Err(_), _) => Ok(None),
         })
         .collect()
+}
+
+/// Says where to look, if what has the tiers is a mount at this very place.
+fn in_use(error: Error, config: &MountConfig, purpose: Purpose) -> Error {
+    let point = &config.mountpoint;
+    if error.code == BUSY && purpose == Purpose::Serve && mount::is_mounted(point) {
+        let point = point.display();
+        return Error::new(BUSY, format!("{point}: is mounted already: `tierfs status {point}` tells how it is"));
+    }
+    error
 }
 
 fn markers(
@@ -109,6 +121,10 @@ fn markers(
             "the tiers have no markers yet, and a read-only mount makes none: run `tierfs init` first",
         )),
         Verdict::Fresh => {
+            let paths: Vec<_> = config.tiers.iter().map(|tier| tier.path.as_path()).collect();
+            if let Some(nested) = overlap::nested(&paths) {
+                return Err(Error::new(CONFIG, nested.to_string()));
+            }
             let roots: Vec<_> = roots.iter().flatten().collect();
             let written = marker::adopt(&roots, &known).map_err(|(rank, errno)| {
                 let path = config.tiers.get(rank.index()).map(|tier| tier.path.display().to_string());

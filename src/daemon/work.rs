@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
+use super::runs::USAGE;
 use crate::control::status::{Ended, Running};
 use crate::control::wire::{Event, Response, Stop, Summary};
 use crate::stats::{Outcome, Stats};
@@ -95,12 +96,21 @@ impl Work {
         let dry_run = running.dry_run;
         let ended = ended(running, began.elapsed(), last);
         let (well, what) = (ended.well, ended.what.clone());
-        if !dry_run && trigger != Trigger::Use {
+        // A command line with a mistake in it was no run, nor a recall that could not be had: somebody wished for
+        // it at that moment, and was told.
+        let is_wish = what.starts_with("recall");
+        let is_slip =
+            trigger == Trigger::Command && matches!(last, Response::Error(problem) if problem.code == USAGE || is_wish);
+        let counts = !dry_run && !is_slip;
+        if counts && trigger != Trigger::Use {
             state.last = Some(ended);
         }
         drop(state);
+        if is_slip {
+            return;
+        }
         tell(&what, trigger, dry_run, last);
-        if let Some(stats) = self.stats.get().filter(|_| !dry_run) {
+        if let Some(stats) = self.stats.get().filter(|_| counts) {
             skips(last).into_iter().for_each(|(why, count)| stats.skipped(why, count));
             stats.ran(trigger.word(), !well, trigger == Trigger::Use);
         }
@@ -263,6 +273,25 @@ mod tests {
         assert_eq!((told.moves[0].files, told.moves[0].bytes, told.move_skips["in use"]), (1, 3, 4));
         assert_eq!(told.runs.keys().collect::<Vec<_>>(), ["schedule"]);
         assert_eq!(told.recalls[0].program, "cat");
+    }
+
+    #[test]
+    fn a_command_line_with_a_mistake_was_no_run() {
+        let work = Work::default();
+        let told = |trigger, code| {
+            work.begin("migrate".into(), trigger, false);
+            work.end(&Response::Error(Problem { code, line: "no".into() }));
+            work.told().1.map(|last| last.well)
+        };
+        assert_eq!(told(Trigger::Command, USAGE), None);
+        assert_eq!(told(Trigger::Schedule, USAGE), Some(false), "the timer has the same mistake every night");
+        work.clear();
+        let before = work.told().1;
+        work.begin("recall to primary".into(), Trigger::Command, false);
+        work.end(&Response::Error(Problem { code: 1, line: "a tier is missing".into() }));
+        assert_eq!(work.told().1, before, "a recall that could not be had");
+        work.clear();
+        assert_eq!(told(Trigger::Command, 1), Some(false));
     }
 
     #[test]

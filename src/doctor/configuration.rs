@@ -2,7 +2,7 @@
 
 use crate::types::passphrase::Source;
 
-use super::facts::{Facts, Machine, Rights, Union};
+use super::facts::{Facts, Ground, Machine, Rights, Union};
 use super::{Book, Finding, word};
 
 /// Programs that only print what they are told: then the passphrase itself is in the configuration.
@@ -12,6 +12,7 @@ const PRINTERS: [&str; 3] = ["echo", "printf", "/bin/echo"];
 pub fn judge(union: &Union, machine: &Machine) -> Vec<Finding> {
     let mut book = Book::new(&union.name);
     parse(&mut book, union);
+    ground(&mut book, union);
     for rights in union.above.iter().chain(&union.file) {
         writers(&mut book, rights, machine);
     }
@@ -61,6 +62,30 @@ fn parse(book: &mut Book, union: &Union) {
             Ok(_) => book.fine("policy", format!("{} can be read", path.display())),
             Err(line) => book.trouble("policy", line, format!("correct it, then: tierfs config check {}", word(path))),
         }
+    }
+}
+
+/// The directory that is to be mounted on, while nothing is.
+fn ground(book: &mut Book, union: &Union) {
+    const CHECK: &str = "mount-point";
+    let Some(point) = union.config.as_ref().map(|config| &config.mountpoint).filter(|_| !union.mounted) else { return };
+    let path = word(point);
+    match union.ground {
+        Ground::Unknown => {}
+        Ground::Empty => book.fine(CHECK, format!("the mount point {path} is an empty directory")),
+        Ground::Absent => {
+            book.trouble(CHECK, format!("the mount point {path} does not exist"), format!("mkdir -p {path}"))
+        }
+        Ground::NoDirectory => book.trouble(
+            CHECK,
+            format!("the mount point {path} is no directory"),
+            format!("name another, or move it away and: mkdir {path}"),
+        ),
+        Ground::Holds => book.warning(
+            CHECK,
+            format!("the mount point {path} is not empty: what is in it is hidden while it is mounted"),
+            format!("see who wrote it there (ls -la {path}), move it away, then: chattr +i {path}"),
+        ),
     }
 }
 

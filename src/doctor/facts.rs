@@ -125,6 +125,8 @@ pub struct Union {
     pub policy: Option<(PathBuf, Result<Policy, String>)>,
     /// Which of tiers and mount point overlap.
     pub overlap: Option<String>,
+    /// What is at the mount point.
+    pub ground: Ground,
     /// What the tiers' markers say against the union.
     pub markers: Markers,
     /// In the order of the configuration.
@@ -139,6 +141,22 @@ pub struct Union {
     pub boot: Boot,
     /// A file of cron, and the tier that it names rather than the mount.
     pub beside: Option<(PathBuf, PathBuf)>,
+}
+
+/// What is at a mount point where nothing is mounted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ground {
+    /// It was not looked at, or something is mounted there.
+    #[default]
+    Unknown,
+    /// Nothing.
+    Absent,
+    /// Something that is no directory.
+    NoDirectory,
+    /// An empty directory.
+    Empty,
+    /// A directory with something in it.
+    Holds,
 }
 
 /// What the markers of all tiers come to.

@@ -130,7 +130,7 @@ fn answered(union: &Union) -> impl Iterator<Item = (usize, &Path, &Tier)> {
 }
 
 /// A path as one word of a command.
-fn word(path: &Path) -> String {
+pub fn word(path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     let bytes = path.as_os_str().as_bytes();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+@:%,".contains(byte);

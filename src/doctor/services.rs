@@ -1,8 +1,9 @@
 //! How a union comes at boot, and what moves its files regularly.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use super::facts::{Boot, Machine, Union};
+use super::facts::{Asked, Boot, Machine, Union};
 use super::{Book, Finding};
 
 /// A timer that has not begun a run for so long does not do what it is there for.
@@ -10,17 +11,23 @@ const RUN_SECS_MAX: i64 = 8 * 86_400;
 
 /// Judges one union that has a configuration.
 pub fn judge(union: &Union, machine: &Machine) -> Vec<Finding> {
-    let Some(name) = &union.boot.instance else { return Vec::new() };
     if union.config.is_none() || machine.uid != 0 {
         return Vec::new();
     }
     let mut book = Book::new(&union.name);
     let boot = &union.boot;
+    let Some(name) = &boot.instance else {
+        if let Some(options) = &boot.fstab {
+            fstab(&mut book, options, union, machine);
+            by_cron(&mut book, union);
+        }
+        return book.close();
+    };
     if boot.silent {
         book.warning("boot", "systemd does not answer", "systemctl status; journalctl -b -u init.scope");
         return book.close();
     }
-    at_boot(&mut book, name, boot, machine);
+    at_boot(&mut book, name, union, machine);
     state(&mut book, name, boot, union.mounted);
     order(&mut book, name, boot);
     regular(&mut book, name, union, machine);
@@ -35,8 +42,9 @@ fn is_enabled(properties: &BTreeMap<String, String>) -> bool {
     is(properties, "UnitFileState", &["enabled", "enabled-runtime", "static", "linked"])
 }
 
-fn at_boot(book: &mut Book, name: &str, boot: &Boot, machine: &Machine) {
+fn at_boot(book: &mut Book, name: &str, union: &Union, machine: &Machine) {
     const CHECK: &str = "boot";
+    let boot = &union.boot;
     let by_service = is_enabled(&boot.service);
     match &boot.fstab {
         Some(_) if by_service => book.warning(
@@ -44,7 +52,7 @@ fn at_boot(book: &mut Book, name: &str, boot: &Boot, machine: &Machine) {
             "both /etc/fstab and its service mount it at boot",
             format!("systemctl disable tierfs@{name}, or take the line out of /etc/fstab"),
         ),
-        Some(options) => fstab(book, options),
+        Some(options) => fstab(book, options, union, machine),
         None if by_service => book.fine(CHECK, format!("tierfs@{name} mounts it at boot")),
         None if machine.systemd => book.hint(
             CHECK,
@@ -55,17 +63,63 @@ fn at_boot(book: &mut Book, name: &str, boot: &Boot, machine: &Machine) {
     }
 }
 
-fn fstab(book: &mut Book, options: &str) {
+fn fstab(book: &mut Book, options: &str, union: &Union, machine: &Machine) {
     const CHECK: &str = "boot";
-    let has = |word: &str| options.split(',').any(|option| option == word);
-    if !has("nofail") && !has("noauto") {
+    let words: Vec<&str> = options.split(',').collect();
+    let is_at_boot = !words.contains(&"noauto") && !words.contains(&"x-systemd.automount");
+    let point = union.config.as_ref().map(|config| config.mountpoint.display().to_string()).unwrap_or_default();
+    if is_at_boot && !words.contains(&"nofail") {
         book.warning(
             CHECK,
             "its line in /etc/fstab has no nofail: a missing disk keeps the machine from booting",
             "add nofail to its options in /etc/fstab",
         );
     } else {
-        book.fine(CHECK, "a line in /etc/fstab mounts it at boot");
+        book.fine(CHECK, "its line in /etc/fstab does not keep the machine from booting");
+    }
+    if is_at_boot && !union.mounted {
+        let found = "its line in /etc/fstab is to mount it at boot, and nothing is mounted";
+        book.warning(CHECK, found, format!("mount {point}, which says why if it cannot"));
+    }
+    for disk in unordered(&words, union).into_iter().filter(|_| machine.systemd && is_at_boot) {
+        book.warning(
+            "order",
+            format!("its line in /etc/fstab does not say that it needs {disk}: systemd may mount it too early"),
+            format!("add x-systemd.requires-mounts-for={disk} to its options, then: systemctl daemon-reload"),
+        );
+    }
+}
+
+/// Mount points of tiers, but for the root filesystem, for which a line does not wait.
+fn unordered(words: &[&str], union: &Union) -> Vec<String> {
+    let waits: Vec<&str> =
+        words.iter().filter_map(|word| word.strip_prefix("x-systemd.requires-mounts-for=")).collect();
+    let points = union.tiers.iter().filter_map(Asked::told).map(|tier| &tier.point);
+    let mut points: Vec<String> = points
+        .filter(|point| point.parent().is_some() && !waits.iter().any(|path| Path::new(path).starts_with(point)))
+        .map(|point| point.display().to_string())
+        .collect();
+    points.sort();
+    points.dedup();
+    points
+}
+
+/// What moves the files of a union that is in /etc/fstab alone.
+fn by_cron(book: &mut Book, union: &Union) {
+    const CHECK: &str = "migration";
+    let policy = union.policy.as_ref().and_then(|(_, policy)| policy.as_ref().ok());
+    let point = union.config.as_ref().map(|config| config.mountpoint.display().to_string()).unwrap_or_default();
+    if let Some(file) = &union.boot.cron {
+        book.fine(CHECK, format!("cron runs tierfs migrate ({})", file.display()));
+    } else if policy.is_some_and(|policy| !policy.watermarks.is_empty()) {
+        book.fine(CHECK, "the mount moves files by itself, by the watermarks of its policy");
+    } else if union.config.as_ref().is_some_and(|config| config.tiers.len() > 1) {
+        let what = if policy.is_some() { "" } else { " --older-than 1y" };
+        book.hint(
+            CHECK,
+            "nothing moves its files: no cron, no watermarks",
+            format!("a line in /etc/cron.d/tierfs: 30 1 * * * root tierfs migrate {point}{what} --quiet"),
+        );
     }
 }
 

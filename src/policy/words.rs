@@ -88,14 +88,13 @@ pub(crate) struct Rate(pub(crate) u64);
 
 impl Word for Rate {
     fn read(text: &str) -> Result<Rate, String> {
-        match units::parse_size(text.trim().trim_end_matches("/s"))? {
-            0 => Err(format!("`{text}` would never end: leave the key out for no limit")),
-            bytes => Ok(Rate(bytes)),
-        }
+        units::parse_rate(text).map(Rate)
     }
 
     fn show(&self) -> String {
-        format!("{}/s", units::exact_size(self.0))
+        // As it is read: a bare small number is refused.
+        let unit = if self.0 < 1024 { "B" } else { "" };
+        format!("{}{unit}/s", units::exact_size(self.0))
     }
 }
 
@@ -249,7 +248,7 @@ mod tests {
             wrong(Rank::read(text).map(|rank| rank.show()), "is not a tier");
         }
         wrong(Rank::read("secondry").map(|rank| rank.show()), "did you mean `secondary`?");
-        wrong(Rate::read("0").map(|rate| rate.show()), "leave the key out");
+        wrong(Rate::read("0").map(|rate| rate.show()), "leave it out");
         wrong(Rate::read("40MB/s").map(|rate| rate.show()), "1000 or 1024");
         wrong(Percent::read("85").map(|percent| percent.show()), "0% to 100%");
         wrong(Percent::read("101%").map(|percent| percent.show()), "0% to 100%");

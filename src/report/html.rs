@@ -74,12 +74,7 @@ fn cards(out: &mut String, report: &Report, labels: &Labels) {
     for (tier, ages) in labels.tiers.iter().zip(&report.tiers) {
         let here: Sums = ages.iter().sum();
         let full = tier.used_of().map(|(used, all)| {
-            format!(
-                " The disk is {:.0}% full ({} of {}).",
-                words::percent(used, all),
-                words::size(used),
-                words::size(all)
-            )
+            format!(" The disk is {} ({} of {}).", words::full(used, all), words::size(used), words::size(all))
         });
         let about = format!("on the {}: {}.{}", tier.name, tier.path, full.unwrap_or_default());
         card("", &words::size(here.allocated), &about);
@@ -115,8 +110,8 @@ fn freed(out: &mut String, report: &Report, labels: &Labels) {
         put!(out, "<td><strong>{}</strong></td><td>{share:.0}%</td>", words::size(sums.allocated));
         put!(out, "<td>{}</td>", words::count(sums.files));
         if let Some((used, all)) = disk {
-            let then = words::percent(used.saturating_sub(sums.allocated), all);
-            put!(out, "<td>{then:.0}% full</td>");
+            let then = words::full(used.saturating_sub(sums.allocated), all);
+            put!(out, "<td>{then}</td>");
         }
         put!(out, "</tr>");
     }

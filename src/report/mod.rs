@@ -175,7 +175,15 @@ pub struct TierLabel {
     pub space: Option<Space>,
 }
 
+/// The path of a tier that is not there.
+pub const MISSING: &str = "missing";
+
 impl TierLabel {
+    /// Whether nothing of it was counted, because it is not there.
+    pub fn is_missing(&self) -> bool {
+        self.path == MISSING && self.space.is_none()
+    }
+
     /// Bytes used, and bytes that ordinary users can use in all, as df(1) counts them.
     pub fn used_of(&self) -> Option<(u64, u64)> {
         let space = self.space?;
@@ -201,14 +209,20 @@ impl Labels {
 /// What a reader must know to take the numbers for what they are.
 fn notes(report: &Report, labels: &Labels) -> Vec<String> {
     let mut notes = Vec::new();
-    let mut note = |sums: Sums, why: &str| {
+    let mut note = |sums: Sums, why: (&str, &str)| {
         if sums.files > 0 {
             let (files, size) = (words::count(sums.files), words::size(sums.allocated));
-            notes.push(format!("{files} files ({size}) stay on the primary: {why}."));
+            notes.push(match sums.files {
+                1 => format!("1 file ({size}) stays on the primary: {}.", why.0),
+                _ => format!("{files} files ({size}) stay on the primary: {}.", why.1),
+            });
         }
     };
-    note(report.pinned, "they are pinned to it");
-    note(report.linked_outside, "they have further hard links elsewhere");
+    note(report.pinned, ("it is pinned to it", "they are pinned to it"));
+    note(report.linked_outside, ("it has further hard links elsewhere", "they have further hard links elsewhere"));
+    for tier in labels.tiers.iter().filter(|tier| tier.is_missing()) {
+        notes.push(format!("The {} is missing: what is only there is not counted.", tier.name));
+    }
     if labels.one_filesystem() {
         notes.push("Primary and secondary are on one filesystem: moving files between them frees nothing.".into());
     }

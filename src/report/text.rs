@@ -51,13 +51,16 @@ fn head(out: &mut String, report: &Report, labels: &Labels, style: Style) {
     line!(out, "{}", bold(&words::plain(&labels.subject), style));
     if report.is_empty() {
         line!(out, "No files.");
+        for note in super::notes(report, labels) {
+            line!(out, "{note}");
+        }
         return;
     }
     let (files, bytes) = (words::count(all.files), words::size(all.bytes));
     line!(out, "{files} files, {bytes}; age counted from {}", labels.age_by);
     for (tier, ages) in labels.tiers.iter().zip(&report.tiers) {
         let here: Sums = ages.iter().sum();
-        let full = tier.used_of().map(|(used, all)| format!(", {:.0}% full", words::percent(used, all)));
+        let full = tier.used_of().map(|(used, all)| format!(", {}", words::full(used, all)));
         let full = full.unwrap_or_default();
         let (files, taken) = (words::count(here.files), words::size(here.allocated));
         line!(out, "  {:<9}  {:>10}  {files} files  ({}{full})", tier.name, taken, words::plain(&tier.path));
@@ -136,9 +139,8 @@ fn freed(out: &mut String, report: &Report, labels: &Labels, style: Style) {
         let sums = report.all.freed(at);
         let share = format!("{:.0}%", words::percent(sums.allocated, here));
         let (size, files) = (words::size(sums.allocated), words::count(sums.files));
-        let after = space.map(|(used, all)| {
-            format!("  leaves it {:>3.0}% full", words::percent(used.saturating_sub(sums.allocated), all))
-        });
+        let after = space
+            .map(|(used, all)| format!("  leaves it {:>9}", words::full(used.saturating_sub(sums.allocated), all)));
         let (after, bar) = (after.unwrap_or_default(), bar(sums.allocated, here, width, style));
         let age = words::age(*threshold);
         line!(out, "{}", format!("{age:<15}{size:>10}{files:>13}{share:>8}{after}  {bar}").trim_end());

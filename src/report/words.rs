@@ -74,6 +74,11 @@ pub(super) fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
 }
 
+/// How full a filesystem is: a begun hundredth as a whole, as `df` and `tierfs status` tell it.
+pub(super) fn full(used: u64, all: u64) -> String {
+    format!("{:.0}% full", percent(used, all).ceil())
+}
+
 /// The name of a type.
 pub(super) fn kind(ending: &str) -> String {
     if ending.is_empty() { "no ending".into() } else { format!(".{ending}") }

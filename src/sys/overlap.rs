@@ -13,6 +13,10 @@ use std::path::{Path, PathBuf};
 
 use crate::sys::by_path;
 use crate::sys::mountinfo::{self, Mount};
+use crate::types::name::PRIVATE_DIR;
+
+/// So many names of a directory are looked at for other tiers below it.
+const ENTRIES_MAX: usize = 10_000;
 
 /// Two directories that must not overlap but do. Displays as one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +98,42 @@ const VIEW_APART: &str = "what a view shows and its mount point must be apart";
 fn named<'a>(tiers: &[&'a Path], mountpoint: Option<&'a Path>) -> Vec<(&'static str, &'a Path)> {
     let named = tiers.iter().map(|path| (TIER, *path));
     named.chain(mountpoint.map(|path| (MOUNTPOINT, path))).collect()
+}
+
+/// A tier that is to be new, and a tier of another union around or just below it. The inner union would be the outer
+/// one's files, markers and all, and be moved piece by piece.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nested {
+    /// The new one.
+    pub tier: PathBuf,
+    /// The other one.
+    pub other: PathBuf,
+}
+
+impl fmt::Display for Nested {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (tier, other) = (self.tier.display(), self.other.display());
+        let hint = format!("(if {other} is none any more, remove its {PRIVATE_DIR})");
+        if self.other.starts_with(&self.tier) {
+            write!(f, "inside {tier} is {other}, a tier of another union: name that, or a directory without one {hint}")
+        } else {
+            write!(f, "{tier} lies inside {other}, a tier of another union: name a directory outside of it {hint}")
+        }
+    }
+}
+
+/// The first of these directories around or just below which another tier is. Deeper ones are not looked for.
+pub fn nested(tiers: &[&Path]) -> Option<Nested> {
+    let is_tier = |path: &Path| path.join(PRIVATE_DIR).join("marker").symlink_metadata().is_ok();
+    tiers.iter().filter_map(|tier| fs::canonicalize(tier).ok()).find_map(|tier| {
+        let around = tier.ancestors().skip(1).find(|above| is_tier(above)).map(Path::to_path_buf);
+        let other = around.or_else(|| {
+            let entries = fs::read_dir(&tier).into_iter().flatten().flatten().take(ENTRIES_MAX);
+            let mut dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            dirs.find_map(|entry| Some(entry.path()).filter(|path| is_tier(path)))
+        });
+        other.map(|other| Nested { tier, other })
+    })
 }
 
 fn check_all(named: &[(&str, &Path)], rule: &'static str) -> Result<(), Overlap> {
@@ -189,6 +229,30 @@ mod tests {
             let told = told.map(|overlap| overlap.to_string()).unwrap_or_default();
             told.replace(&format!("{}/", self.0.path().display()), "")
         }
+    }
+
+    #[test]
+    fn a_tier_around_another_or_within_one_is_found() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = |name: &str| {
+            fs::create_dir_all(home.path().join(name)).unwrap();
+            home.path().canonicalize().unwrap().join(name)
+        };
+        let (docs, disk, inside) = (dir("fast/docs"), dir("fast"), dir("fast/docs/a/b"));
+        let beside = dir("fast/other");
+        assert_eq!(nested(&[&disk, &inside]), None);
+        dir("fast/docs/.tierfs");
+        fs::write(docs.join(".tierfs/marker"), "").unwrap();
+        let found = nested(&[&beside, &disk]).unwrap();
+        assert_eq!(found, Nested { tier: disk.clone(), other: docs.clone() });
+        assert!(found.to_string().starts_with(&format!(
+            "inside {} is {}, a tier of another",
+            disk.display(),
+            docs.display()
+        )));
+        let found = nested(&[&inside]).unwrap();
+        assert!(found.to_string().starts_with(&format!("{} lies inside {}, a tier", inside.display(), docs.display())));
+        assert_eq!(nested(&[&docs, &beside]), None, "its own marker is another matter");
     }
 
     #[test]

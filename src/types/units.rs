@@ -35,6 +35,36 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     scale(number, shift).ok_or_else(|| format!("`{text}` is not a size tierfs can hold"))
 }
 
+/// Parses bytes a second: a size, with or without `/s` after it. A bare small number is refused: `40` is 40 KiB to
+/// some programs and 40 MiB to others, and by bytes nothing would ever end.
+///
+/// # Errors
+/// One line that says what is wrong and what to write.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    match parse_size(text.strip_suffix("/s").unwrap_or(text))? {
+        0 => Err(format!("`{text}` would never end: leave it out for no limit")),
+        number @ 1..1024 if text == number.to_string() => {
+            Err(format!("`{text}` has no unit: write {text}MiB for so many MiB a second, {text}KiB for KiB"))
+        }
+        bytes => Ok(bytes),
+    }
+}
+
+/// Parses a size as [`parse_size`] does, where bytes by the dozen are a unit forgotten.
+///
+/// # Errors
+/// One line that says what is wrong and what to write.
+pub fn parse_large(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    match parse_size(text)? {
+        number @ 1..1024 if text == number.to_string() => {
+            Err(format!("`{text}` has no unit: write {text}GiB or {text}MiB"))
+        }
+        bytes => Ok(bytes),
+    }
+}
+
 /// `number`, which may have a fraction, times two to the power of `shift`.
 fn scale(number: &str, shift: u32) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -105,7 +135,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
                 return Err(format!("`{number}{unit}` {says} {number}min or {number}mo"));
             }
             "" if !number.is_empty() => {
-                return Err(format!("`{number}` has no unit: write {number}s for seconds"));
+                return Err(format!(
+                    "`{number}` has no unit: write {number}s for seconds, {number}h for hours, {number}d for days"
+                ));
             }
             "mo" => plain.push_str(&format!("{number}months ")),
             _ => plain.push_str(&format!("{number}{unit} ")),
@@ -194,6 +226,19 @@ mod tests {
             let line = parse_size(text).unwrap_err();
             assert!(line.contains(says), "{text}: {line}");
         }
+    }
+
+    #[test]
+    fn a_number_without_a_unit_is_refused_where_bytes_cannot_be_meant() {
+        assert_eq!(
+            (parse_rate("40M/s"), parse_rate("40M"), parse_rate("4096")),
+            (Ok(40 << 20), Ok(40 << 20), Ok(4096))
+        );
+        assert!(parse_rate("40").unwrap_err().contains("write 40MiB"));
+        assert!(parse_rate("0").unwrap_err().contains("would never end"));
+        assert_eq!((parse_large("0"), parse_large("17B"), parse_large("4G")), (Ok(0), Ok(17), Ok(4 << 30)));
+        assert!(parse_large("50").unwrap_err().contains("write 50GiB"));
+        assert!(parse_duration("365").unwrap_err().contains("365d for days"));
     }
 
     #[test]

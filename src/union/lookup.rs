@@ -185,6 +185,7 @@ impl Union {
         }
         let name_ttl = self.ttl_in(node);
         let ttl = if stat.kind() == Kind::File { self.file_ttl(ino, name_ttl) } else { name_ttl };
+        let generation = generation.wrapping_add(self.inodes.reborn(ino));
         Ok(Some(Attr { ino, generation, stat, ttl, name_ttl }))
     }
 

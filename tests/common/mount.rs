@@ -179,7 +179,7 @@ impl Setup {
             .open(self.home.path().join("log"))
             .expect("log file");
         command.arg("mount");
-        if self.encrypted.is_some() {
+        if self.encrypted.is_some() || self.roots.len() == 1 {
             command.arg("--config");
         }
         command.arg(self.union()).arg(self.mountpoint()).arg("-f");

@@ -183,6 +183,18 @@ impl Setup {
 
     /// The one word that names the union to a command.
     pub(crate) fn union(&self) -> std::ffi::OsString {
-        if self.encrypted.is_some() { config_file(self.home()) } else { spec(&self.roots) }
+        match &self.roots[..] {
+            _ if self.encrypted.is_some() => config_file(self.home()),
+            // On a command line a single tier is taken for a slip.
+            [one] => {
+                let file = self.home().join("one.yaml");
+                let point = self.mountpoint();
+                let text =
+                    format!("version: 1\nmountpoint: {}\ntiers: [{{path: {}}}]\n", point.display(), one.display());
+                std::fs::write(&file, text).expect("configuration");
+                file.into()
+            }
+            roots => spec(roots),
+        }
     }
 }

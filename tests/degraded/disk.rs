@@ -79,7 +79,7 @@ fn fails_and_comes_back(disk: &LoopFs, mount: TestMount, user: Option<&User>) {
 
 #[test]
 fn an_ext4_disk_that_fails_is_given_up_and_taken_in_again() {
-    let Some([_xfs_io]) = need::programs(["xfs_io"]) else { return };
+    let Some([_python]) = need::programs([need::PYTHON]) else { return };
     let Some(disk) = LoopFs::new("ext4", 64) else { return };
     let Some(mount) = union_on(&disk, None) else { return };
     fails_and_comes_back(&disk, mount, None);
@@ -87,10 +87,28 @@ fn an_ext4_disk_that_fails_is_given_up_and_taken_in_again() {
 
 #[test]
 fn an_xfs_disk_that_fails_is_given_up_and_taken_in_again_by_an_ordinary_user() {
-    let (Some([_xfs_io]), Some([user, _])) = (need::programs(["xfs_io"]), User::two()) else { return };
+    let (Some([_python]), Some([user, _])) = (need::programs([need::PYTHON]), User::two()) else { return };
     let Some(disk) = LoopFs::new("xfs", 320) else { return };
     let Some(mount) = union_on(&disk, Some(&user)) else { return };
     fails_and_comes_back(&disk, mount, Some(&user));
+}
+
+/// It was opened once, so it was kept reachable while its name was about to go, and for ever where the disk failed
+/// just then: `mount` found the dead filesystem again.
+#[test]
+fn a_file_that_could_not_be_removed_does_not_keep_a_dead_disk() {
+    let Some(disk) = LoopFs::new("ext4", 64) else { return };
+    let Some(mount) = union_on(&disk, None) else { return };
+    assert_eq!(get(mount.path("dir/slow")), "slow");
+    assert_eq!(get(mount.path("dir/deep/er/slow")), "deeper");
+    assert!(disk.cut_power());
+    assert!(std::fs::remove_file(mount.path("dir/slow")).is_err());
+    assert!(std::fs::rename(mount.path("slow"), mount.path("dir/deep/er/slow")).is_err());
+    until_gone(&mount, "slow");
+    disk.restart();
+    until_back(&mount);
+    assert_eq!(get(mount.path("dir/deep/er/slow")), "deeper");
+    mount.unmount();
 }
 
 /// Directories that a program stands in, and those that were first seen while a tier was away, show all
@@ -156,6 +174,31 @@ fn a_tier_that_was_missing_at_the_start_is_taken_in_when_it_comes_and_no_other_i
     let number = std::fs::metadata(mount.path("dir")).expect("stat").ino();
     before.entry("dir".into()).and_modify(|dir| dir.0 = number);
     until_same(&mount, &before);
+    mount.unmount();
+}
+
+/// The kernel opens a file by one backing file at a time: a program that keeps one from before kept everybody else out.
+#[test]
+fn a_file_that_a_program_has_open_from_before_can_be_opened_anew() {
+    let Some(disk) = LoopFs::new("ext4", 64) else { return };
+    let Some(mount) = union_on(&disk, None) else { return };
+    let number = std::fs::metadata(mount.path("slow")).expect("stat").ino();
+    let kept = std::fs::File::options().append(true).open(mount.path("slow")).expect("open");
+    (&kept).write_all(b", as ever").expect("write");
+    kept.sync_all().expect("fsync");
+    let (marker, aside) = (mount.tier(1, ".tierfs/marker"), mount.tier(1, ".tierfs/aside"));
+    std::fs::rename(&marker, &aside).expect("it is not the tier any more");
+    until_gone(&mount, "dir/deep/er/slow");
+    std::fs::rename(&aside, &marker).expect("it is the tier again");
+    until_back(&mount);
+    let text = crate::common::wait::until("it can be opened", || std::fs::read_to_string(mount.path("slow")).ok());
+    assert_eq!(text, "slow at the top, as ever");
+    assert!((&kept).write_all(b"lost").and_then(|()| kept.sync_all()).is_err(), "what was open is dead");
+    put(mount.path("slow"), "written");
+    assert_eq!(get(mount.tier(1, "slow")), "written");
+    drop(kept);
+    assert_eq!(std::fs::metadata(mount.path("slow")).expect("stat").ino(), number);
+    assert_eq!(get(mount.path("slow")), "written");
     mount.unmount();
 }
 

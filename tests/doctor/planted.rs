@@ -225,6 +225,72 @@ fn jobs_and_an_indexer_beside_the_mount_are_told() {
 }
 
 #[test]
+fn a_mount_point_that_is_missing_or_not_empty_is_told() {
+    let place = Place::new();
+    assert_eq!(place.said().told("mount-point"), None);
+    put(place.path("mnt/left-by-a-program"), "");
+    let said = place.said();
+    let (level, found) = said.told("mount-point").expect("told");
+    assert!(level == "warning" && found.contains("is not empty"), "{found}");
+    std::fs::remove_dir_all(place.path("mnt")).expect("rmdir");
+    let said = place.said();
+    let (level, found) = said.told("mount-point").expect("told");
+    assert!(level == "trouble" && found.ends_with("mnt does not exist"), "{found}");
+}
+
+/// The disks instead of the directories on them that are the tiers.
+#[test]
+fn a_union_around_another_is_told_and_never_made() {
+    let place = Place::new();
+    let disks = ["disk1", "disk2"].map(|name| place.path(name));
+    let inner = disks.each_ref().map(|disk| disk.join("docs"));
+    let spec = |paths: &[PathBuf; 2]| paths.each_ref().map(|path| path.display().to_string()).join(":");
+    inner.iter().for_each(|path| std::fs::create_dir_all(path).expect("mkdir"));
+    crate::common::loopfs::run(place.tierfs().args(["init", &spec(&inner)]));
+    let outer = spec(&disks);
+    let said = Said::by(&mut place.tierfs(), &[outer.as_ref()]);
+    let (level, found) = said.told("overlap").expect("told");
+    assert!(level == "trouble" && found.contains("a tier of another union"), "{found}");
+    let point = place.path("mnt").display().to_string();
+    for (words, code) in [(&["init", &outer][..], 1), (&["mount", &outer, &point], 78)] {
+        let output = crate::common::wait::output(place.tierfs().args(words));
+        let line = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{line}");
+        assert!(line.contains("a tier of another union: name that") && line.lines().count() == 1, "{line}");
+    }
+    assert!(disks.iter().all(|disk| !disk.join(".tierfs").exists()), "nothing was written");
+}
+
+/// A union that only a line of fstab names is looked at as any other, with that line.
+#[test]
+fn a_union_in_fstab_alone_is_looked_at() {
+    if !need::root() {
+        return;
+    }
+    let place = Place::new();
+    let point = place.path("mnt");
+    let spec = place.tiers.each_ref().map(|tier| tier.display().to_string()).join(":");
+    let said = |spec: &str, options: &str| {
+        put(place.path("fstab"), format!("{spec} {} tierfs {options} 0 0\n", point.display()));
+        let mut command = place.tierfs();
+        command.env("TIERFS_FSTAB", place.path("fstab")).env("TIERFS_CRON", place.path("cron"));
+        Said::by(&mut command, &[point.as_os_str()])
+    };
+    let bad = said(&spec, "defaults");
+    let boot: Vec<&str> =
+        bad.list.iter().filter(|it| it["check"] == "boot").filter_map(|it| it["found"].as_str()).collect();
+    assert!(boot.len() == 2 && boot[0].contains("has no nofail") && boot[1].contains("nothing is mounted"), "{boot:?}");
+    assert!(bad.told("migration").is_some_and(|(level, found)| level == "hint" && found.contains("no cron")));
+    put(place.path("cron"), format!("30 1 * * * root tierfs migrate {} --older-than 1y\n", point.display()));
+    let good = said(&spec, "nofail,noauto");
+    assert_eq!((good.told("boot"), good.told("migration")), (None, None), "{:?}", good.list);
+    assert!(good.list.iter().any(|it| it["check"] == "space"), "its tiers are looked at: {:?}", good.list);
+    let wrong = said(&spec, "alow_other");
+    let (level, found) = wrong.told("configuration").expect("told");
+    assert!(level == "trouble" && found.contains("in /etc/fstab: -o alow_other: unknown option"), "{found}");
+}
+
+#[test]
 fn an_ordinary_user_is_told_what_only_root_may_grant() {
     let Some([user, _]) = user::User::two() else { return };
     let place = Place::new();

@@ -41,11 +41,11 @@ impl Ran {
 
 fn ran(command: &mut Command) -> Ran {
     // Configurations of this machine are none of the tests'.
-    let command = if command.get_envs().any(|(key, _)| key == "TIERFS_CONFIG_DIR") {
-        command
-    } else {
-        command.env("TIERFS_CONFIG_DIR", "/nonexistent")
-    };
+    for key in ["TIERFS_CONFIG_DIR", "TIERFS_FSTAB", "TIERFS_CRON"] {
+        if !command.get_envs().any(|(set, _)| set == key) {
+            command.env(key, "/nonexistent");
+        }
+    }
     Ran::of(&wait::output(command))
 }
 

@@ -69,6 +69,23 @@ fn a_mount_that_serves_is_told_whole() {
     status(&mount, &[]).says(0, &["migrate: 1 file, 3B in "]);
 }
 
+/// Whoever sees a mount for the first time is told what begins runs, and what would move.
+#[test]
+fn the_next_run_is_told_with_the_job_of_cron() {
+    let Some(mount) = Setup::new().mount() else { return };
+    let root = mount.root().display().to_string();
+    let told = |cron: &str| {
+        put(mount.home().join("cron/tierfs"), format!("MAILTO=root\n{cron}\n"));
+        let mut command = mount.tierfs_with(&["status", &root]);
+        ran(command.env("TIERFS_CRON", mount.home().join("cron")))
+    };
+    let job = format!("30 1 * * *  root  /usr/local/bin/tierfs migrate {root} --older-than 1y --quiet");
+    told(&job).says(0, &["\n  next run   by cron at `30 1 * * *` (", "cron/tierfs)\n", "`tierfs report "]);
+    let none = "\n  next run   none: it has no timer, and cron";
+    told(&format!("# {job}")).says(0, &[none]);
+    told("30 1 * * * root tierfs migrate /srv/elsewhere --older-than 1y").says(0, &[none]);
+}
+
 /// A user is told of his own mounts, and of others that he may not ask them.
 #[test]
 fn an_ordinary_user_sees_his_own_mounts() {
@@ -139,7 +156,12 @@ fn a_missing_tier_is_told_as_trouble() {
     let Some(mount) = setup.option("on_missing=degraded").mount() else { return };
     let told = status(&mount, &["--json"]).object();
     assert_eq!((&told["degraded"], &told["tiers"][1]["state"]), (&json!(true), &json!("missing")));
-    status(&mount, &[]).says(0, &["\n  secondary  MISSING", "TROUBLE    the secondary is missing"]);
+    let shown = ["\n  secondary  MISSING", "TROUBLE    the secondary is missing", "nothing moves while a tier is away"];
+    status(&mount, &[]).says(0, &shown);
+    // What is not counted is told, and not taken for all there is.
+    let root = mount.root();
+    let report = ran(&mut mount.tierfs_with(&["report", root.to_str().unwrap()]));
+    report.says(3, &["No files.\nThe secondary is missing: what is only there is not counted.\n"]);
     status(&mount, &["--check"]).says(3, &["the secondary is missing"]);
 }
 

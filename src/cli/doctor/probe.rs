@@ -17,7 +17,7 @@ use crate::cli::{print, target, where_is};
 use crate::control::status::{Status, TierState, TierStatus, Watching};
 use crate::control::wire::{Command, Response, Text};
 use crate::control::{client, convert};
-use crate::doctor::facts::{Asked, Markers, Names, Own, Served, Tier, Tried};
+use crate::doctor::facts::{Asked, Ground, Markers, Names, Own, Served, Tier, Tried};
 use crate::doctor::names;
 use crate::sys::{ability, by_path, creds, local, mountinfo, overlap, stat, xattr};
 use crate::tier::marker::verify::{Found, Verdict, verify};
@@ -130,8 +130,8 @@ fn shares_blocks(file: &File, path: &Path) -> bool {
     written && ability::nameless(path).is_ok_and(|to| ability::share_blocks(file, &to).is_ok())
 }
 
-/// What speaks against the tiers as one union: an overlap, and what the markers say.
-fn union(mountpoint: &Path, tiers: &[OsString]) -> Result<(Option<String>, Markers), String> {
+/// What speaks against the tiers as one union: an overlap, what the markers say, and what is at the mount point.
+fn union(mountpoint: &Path, tiers: &[OsString]) -> Result<(Option<String>, Markers, Ground), String> {
     let places: Vec<Place> = tiers.iter().filter_map(|word| place(word)).collect();
     let paths: Vec<&Path> = places.iter().map(|place| place.path.as_path()).collect();
     let is_known = !mountpoint.as_os_str().is_empty();
@@ -146,7 +146,26 @@ fn union(mountpoint: &Path, tiers: &[OsString]) -> Result<(Option<String>, Marke
             Markers::Missing(absent.collect::<Vec<_>>().join("; "))
         }
     };
-    Ok((apart.err().map(|overlap| overlap.to_string()), markers))
+    let apart = apart.err().map(|overlap| overlap.to_string());
+    let apart = apart.or_else(|| overlap::nested(&paths).map(|nested| nested.to_string()));
+    Ok((apart, markers, ground(mountpoint)))
+}
+
+/// What is at a mount point while nothing is mounted there.
+fn ground(mountpoint: &Path) -> Ground {
+    let mounts = mountinfo::read().unwrap_or_default();
+    if mountpoint.as_os_str().is_empty() || mountinfo::at(&mounts, mountpoint).is_some() {
+        return Ground::Unknown;
+    }
+    match fs::read_dir(mountpoint).map(|mut entries| entries.next().is_some()) {
+        Ok(true) => Ground::Holds,
+        Ok(false) => Ground::Empty,
+        Err(error) => match Errno::of(&error) {
+            Errno::ENOENT => Ground::Absent,
+            Errno::ENOTDIR => Ground::NoDirectory,
+            _ => Ground::Unknown,
+        },
+    }
 }
 
 fn place(word: &OsStr) -> Option<Place> {

@@ -11,11 +11,11 @@ use super::child::{self, PATIENCE};
 use super::probe::{LOCKED, PLAIN};
 use super::{boot, machine};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::{absolute, run};
+use crate::cli::{absolute, fstab, run};
 use crate::config::{Draft, MountConfig, TierConfig, check, load, spec};
 use crate::control::place;
 use crate::daemon::runs;
-use crate::doctor::facts::{Asked, Facts, Markers, Mount, Names, Rights, Served, Tier, Union};
+use crate::doctor::facts::{Asked, Facts, Ground, Markers, Mount, Names, Rights, Served, Tier, Union};
 use crate::sys::{local, mountinfo};
 use crate::types::errno::Errno;
 use crate::types::passphrase::Source;
@@ -35,6 +35,7 @@ enum Named {
     Config(PathBuf),
     Mount(mountinfo::Mount),
     Tiers(MountConfig),
+    Line(fstab::Line),
 }
 
 /// Gathers everything about what is named, or about all there is.
@@ -46,6 +47,7 @@ pub(crate) fn gather(named: &[OsString], deep: bool) -> Result<Facts, Failure> {
     let mut meant = named.iter().map(|word| meaning(word, &mounts)).collect::<Result<Vec<_>, _>>()?;
     if named.is_empty() {
         meant.extend(configured().into_iter().map(Named::Config));
+        meant.extend(fstab::lines(&fstab::text()).filter(fstab::Line::is_tierfs).map(Named::Line));
         meant.extend(mounts.iter().filter(|mount| mount.is_tierfs()).cloned().map(Named::Mount));
     }
     let mut facts = Facts { machine: machine::look(), ..Facts::default() };
@@ -56,8 +58,19 @@ pub(crate) fn gather(named: &[OsString], deep: bool) -> Result<Facts, Failure> {
                     let point = union.config.as_ref().map(|config| config.mountpoint.clone());
                     (Some(union), point.and_then(|point| mounted_at(&mounts, &point)))
                 }
-                None => continue,
+                None if named.is_empty() => continue,
+                None => {
+                    let says = "is no configuration of a union that this user may read: a policy, or the configuration \
+                                of a view, is checked by `tierfs config check`";
+                    return Err(Failure::new(Exit::Usage, format!("{}: {says}", path.display())));
+                }
             },
+            // What a configuration has told already is not told twice.
+            Named::Line(line) if facts.unions.iter().any(|known| is_at(known, &line.point)) => continue,
+            Named::Line(line) => {
+                let mount = mounted_at(&mounts, &line.point);
+                (Some(of_line(&line, facts.machine.uid)), mount)
+            }
             Named::Mount(mount) => (None, Some(mount)),
             Named::Tiers(config) => {
                 let name =
@@ -90,6 +103,9 @@ fn meaning(word: &OsStr, mounts: &[mountinfo::Mount]) -> Result<Named, Failure> 
     if let Some(mount) = above.filter(|mount| mount.is_tierfs()) {
         return Ok(Named::Mount(mount.clone()));
     }
+    if let Some(line) = fstab::line_at(&fstab::text(), &path).filter(fstab::Line::is_tierfs) {
+        return Ok(Named::Line(line));
+    }
     let bytes = word.as_bytes();
     let in_directory = Path::new(DIRECTORY).join(word).with_extension("yaml");
     if bytes.ends_with(b".yaml") || bytes.ends_with(b".yml") {
@@ -114,6 +130,25 @@ fn configured() -> Vec<PathBuf> {
     files.retain(|file| file.extension() == Some(OsStr::new("yaml")));
     files.sort();
     files
+}
+
+fn is_at(union: &Union, point: &Path) -> bool {
+    union.config.as_ref().is_some_and(|config| config.mountpoint == point)
+}
+
+/// What a line of fstab mounts, by a file that it names or by itself.
+fn of_line(line: &fstab::Line, uid: u32) -> Union {
+    let named = line.config_file().and_then(|file| of_file(&file, uid));
+    let mut union = named.unwrap_or_else(|| Union { name: line.point.display().to_string(), ..Union::default() });
+    match line.configuration() {
+        Ok(config) => {
+            union.boot = boot::look(config.file.as_deref(), &config);
+            union.beside = boot::beside(&config);
+            union.config = Some(config);
+        }
+        Err(failure) => union.problem = Some(format!("the line of {} in /etc/fstab: {}", union.name, failure.line)),
+    }
+    union
 }
 
 fn mounted_at(mounts: &[mountinfo::Mount], point: &Path) -> Option<mountinfo::Mount> {
@@ -198,7 +233,7 @@ fn of_file(path: &Path, uid: u32) -> Option<Union> {
             union.policy = Some((path.clone(), Err(format!("{}: {line}", path.display()))));
         }
         union.secrets = config.tiers.iter().filter_map(secret).collect();
-        union.boot = boot::look(path, config);
+        union.boot = boot::look(Some(path), config);
         union.beside = boot::beside(config);
     }
     Some(union)
@@ -229,15 +264,16 @@ fn ask_about(union: &mut Union, deep: bool) {
         let both = scope.spawn(|| {
             let words = config.tiers.iter().map(marked);
             let words: Vec<OsString> = std::iter::once(config.mountpoint.clone().into()).chain(words).collect();
-            child::ask::<(Option<String>, Markers)>("union", &words, PATIENCE)
+            child::ask::<(Option<String>, Markers, Ground)>("union", &words, PATIENCE)
         });
         let folded = scope.spawn(|| ask_names(config, union.mounted, deep));
         tiers = asked.into_iter().filter_map(|thread| thread.join().ok()).collect();
         whole = both.join().ok();
         names = folded.join().ok().flatten();
     });
-    if let Some(Asked::Told((overlap, markers))) = whole {
+    if let Some(Asked::Told((overlap, markers, ground))) = whole {
         union.overlap = overlap;
+        union.ground = ground;
         // A mount has looked at them, and says itself what is missing.
         union.markers = if union.mounted { Markers::Good } else { markers };
     }

@@ -4,6 +4,7 @@ use clap::Command;
 use clap_mangen::Man;
 
 use super::roff::Page;
+use crate::cli::described;
 
 /// What `apropos` shows; the description of the program is longer.
 const BRIEF: &str = "tiered-storage union filesystem";
@@ -30,7 +31,10 @@ fn add(command: &Command, above: &[&str], pages: &mut Vec<(String, String)>) {
 fn page(command: &Command, name: &str) -> String {
     let mut command = command.clone();
     if name == "tierfs" {
-        command = command.about(BRIEF);
+        let long = command.get_about().cloned().unwrap_or_default();
+        command = command.about(BRIEF).long_about(long);
+    } else if let Some(long) = name.strip_prefix("tierfs-").and_then(described::of) {
+        command = command.long_about(long);
     }
     let man = Man::new(command.clone()).title(name).section("1").manual("tierfs").date("");
     let man = man.source(concat!("tierfs ", env!("CARGO_PKG_VERSION")));

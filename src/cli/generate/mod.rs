@@ -9,7 +9,7 @@ use clap_complete::Shell;
 
 use crate::cli::Cli;
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::remount::FSTAB;
+use crate::cli::fstab;
 
 mod man;
 mod pages;
@@ -69,7 +69,7 @@ impl Generate {
                 }
             }
             What::Units { from, dir } => {
-                for (name, text) in units::of_directory(&from, &fs::read(FSTAB).unwrap_or_default()) {
+                for (name, text) in units::of_directory(&from, &fstab::text()) {
                     let file = dir.join(name);
                     let (parent, name) = (file.parent().unwrap_or(&dir), file.file_name().unwrap_or_default());
                     write(parent, &name.to_string_lossy(), text.as_bytes())?;

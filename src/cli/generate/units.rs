@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::cli::remount::in_fstab;
+use crate::cli::fstab::line_at;
 use crate::config::{MountConfig, check, load};
 use crate::{policy, yaml};
 
@@ -38,7 +38,9 @@ fn of_file(file: &Path, fstab: &[u8]) -> Result<Vec<(PathBuf, String)>, String> 
     let name = file.file_stem().and_then(OsStr::to_str).filter(|name| is_instance(name));
     let name = name.ok_or_else(|| format!("{}: is no name for tierfs@NAME.service: rename it", file.display()))?;
     let text = load::read(file).map_err(|error| error.to_string())?;
-    if policy::load::is_policy(&yaml::keys(&text)) {
+    let keys = yaml::keys(&text);
+    // A policy, or the configuration of a view.
+    if policy::load::is_policy(&keys) || keys.iter().any(|key| key == "sources") {
         return Ok(Vec::new());
     }
     let config = load::load(file).and_then(check::finish).map_err(|error| error.to_string())?;
@@ -60,7 +62,7 @@ fn of_mount(name: &str, config: &MountConfig, fstab: &[u8]) -> Vec<(PathBuf, Str
         (drop_in(format!("tierfs@{name}.service")), needs(&all)),
         (drop_in(format!("tierfs-migrate@{name}.service")), needs(&tiers)),
     ];
-    if in_fstab(fstab, &config.mountpoint).is_none() {
+    if line_at(fstab, &config.mountpoint).is_none() {
         units.push((drop_in(mount_unit(&config.mountpoint)), OF_THE_SERVICE.into()));
     }
     units

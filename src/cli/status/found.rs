@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use super::probe::{self, Look};
 use super::sockets::{self, Answer};
 use super::timer::{self, Timer};
+use crate::cli::cron::{self, Job};
 use crate::cli::exit::Failure;
+use crate::cli::fstab::{self, Line};
 use crate::config::{check, load};
 use crate::control::client::NoAnswer;
 use crate::control::convert;
@@ -34,10 +36,20 @@ pub(super) struct Found {
     pub config: Option<PathBuf>,
     /// How it is.
     pub state: State,
+    /// Its line in /etc/fstab, if there is one.
+    pub fstab: Option<Line>,
     /// What systemd says of its runs; `None` where it does not say.
     pub timer: Option<Timer>,
+    /// The runs that cron is told to make.
+    pub cron: Vec<Job>,
     /// Where its program listens, if that has answered.
     pub socket: Option<PathBuf>,
+}
+
+impl Found {
+    fn new(point: PathBuf, state: State, socket: Option<PathBuf>) -> Found {
+        Found { point, config: None, state, fstab: None, timer: None, cron: Vec::new(), socket }
+    }
 }
 
 /// How a mount is.
@@ -103,6 +115,7 @@ pub(super) fn all() -> Result<Machine, Failure> {
             add_configured(&mut found, file);
         }
     }
+    add_lines(&mut found, &fstab::text());
     let names = found.iter().filter_map(|found| service_name(found.config.as_deref()?)).map(String::from);
     let mut timers = timer::of(&names.collect::<Vec<_>>());
     for found in &mut found {
@@ -113,8 +126,16 @@ pub(super) fn all() -> Result<Machine, Failure> {
 }
 
 impl Machine {
-    /// Looks at those of these (indices into `all`) of which nothing is known yet.
+    /// Looks at those of these (indices into `all`) of which nothing is known yet, and at what cron does with each.
     pub(super) fn look(&mut self, chosen: &[usize]) {
+        self.look_at_unknown(chosen);
+        for at in chosen {
+            let Some(found) = self.all.get_mut(*at) else { continue };
+            found.cron = cron::migrations(&found.point, found.config.as_deref());
+        }
+    }
+
+    fn look_at_unknown(&mut self, chosen: &[usize]) {
         let unknown: Vec<usize> =
             chosen.iter().copied().filter(|at| matches!(self.all[*at].state, State::Unknown(_))).collect();
         let points: Vec<PathBuf> = unknown.iter().map(|at| self.all[*at].point.clone()).collect();
@@ -137,7 +158,7 @@ fn entry(point: PathBuf, state: State, socket: Option<PathBuf>) -> Found {
         State::Serving(status) | State::Elsewhere(status) => status.config.as_ref().map(path),
         _ => None,
     };
-    Found { point, config, state, timer: None, socket }
+    Found { config, ..Found::new(point, state, socket) }
 }
 
 pub(super) fn path(text: &Text) -> PathBuf {
@@ -216,12 +237,14 @@ pub(super) fn add(found: &mut Vec<Found>, path: &Path) {
 
 /// Adds what a configuration describes, unless it is there already or is none.
 fn add_configured(found: &mut Vec<Found>, file: PathBuf) {
-    let entry = |point, state| Found { point, config: Some(file.clone()), state, timer: None, socket: None };
+    let entry = |point, state| Found { config: Some(file.clone()), ..Found::new(point, state, None) };
     let text = match load::read(&file) {
         Ok(text) => text,
         Err(line) => return found.push(entry(file.clone(), State::Wrong(line))),
     };
-    if policy::load::is_policy(&yaml::keys(&text)) {
+    let keys = yaml::keys(&text);
+    // A policy, or the configuration of a view.
+    if policy::load::is_policy(&keys) || keys.iter().any(|key| key == "sources") {
         return;
     }
     let draft = match load::load(&file) {
@@ -229,21 +252,43 @@ fn add_configured(found: &mut Vec<Found>, file: PathBuf) {
         other => other,
     };
     match draft.and_then(check::finish) {
-        Ok(config) => {
-            // Not the mount point itself is asked, which may hang.
-            let real = config.mountpoint.parent().and_then(|above| above.canonicalize().ok());
-            let real = real.zip(config.mountpoint.file_name()).map(|(above, name)| above.join(name));
-            let is_it = |other: &&mut Found| other.point == config.mountpoint || Some(&other.point) == real.as_ref();
-            match found.iter_mut().find(is_it) {
-                Some(other) => drop(other.config.get_or_insert(file.clone())),
-                None => found.push(entry(config.mountpoint, State::Absent)),
-            }
-        }
+        Ok(config) => match at(found, &config.mountpoint) {
+            Some(other) => drop(other.config.get_or_insert(file.clone())),
+            None => found.push(entry(config.mountpoint, State::Absent)),
+        },
         Err(error) => {
             let line = error.to_string();
             // The file is told anyway.
             let rest = line.strip_prefix(&file.display().to_string()).map(|rest| rest.trim_start_matches([':', ' ']));
             found.push(entry(file.clone(), State::Wrong(rest.unwrap_or(&line).to_owned())));
         }
+    }
+}
+
+/// The one at this mount point.
+fn at<'a>(found: &'a mut [Found], point: &Path) -> Option<&'a mut Found> {
+    // Not the mount point itself is asked, which may hang.
+    let real = point.parent().and_then(|above| above.canonicalize().ok());
+    let real = real.zip(point.file_name()).map(|(above, name)| above.join(name));
+    found.iter_mut().find(|other| other.point == point || Some(&other.point) == real.as_ref())
+}
+
+/// Adds what the lines of fstab describe, and to what is there already its line.
+fn add_lines(found: &mut Vec<Found>, text: &[u8]) {
+    for line in fstab::lines(text).filter(Line::is_tierfs) {
+        if let Some(known) = at(found, &line.point) {
+            known.config = known.config.take().or_else(|| line.config_file());
+            known.fstab.get_or_insert(line);
+            continue;
+        }
+        let config = line.config_file();
+        let state = match line.configuration() {
+            Ok(_) => State::Absent,
+            Err(failure) => State::Wrong(failure.line),
+        };
+        // It is told of what is wrong where it is to be mounted, and not once more by its name.
+        found.retain(|other| config.is_none() || other.config != config || !matches!(other.state, State::Wrong(_)));
+        let point = line.point.clone();
+        found.push(Found { config, fstab: Some(line), ..Found::new(point, state, None) });
     }
 }

@@ -11,7 +11,7 @@ use std::time::UNIX_EPOCH;
 use clap::Args;
 
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::{absolute, print_json, print_line};
+use crate::cli::{absolute, print_json, print_line, target};
 use found::{Found, State};
 
 mod found;
@@ -23,7 +23,8 @@ mod trouble;
 pub(in crate::cli) mod words;
 
 /// Tells how mounts and their tiers are: space, what is missing, the last and the next run, what a crash has
-/// left. Without a name, all mounts of this machine, and what is configured in /etc/tierfs and not mounted.
+/// left. Without a name, all mounts of this machine, and what is configured in /etc/tierfs or /etc/fstab and not
+/// mounted.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -78,7 +79,7 @@ impl Status {
             return Err(Failure::error(words::lines(denied, now).swap_remove(0)));
         }
         if chosen.is_empty() && !self.json {
-            print_line(b"no tierfs is mounted, and none is configured in /etc/tierfs")?;
+            print_line(b"no tierfs is mounted, and none is configured in /etc/tierfs or /etc/fstab")?;
         }
         for (at, found) in chosen.iter().enumerate() {
             if self.json {
@@ -116,6 +117,13 @@ impl Status {
     }
 }
 
+/// Whether a word is a configuration file, or the name of one in /etc/tierfs, rather than a path in a mount.
+pub(in crate::cli) fn names_a_configuration(word: &OsStr) -> bool {
+    let path = Path::new(word);
+    let is_file = path.extension().is_some_and(|ending| ending == "yaml") && path.is_file();
+    word.to_str().and_then(found::config_named).is_some() || (is_file && target::spot_of(path).is_err())
+}
+
 /// Mount point and socket of the mount that `word` means; without one, of the only mount there is.
 ///
 /// # Errors
@@ -123,7 +131,10 @@ impl Status {
 pub(in crate::cli) fn serving(word: Option<&OsStr>) -> Result<(PathBuf, PathBuf), Failure> {
     let mut machine = found::all()?;
     let at = match word {
-        Some(word) => named(&machine.all, word)?,
+        Some(word) => {
+            found::add(&mut machine.all, &absolute(Path::new(word))?);
+            named(&machine.all, word)?
+        }
         None => {
             let is_mount = |found: &Found| !matches!(found.state, State::Absent | State::Wrong(_));
             let mounts: Vec<usize> =

@@ -33,6 +33,18 @@ pub(super) fn of(found: &Found, now: u64) -> Value {
     object["timer"] = json!(found.timer.map(|timer| json!({
         "active": timer.active, "next": timer.next, "last_failed": timer.failed,
     })));
+    object["fstab"] = json!(found.fstab.as_ref().map(|line| json!({
+        "options": line.options.to_string_lossy(), "at_boot": line.is_at_boot(),
+    })));
+    object["cron"] = found
+        .cron
+        .iter()
+        .map(|job| {
+            json!({
+                "file": job.file.to_string_lossy(), "times": job.times(), "line": job.line,
+            })
+        })
+        .collect();
     if let State::Denied(user) = &found.state {
         object["user"] = json!(user);
     }
@@ -99,6 +111,11 @@ fn tier(tier: &TierStatus) -> Value {
             Watching::ByDirectory => "by_directory",
             Watching::After(_) => "none",
             Watching::Never => "never",
+        },
+        "changes_seen_after_ms": match tier.watch {
+            Watching::Whole | Watching::ByDirectory => Some(0),
+            Watching::After(time) => Some(millis(time)),
+            Watching::Never => None,
         },
         "space": tier.space.map(|space| json!({
             "used_bytes": space.used, "total_bytes": space.total, "free_bytes": space.free,

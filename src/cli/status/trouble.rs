@@ -2,6 +2,7 @@
 
 use super::found::{Found, State, service_name};
 use crate::control::status::{Ended, MinFree, Status, TierState, TierStatus, Written};
+use crate::doctor::word;
 use crate::types::ids::Rank;
 use crate::types::units;
 
@@ -23,7 +24,11 @@ pub(super) fn of(found: &Found, now: u64) -> Vec<String> {
                 .into(),
         ],
         State::Unreadable(line) => vec![line.clone()],
+        State::Absent if found.fstab.as_ref().is_some_and(|line| !line.is_at_boot()) => Vec::new(),
         State::Absent => vec![absent(found)],
+        State::Wrong(line) if found.fstab.is_some() => {
+            vec![format!("its line in /etc/fstab cannot be mounted: {line}")]
+        }
         State::Wrong(line) => vec![line.clone()],
         State::Denied(_) | State::Mute => Vec::new(),
     };
@@ -37,16 +42,24 @@ pub(super) fn of(found: &Found, now: u64) -> Vec<String> {
 fn dead(found: &Found) -> String {
     let then = match found.config.as_deref() {
         Some(config) => match service_name(config) {
+            _ if found.fstab.is_some() => format!("`mount {}`", word(&found.point)),
             Some(name) => format!("`systemctl restart tierfs@{name}`"),
-            None => format!("`tierfs mount --config {}`", config.display()),
+            None => format!("`tierfs mount --config {}`", word(config)),
         },
+        None if found.fstab.is_some() => format!("`mount {}`", word(&found.point)),
         None => "mount again".into(),
     };
-    format!("is dead, its program has ended: run `tierfs umount {}`, then {then}", found.point.display())
+    format!("is dead, its program has ended: run `tierfs umount {}`, then {then}", word(&found.point))
 }
 
 fn absent(found: &Found) -> String {
-    let config = found.config.as_deref().map(|config| config.display().to_string()).unwrap_or_default();
+    if found.fstab.is_some() {
+        return format!(
+            "is not mounted: `mount {}` does it by its line in /etc/fstab, or says why not",
+            word(&found.point)
+        );
+    }
+    let config = found.config.as_deref().map(word).unwrap_or_default();
     match found.config.as_deref().and_then(service_name) {
         Some(name) => format!("is not mounted: `systemctl start tierfs@{name}`, or `tierfs mount --config {config}`"),
         None => format!("is not mounted: `tierfs mount --config {config}`"),
@@ -111,7 +124,12 @@ fn of_tier(tier: &TierStatus, status: &Status, now: u64) -> Vec<String> {
             let to = if is_last { "" } else { ": new files go to a slower tier" };
             lines.push(format!("the {name} has only {free} free of the {keeps} that it is to keep{to}"));
         } else if space.free == 0 {
-            lines.push(format!("the {name} is full"));
+            let then = if is_last {
+                "delete some files, or give it a larger disk"
+            } else {
+                "move files down, as with `tierfs migrate --older-than 30d`"
+            };
+            lines.push(format!("the {name} is full: {then}"));
         }
         if let Some((all, left)) = space.inodes
             && left.saturating_mul(100) < all.saturating_mul(INODES_MIN_PERCENT)

@@ -6,6 +6,7 @@ use super::found::{Found, State, path, service_name};
 use super::trouble;
 use crate::cli::output::{age, thousands};
 use crate::control::status::{Ended, MinFree, Running, Status, TierSpace, TierState, TierStatus, Watching, Written};
+use crate::doctor::word;
 use crate::sys::local;
 use crate::types::attr::Time;
 use crate::types::ids::Rank;
@@ -33,12 +34,23 @@ pub(super) fn lines(found: &Found, now: u64) -> Vec<String> {
         }
         State::Mute => format!("{point}: serving; it takes no commands: a view, or its log says at the start why not"),
         State::Unreadable(_) => format!("{point}: cannot be asked"),
-        State::Absent => format!("{point}: NOT MOUNTED"),
+        State::Absent => match &found.fstab {
+            Some(line) if line.has("x-systemd.automount") => {
+                format!("{point}: not mounted; it is when somebody goes there")
+            }
+            Some(line) if !line.is_at_boot() => {
+                format!("{point}: not mounted; `mount {}` does it when it is wanted", word(&found.point))
+            }
+            _ => format!("{point}: NOT MOUNTED"),
+        },
         State::Wrong(_) => format!("{point}: no usable configuration"),
     }];
     let mut put = |label: &str, text: String| lines.push(format!("  {label:<10} {text}"));
-    if let Some(config) = &found.config {
-        put("configured", config.display().to_string());
+    match (&found.config, &found.fstab) {
+        (Some(config), None) => put("configured", config.display().to_string()),
+        (Some(config), Some(_)) => put("configured", format!("{}, mounted by /etc/fstab", config.display())),
+        (None, Some(_)) => put("configured", "by its line in /etc/fstab".into()),
+        (None, None) => {}
     }
     if let State::Serving(status) | State::Elsewhere(status) = &found.state {
         for tier in &status.tiers {
@@ -226,23 +238,7 @@ fn of_written(written: &Written, at_work: bool, now: u64) -> String {
 }
 
 fn next(found: &Found, status: &Status, now: u64) -> Vec<String> {
-    let name = found.config.as_deref().and_then(service_name);
-    let mut lines = vec![match (name, &found.timer) {
-        (Some(name), Some(timer)) if timer.active => {
-            let when = match timer.next {
-                Some(next) => {
-                    format!("{} (in {})", moment(next), age(Duration::from_secs(next.saturating_sub(now))))
-                }
-                None => "started".into(),
-            };
-            format!("{when}, by tierfs-migrate@{name}.timer")
-        }
-        (Some(name), Some(_)) => {
-            format!("tierfs-migrate@{name}.timer is off; whether cron makes runs is not known here")
-        }
-        (Some(_), None) => "not known: systemd does not answer, and cron is not asked".into(),
-        (None, _) => "no timer is of this mount; whether cron makes runs is not known here".into(),
-    }];
+    let mut lines = scheduled(found, now);
     for mark in &status.next.watermarks {
         let space = status.tiers.iter().find(|tier| tier.rank == mark.rank).and_then(|tier| tier.space);
         let now = space.map(|space| format!(", now {}%", percent(space.used, space.total))).unwrap_or_default();
@@ -258,6 +254,41 @@ fn next(found: &Found, status: &Status, now: u64) -> Vec<String> {
         let closed = status.next.closed.as_ref();
         let when = closed.map(|closed| format!("; opens {}, in {}", closed.opens, age(closed.wait)));
         lines.push(format!("only within {window}{}", when.unwrap_or_else(|| ", as now".into())));
+    }
+    let point = word(&found.point);
+    let is_whole = status.tiers.iter().all(|tier| tier.state == TierState::Serving);
+    lines.push(match &status.policy {
+        _ if !is_whole => "nothing moves while a tier is away".into(),
+        _ if status.read_only => "nothing moves: the mount is read-only".into(),
+        Some(_) => format!("`tierfs migrate -n -v {point}` tells what would move now"),
+        None => format!("`tierfs report {point}` tells what is old, and what moving it would free"),
+    });
+    lines
+}
+
+/// What begins runs from outside: the timer, and cron.
+fn scheduled(found: &Found, now: u64) -> Vec<String> {
+    let name = found.config.as_deref().and_then(service_name);
+    let mut lines = Vec::new();
+    if let (Some(name), Some(timer)) = (name, found.timer.filter(|timer| timer.active)) {
+        let when = match timer.next {
+            Some(next) => format!("{} (in {})", moment(next), age(Duration::from_secs(next.saturating_sub(now)))),
+            None => "started".into(),
+        };
+        lines.push(format!("{when}, by tierfs-migrate@{name}.timer"));
+    }
+    lines.extend(found.cron.iter().map(|job| {
+        let times = job.times().map(|times| format!(" at `{times}`")).unwrap_or_default();
+        format!("by cron{times} ({})", job.file.display())
+    }));
+    if lines.is_empty() {
+        // Only root may read all that cron does.
+        let cron = if local::own_uid() == 0 { "cron has no run of it" } else { "cron is not to be read by this user" };
+        lines.push(match (name, &found.timer) {
+            (Some(name), Some(_)) => format!("none: tierfs-migrate@{name}.timer is off, and {cron}"),
+            (Some(_), None) => format!("none that is known: systemd does not answer, and {cron}"),
+            (None, _) => format!("none: it has no timer, and {cron}"),
+        });
     }
     lines
 }

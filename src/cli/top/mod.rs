@@ -37,8 +37,8 @@ Examples:
   tierfs top /srv/docs -i 5     new numbers every 5 seconds
   tierfs top /srv/docs | cat    one picture of one interval, as text
 
-Keys: q quit, s sort, p pause, 1 2 3 or arrows for panes and lines, ? help. Colours are left out where NO_COLOR
-is set. For programs see tierfs stats --json.
+Keys: q quit, s sort, p pause, 1 2 3 or arrows for panes and lines, ? help. Colours are left out
+where NO_COLOR is set. For programs see tierfs stats --json.
 
 Exit codes:
   0 ended by a key, or printed   1 error, or the mount has ended   2 wrong usage   130 interrupted")]

@@ -66,7 +66,7 @@ impl Found {
     pub fn absence(&self) -> String {
         let path = self.path.display();
         match &self.what {
-            What::NoRoot(errno) => format!("{path} cannot be opened: {errno}"),
+            What::NoRoot(errno) => format!("{path} cannot be opened: {errno}: is its disk mounted?"),
             What::NoVolume => {
                 format!("{path} holds no encrypted volume: is its disk mounted? `tierfs key init` makes a new one")
             }

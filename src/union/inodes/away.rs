@@ -88,16 +88,33 @@ impl Inodes {
         self.with(ino, |inode| inode.rare.as_ref().and_then(|rare| rare.front)).ok().flatten()
     }
 
-    /// Drops the registrations of files on `rank`: their bodies are another filesystem's from here on.
+    /// Drops the registrations of files on `rank`, and what is kept open of them: their bodies are another filesystem's
+    /// from here on. One that the kernel serves for an open handle is another file to it from the next lookup on
+    /// ([`Inodes::reborn`]).
     /// What is returned closes them.
     pub(in crate::union) fn unregister(&self, rank: Rank) -> impl Sized + use<> {
         let mut taken = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock();
             let there = shard.values_mut().filter(|inode| inode.kind != Kind::Dir && inode.rank == rank);
-            taken.extend(there.filter_map(|inode| inode.backing.take()));
+            for inode in there {
+                if inode.handles > inode.plain {
+                    let rare = inode.rare();
+                    rare.reborn = rare.reborn.wrapping_add(1);
+                }
+                // Also of a file without a name: whatever is asked of it is an error for ever.
+                let orphan = inode.rare.as_mut().and_then(|rare| rare.orphan.take());
+                taken.push((inode.backing.take(), orphan));
+            }
         }
         taken
+    }
+
+    /// What is to be added to a file's generation. The kernel lets nobody open a file by another backing file as long
+    /// as one handle has the former. By another generation it takes it for another file that has got the number, and
+    /// what is open of the former is an error (`fuse_stale_inode` of `fs/fuse/inode.c`).
+    pub(in crate::union) fn reborn(&self, ino: Ino) -> u32 {
+        self.with(ino, |inode| inode.rare.as_ref().map_or(0, |rare| rare.reborn)).unwrap_or(0)
     }
 
     /// Passes every inode to `each`, without a lock held meanwhile.

@@ -60,6 +60,8 @@ pub(super) struct Rare {
     pub(super) shown: Option<Shown>,
     /// Of a directory whose copies differ: what the fastest says.
     pub(super) front: Option<Front>,
+    /// How often its tier was lost while the kernel served it past tierfs.
+    pub(super) reborn: u32,
 }
 
 /// By what the kernel decides who may do what in a directory, as its fastest copy says it.
@@ -124,7 +126,11 @@ impl Inode {
         if (self.body, self.generation) != (seen.body, seen.generation) {
             // Another file has the number now: nothing that was known holds.
             self.backing = None;
-            self.rare = None;
+            // But the kernel may have a handle on the number.
+            self.rare = self.rare.take().filter(|rare| rare.reborn > 0);
+            if let Some(rare) = &mut self.rare {
+                **rare = Rare { reborn: rare.reborn, ..Rare::default() };
+            }
             self.was_open = false;
             self.pages = Pages::None;
         }
@@ -151,6 +157,11 @@ impl Inode {
     pub(super) fn ranks_after(&self, seen: &Seen<'_>, outdated: bool) -> (Ranks, Ranks) {
         let found = if outdated { self.ranks.or(seen.ranks) } else { seen.ranks };
         (found.or(self.ranks.and(seen.missing)), self.maybe.and(seen.missing))
+    }
+
+    /// What is kept open of a file that has a name.
+    pub(super) fn needless_orphan(&mut self) -> Option<Arc<dyn File>> {
+        if self.unnamed { None } else { self.rare.as_mut().and_then(|rare| rare.orphan.take()) }
     }
 
     /// The kernel knows it no more: nothing is kept open for it.

@@ -214,7 +214,9 @@ impl Union {
             return Ok(None);
         }
         let attr = self.enter(&node, name, &copies.visible)?;
-        let (identity, hides) = ((attr.ino, attr.generation), !copies.shadowed.is_empty());
+        // As it is on record, and not as the kernel has it since a tier was lost.
+        let generation = attr.generation.wrapping_sub(self.inodes.reborn(attr.ino));
+        let (identity, hides) = ((attr.ino, generation), !copies.shadowed.is_empty());
         let number_comes_back = stat.generation == 0 && attr.ino == of_body(stat.body);
         Ok(Some(Subject { union: self, identity, rank, stat, shown: attr.stat, hides, number_comes_back }))
     }
@@ -386,6 +388,19 @@ impl Union {
     /// These have moved durably.
     pub fn settled<'a>(&self, subjects: impl Iterator<Item = &'a Subject<'a>>) {
         self.settling.remove(subjects.map(|subject| subject.identity.0));
+    }
+
+    /// These were cut short when a tier failed: `all` of them, and of the others those that programs see already
+    /// where they go. Until the record is brought to rest nobody changes them, gives them other names or is told
+    /// that they are durable: EIO.
+    pub fn cut_short<'a>(&self, subjects: impl Iterator<Item = &'a Subject<'a>>, all: bool) {
+        let inos = subjects.map(|subject| subject.identity.0);
+        self.settling.cut(inos.filter(|ino| all || self.settling.has(*ino)).collect::<Vec<_>>().into_iter());
+    }
+
+    /// Everything that was cut short is at rest.
+    pub fn mended(&self) {
+        self.settling.mend();
     }
 
     /// Tells who asked for it that a file takes other space now, if the kernel may know it.
