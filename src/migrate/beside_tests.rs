@@ -9,6 +9,7 @@ use super::race_tests::{Bench, PATIENCE, down, go, look, up};
 use super::spy_tests::beside;
 use super::*;
 use crate::types::ids::Ino;
+use crate::types::name::Name;
 use crate::union::open::Access;
 
 fn knock(path: &std::path::Path) {
@@ -294,4 +295,29 @@ fn regression_a_manifest_that_cannot_be_ended_does_not_make_the_run_fail() {
     let summary = go(bench.union, &down());
     assert_eq!((summary.moved, summary.failed, summary.stopped), (1, 0, None));
     assert!(!summary.run.is_empty());
+}
+
+/// A program went on with a copy whose source could come back with its tier, and gave it another name. Then both
+/// were there, former contents under the former name, with one number.
+#[test]
+fn a_file_whose_move_was_cut_short_is_changed_by_nobody_until_it_is_at_rest() {
+    let bench = Bench::new(&[(0, "f", "text")]);
+    let (union, spy) = (bench.union, Arc::clone(&bench.spy));
+    let ino = look(union, Ino::ROOT, "f").unwrap().ino;
+    bench.spy.before("rename from", 0, "f", move || {
+        spy.before("fsync", 0, "", || Err(Errno::EIO));
+        Ok(())
+    });
+    go(union, &down());
+    let (f, g) = (Name::new(b"f").unwrap(), Name::new(b"g").unwrap());
+    assert_eq!(union.open(ino, Access::Write, 0, None).map(|_| ()), Err(Errno::EIO));
+    assert_eq!(union.rename((Ino::ROOT, &f), (Ino::ROOT, &g), crate::tier::Rename::Replace), Err(Errno::EIO));
+    assert_eq!(union.link(ino, Ino::ROOT, &g).map(|_| ()), Err(Errno::EIO));
+    assert_eq!(union.unlink(Ino::ROOT, &f), Err(Errno::EIO));
+    assert!(union.open(ino, Access::Read, 0, None).is_ok(), "it can be read");
+    let union = bench.next_start();
+    let ino = look(&union, Ino::ROOT, "f").unwrap().ino;
+    assert!(union.open(ino, Access::Write, 0, None).is_ok());
+    assert_eq!(union.unlink(Ino::ROOT, &f), Ok(()));
+    assert_eq!(look(&union, Ino::ROOT, "f"), None, "and it does not come back");
 }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::types::errno::{Errno, Result};
 use crate::types::ids::Ino;
 
 /// Fewer requests wait for a gate that is closed for another file.
@@ -142,43 +143,94 @@ impl Drop for NamesClosed<'_> {
 /// them would be lost with the change at a power cut, so making it durable waits for that.
 #[derive(Debug, Default)]
 pub(super) struct Settling {
-    files: Mutex<HashSet<Ino>>,
+    files: Mutex<Unsettled>,
     settled: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Unsettled {
+    /// They will be durable soon, or back.
+    soon: HashSet<Ino>,
+    /// A tier has failed meanwhile: only what brings the record to rest can tell which body stays. What a program
+    /// did with one of them until then could be lost with it.
+    cut: HashSet<Ino>,
 }
 
 impl Settling {
     pub(super) fn add(&self, ino: Ino) {
-        self.files.lock().insert(ino);
+        self.files.lock().soon.insert(ino);
+    }
+
+    /// These were cut short: they stay as they are until they are at rest.
+    pub(super) fn cut(&self, inos: impl Iterator<Item = Ino>) {
+        let mut files = self.files.lock();
+        for ino in inos {
+            files.soon.remove(&ino);
+            files.cut.insert(ino);
+        }
+        self.settled.notify_all();
+    }
+
+    /// All that was cut short is at rest.
+    pub(super) fn mend(&self) {
+        self.files.lock().cut.clear();
+    }
+
+    /// Whether it was cut short.
+    pub(super) fn is_cut(&self, ino: Ino) -> bool {
+        self.files.lock().cut.contains(&ino)
     }
 
     /// These are durable where they are now.
     pub(super) fn remove(&self, inos: impl Iterator<Item = Ino>) {
         let mut files = self.files.lock();
         inos.for_each(|ino| {
-            files.remove(&ino);
+            files.soon.remove(&ino);
         });
         self.settled.notify_all();
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.files.lock().is_empty()
+        let files = self.files.lock();
+        files.soon.is_empty() && files.cut.is_empty()
     }
 
+    /// Whether it is not durable where it is.
     pub(super) fn has(&self, ino: Ino) -> bool {
-        self.files.lock().contains(&ino)
+        let files = self.files.lock();
+        files.soon.contains(&ino) || files.cut.contains(&ino)
     }
 
-    pub(super) fn wait(&self, ino: Ino) {
+    /// Waits until it is durable; EIO if it was cut short.
+    pub(super) fn wait(&self, ino: Ino) -> Result<()> {
         let mut files = self.files.lock();
-        while files.contains(&ino) {
+        while files.soon.contains(&ino) {
             self.settled.wait(&mut files);
         }
+        if files.cut.contains(&ino) { Err(Errno::EIO) } else { Ok(()) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_for_a_file_whose_move_is_cut_short_is_told_so() {
+        let settling = Settling::default();
+        settling.add(Ino(1));
+        settling.add(Ino(2));
+        std::thread::scope(|scope| {
+            let (one, two) = (scope.spawn(|| settling.wait(Ino(1))), scope.spawn(|| settling.wait(Ino(2))));
+            settling.cut(std::iter::once(Ino(1)));
+            assert_eq!(one.join().expect("no panic"), Err(Errno::EIO));
+            settling.remove([Ino(1), Ino(2)].into_iter());
+            assert_eq!(two.join().expect("no panic"), Ok(()));
+        });
+        assert!(settling.has(Ino(1)) && settling.is_cut(Ino(1)) && !settling.has(Ino(2)));
+        settling.mend();
+        assert!(settling.is_empty() && settling.wait(Ino(1)) == Ok(()));
+    }
 
     #[test]
     fn a_closed_gate_stops_only_its_own_shard() {

@@ -134,6 +134,18 @@ impl Union {
         Ok(small::names(dir.as_ref())?.iter().any(|name| !name.as_bytes().starts_with(small::DRAFT)))
     }
 
+    /// Removes records that were never finished, of renames that were never begun: their tier went while they
+    /// were written. Called while names cannot be changed and no rename is under way.
+    ///
+    /// # Errors
+    /// What the primary says.
+    pub fn drop_unfinished_records(&self) -> Result<()> {
+        let Some(dir) = self.private_if_any(Rank::PRIMARY, DIRECTORY)? else { return Ok(()) };
+        let names = small::names(dir.as_ref())?;
+        let mut drafts = names.iter().filter(|name| name.as_bytes().starts_with(small::DRAFT));
+        drafts.try_for_each(|name| dir.unlink(name))
+    }
+
     /// Finishes what a crash cut short. Before anything is served.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ impl Union {
         self.may_change_names()?;
         check_public(parent, name)?;
         let _passing = loop {
-            self.settling.wait(ino);
+            self.settling.wait(ino)?;
             let passing = (self.gates.names(parent), self.gates.file(ino));
             // A name made before the move is durable could stay while the move does not.
             if !self.settling.has(ino) {

@@ -169,7 +169,7 @@ impl Union {
             // At a power cut it would be lost with a move that is not durable yet.
             if access.writes() && self.settling.has(ino) {
                 drop(passing);
-                self.settling.wait(ino);
+                self.settling.wait(ino)?;
                 continue;
             }
             break self.inodes.opened(ino, access)?;
@@ -278,7 +278,7 @@ impl Union {
     /// # Errors
     /// What the tier says; EIO for a failure another handle was told first.
     pub fn fsync(&self, ino: Ino, fh: Fh, data_only: bool) -> Result<()> {
-        self.settling.wait(ino);
+        self.settling.wait(ino)?;
         if let Some(file) = self.handles.file(fh) {
             return file.fsync(data_only);
         }

@@ -31,7 +31,11 @@ impl Union {
             Resolution::File(rank, stat) => (rank, stat),
         };
         self.refuse_conflict(&node, name, &copies)?;
-        let (ino, _leaving) = self.before_loss(&node, name, rank, &stat)?;
+        let (ino, leaving) = self.before_loss(&node, name, rank, &stat)?;
+        if self.settling.is_cut(ino) {
+            // The other of its bodies would come back.
+            return Err(Errno::EIO);
+        }
         for (shadowed, _) in copies.shadowed.iter().rev() {
             let dir = node.copy(*shadowed)?;
             dir.unlink(name)?;
@@ -40,6 +44,7 @@ impl Union {
             dir.fsync()?;
         }
         node.copy(rank)?.unlink(name)?;
+        leaving.gone();
         self.inodes.unlinked(ino, parent, name, stat.nlink <= 1);
         Ok(())
     }

@@ -98,9 +98,8 @@ fn plan_file(rank: Rank, stat: &Stat, old: &Copies, new: &Copies) -> Plan {
     let (faster, slower): (Vec<_>, Vec<_>) =
         copies_of(new).into_iter().filter(|(r, _)| *r != rank).partition(|(r, _)| *r < rank);
     let gone = |(r, s): &(Rank, Stat)| step(*r, Act::Unlink(Side::New), s);
-    // Up to the rename every copy that goes is shadowed, so that a step that fails costs nothing.
-    // After it there is at most one on this tier's slower side, and that only if nothing was
-    // replaced: then the rename can be taken back.
+    // Up to the rename every copy that goes is shadowed, so that a step that fails costs nothing. After it there is at
+    // most one on this tier's slower side, and that only if nothing was replaced: then the rename can be taken back.
     let visible = new.visible.ranks();
     let (last, hidden): (Vec<_>, Vec<_>) = slower.into_iter().partition(|(r, _)| visible.has(*r));
     steps.extend(hidden.iter().rev().map(gone));
@@ -198,7 +197,7 @@ impl Union {
         self.refuse_conflict(to, new.name, news)?;
         let plan = plan(olds, news, how)?;
         let lost = how == Rename::Replace;
-        let ((moved, _), (other, _leaving)) = (self.ino_of(from, old, olds, false)?, self.ino_of(to, new, news, lost)?);
+        let ((moved, _), (other, leaving)) = (self.ino_of(from, old, olds, false)?, self.ino_of(to, new, news, lost)?);
         let inos = (moved, other);
         if let (Resolution::Dir(_), Resolution::Dir(dirs), Rename::Replace) = (&olds.visible, &news.visible, how) {
             for (rank, _) in dirs {
@@ -210,6 +209,7 @@ impl Union {
         self.expect_renamed(old, new, &sides, inos, how);
         let done = self.perform(old, new, &plan, from.era);
         if done.is_ok() {
+            leaving.iter().for_each(Leaving::gone);
             self.note_renamed(old, new, olds, news, inos, how);
         } else {
             self.note_stayed(old, new, &sides, inos, how);
@@ -235,7 +235,7 @@ impl Union {
             let Some(unsettled) = self.unsettled(old, new, &sides)? else { break (names, sides) };
             // Not with a gate passed: the migrator may need it closed to come to an end.
             drop(names);
-            self.settling.wait(unsettled);
+            self.settling.wait(unsettled)?;
         };
         if ![&sides.olds, &sides.news].iter().any(|side| matches!(side.visible, Resolution::Dir(_))) {
             return Ok((sides, Held { alone: None, _names: names, _tree: None }));

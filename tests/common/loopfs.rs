@@ -1,7 +1,7 @@
 //! Filesystems of a chosen kind, made in an image file or in memory, gone when dropped.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -14,6 +14,8 @@ pub(crate) struct LoopFs {
     options: &'static str,
     point: PathBuf,
     home: TempDir,
+    /// How often another disk took its place.
+    plugged: usize,
 }
 
 impl LoopFs {
@@ -31,7 +33,7 @@ impl LoopFs {
         let home = mount::temp_dir();
         let point = home.path().join(kind);
         std::fs::create_dir(&point).expect("mount point");
-        let made = LoopFs { kind, options, point, home };
+        let made = LoopFs { kind, options, point, home, plugged: 0 };
         if kind == "tmpfs" {
             let size = format!("size={size_mib}m,{options}");
             run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&made.point));
@@ -64,7 +66,7 @@ impl LoopFs {
     }
 
     fn image(&self) -> PathBuf {
-        self.home.path().join("image")
+        self.home.path().join(format!("image{}", self.plugged))
     }
 
     fn mount(&self) -> std::process::Output {
@@ -80,10 +82,13 @@ impl LoopFs {
     /// Drops everything that is not durable yet; from here on every call fails. `false` where the
     /// filesystem cannot.
     pub(crate) fn cut_power(&self) -> bool {
-        let mut xfs_io = Command::new("xfs_io");
-        // Without `-f` the log is not flushed: GOING_FLAGS_NOLOGFLUSH.
-        let output = xfs_io.args(["-x", "-c", "shutdown"]).arg(&self.point).output().expect("xfs_io runs");
-        output.status.success() && output.stderr.is_empty()
+        // XFS_IOC_GOINGDOWN with XFS_FSOP_GOING_FLAGS_NOLOGFLUSH: the log is not flushed. Not by xfs_io, which first
+        // asks every filesystem that is mounted anywhere, also one that hangs.
+        let words =
+            "import fcntl,os,sys; fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587D, b'\\x02\\0\\0\\0')";
+        let mut python = Command::new(need::PYTHON);
+        python.args(["-I", "-S", "-c", words]).arg(&self.point).stderr(Stdio::null());
+        python.status().expect("python3 runs").success()
     }
 
     /// Makes all that is in it durable.
@@ -93,16 +98,31 @@ impl LoopFs {
 
     /// After a cut: mounts again what the image has, which replays the log.
     pub(crate) fn restart(&self) {
-        // The kernel may still be about to let go of a dead process's mounts, and would then give the
-        // same dead filesystem again.
-        super::wait::until("the filesystem lives again", || {
-            self.unmount();
-            let mounted = self.mount();
-            assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
-            let probe = self.point.join("probe");
-            let alive = std::fs::File::create(&probe).and_then(|_| std::fs::remove_file(&probe));
-            alive.ok()
-        });
+        super::wait::until("the filesystem lives again", || self.lives_again().then_some(()));
+    }
+
+    /// The same, once. `false` while somebody has it open: it is busy, or the kernel gives the same dead
+    /// filesystem again. That of a process that has just died goes soon.
+    pub(crate) fn lives_again(&self) -> bool {
+        if rustix::mount::unmount(&self.point, rustix::mount::UnmountFlags::empty()).is_err() {
+            return false;
+        }
+        let mounted = self.mount();
+        assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
+        let probe = self.point.join("probe");
+        std::fs::File::create(&probe).and_then(|_| std::fs::remove_file(&probe)).is_ok()
+    }
+
+    /// After a cut: another device with the same contents takes its place, while the dead one stays for who has
+    /// it open. Two filesystems of one number: xfs wants the option `nouuid`.
+    pub(crate) fn replug(&mut self) {
+        let dead = self.image();
+        self.plugged += 1;
+        run(Command::new("cp").arg("--sparse=always").arg(&dead).arg(self.image()));
+        rustix::mount::unmount(&self.point, rustix::mount::UnmountFlags::DETACH).expect("umount -l");
+        std::fs::remove_file(dead).expect("rm");
+        let mounted = self.mount();
+        assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
     }
 
     fn unmount(&self) {

@@ -52,7 +52,7 @@ fn a_failing_look_for_holes_fills_none() {
 /// Recovery removed sources, durably, of copies whose names only the page cache had.
 #[test]
 fn power_fails_while_recovery_removes_sources() {
-    if need::programs(["xfs_io", "strace", "setfacl"]).is_none() {
+    if need::programs([need::PYTHON, "strace", "setfacl"]).is_none() {
         return;
     }
     let (Some(fast), Some(slow)) = (LoopFs::with("ext4", 96, "noatime"), LoopFs::with("ext4", 96, "noatime")) else {

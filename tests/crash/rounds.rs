@@ -61,7 +61,7 @@ impl Rounds {
         if encrypted {
             need::programs(["gocryptfs"])?;
         }
-        need::programs(["xfs_io", "setfacl", "strace"])?;
+        need::programs([need::PYTHON, "setfacl", "strace"])?;
         let size_mib = if kind == "xfs" { 320 } else { 128 };
         let fs = vec![LoopFs::with(kind, size_mib, "noatime")?, LoopFs::with(kind, size_mib, "noatime")?];
         let roots: Vec<PathBuf> = fs.iter().map(|fs| fs.path().join("tier")).collect();

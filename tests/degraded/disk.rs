@@ -79,7 +79,7 @@ fn fails_and_comes_back(disk: &LoopFs, mount: TestMount, user: Option<&User>) {
 
 #[test]
 fn an_ext4_disk_that_fails_is_given_up_and_taken_in_again() {
-    let Some([_xfs_io]) = need::programs(["xfs_io"]) else { return };
+    let Some([_python]) = need::programs([need::PYTHON]) else { return };
     let Some(disk) = LoopFs::new("ext4", 64) else { return };
     let Some(mount) = union_on(&disk, None) else { return };
     fails_and_comes_back(&disk, mount, None);
@@ -87,10 +87,28 @@ fn an_ext4_disk_that_fails_is_given_up_and_taken_in_again() {
 
 #[test]
 fn an_xfs_disk_that_fails_is_given_up_and_taken_in_again_by_an_ordinary_user() {
-    let (Some([_xfs_io]), Some([user, _])) = (need::programs(["xfs_io"]), User::two()) else { return };
+    let (Some([_python]), Some([user, _])) = (need::programs([need::PYTHON]), User::two()) else { return };
     let Some(disk) = LoopFs::new("xfs", 320) else { return };
     let Some(mount) = union_on(&disk, Some(&user)) else { return };
     fails_and_comes_back(&disk, mount, Some(&user));
+}
+
+/// It was opened once, so it was kept reachable while its name was about to go, and for ever where the disk failed
+/// just then: `mount` found the dead filesystem again.
+#[test]
+fn a_file_that_could_not_be_removed_does_not_keep_a_dead_disk() {
+    let Some(disk) = LoopFs::new("ext4", 64) else { return };
+    let Some(mount) = union_on(&disk, None) else { return };
+    assert_eq!(get(mount.path("dir/slow")), "slow");
+    assert_eq!(get(mount.path("dir/deep/er/slow")), "deeper");
+    assert!(disk.cut_power());
+    assert!(std::fs::remove_file(mount.path("dir/slow")).is_err());
+    assert!(std::fs::rename(mount.path("slow"), mount.path("dir/deep/er/slow")).is_err());
+    until_gone(&mount, "slow");
+    disk.restart();
+    until_back(&mount);
+    assert_eq!(get(mount.path("dir/deep/er/slow")), "deeper");
+    mount.unmount();
 }
 
 /// Directories that a program stands in, and those that were first seen while a tier was away, show all

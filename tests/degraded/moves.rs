@@ -69,3 +69,23 @@ fn a_tier_is_not_taken_in_while_something_is_on_record_that_only_a_start_can_fin
         mount.unmount();
     }
 }
+
+/// A record that was being written when its tier went is of a rename that never began, and lay there until the next
+/// start.
+#[test]
+fn a_record_that_was_never_finished_goes_when_its_tier_is_back() {
+    let Some(disk) = LoopFs::new("ext4", 64) else { return };
+    let setup = Setup::new().plain();
+    let roots = [disk.path().join("tier"), setup.tier(1).to_owned()];
+    let setup = setup.roots(&roots).seed(|tiers| put(tiers[0].join("fast"), "fast"));
+    let Some(mount) = setup.mount() else { return };
+    let draft = mount.tier(0, ".tierfs/renames/draft-1");
+    put(&draft, "half of a rec");
+    disk.sync();
+    assert!(disk.cut_power());
+    until_gone(&mount, "fast");
+    disk.restart();
+    until_back(&mount);
+    assert!(!draft.exists());
+    mount.unmount();
+}

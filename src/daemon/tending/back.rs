@@ -70,16 +70,18 @@ impl Shared {
             if self.union.has_cut_renames().map_err(primary)? {
                 return Err(AT_A_START.replace("{what}", "a rename"));
             }
+            self.union.drop_unfinished_records().map_err(primary)?;
             let last = self.union.missing() == Ranks::only(rank);
+            let recover = || migrate::recover_in_use(&self.union).map(|()| self.union.mended()).map_err(failed);
             match migrate::cut_short(&self.union).map_err(primary)? {
-                Cut::Nothing if last => migrate::recover_in_use(&self.union).map_err(failed)?,
+                Cut::Nothing if last => recover()?,
                 Cut::Nothing => {}
                 // What is to be compared is not all there, and what is may be an older version.
                 Cut::Moves(_) if !last => return Err(AT_A_START.replace("{what}", "moving files")),
                 Cut::Moves(from) if self.has_been_away(from) => {
                     return Err(AT_A_START.replace("{what}", "moving files away from a tier that went"));
                 }
-                Cut::Moves(_) => migrate::recover_in_use(&self.union).map_err(failed)?,
+                Cut::Moves(_) => recover()?,
             }
         }
         self.union.regain(rank).map_err(|errno| failed((rank, errno)))

@@ -175,6 +175,11 @@ fn swap_all<'u>(
     let tree = union.hold_tree();
     let settled = Settled { union, batch };
     let result = swap.run();
+    // Those that wait are told so. Else a program would go on with a copy whose source may come back with its tier.
+    union.cut_short(swap.stuck.iter().map(|at| &batch[*at].subject), true);
+    if result.is_err() {
+        union.cut_short(batch.iter().map(|ready| &ready.subject), false);
+    }
     drop(tree);
     drop(settled);
     result?;

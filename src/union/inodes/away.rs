@@ -88,8 +88,9 @@ impl Inodes {
         self.with(ino, |inode| inode.rare.as_ref().and_then(|rare| rare.front)).ok().flatten()
     }
 
-    /// Drops the registrations of files on `rank`: their bodies are another filesystem's from here on. One that the
-    /// kernel serves for an open handle is another file to it from the next lookup on ([`Inodes::reborn`]).
+    /// Drops the registrations of files on `rank`, and what is kept open of them: their bodies are another filesystem's
+    /// from here on. One that the kernel serves for an open handle is another file to it from the next lookup on
+    /// ([`Inodes::reborn`]).
     /// What is returned closes them.
     pub(in crate::union) fn unregister(&self, rank: Rank) -> impl Sized + use<> {
         let mut taken = Vec::new();
@@ -101,7 +102,9 @@ impl Inodes {
                     let rare = inode.rare();
                     rare.reborn = rare.reborn.wrapping_add(1);
                 }
-                taken.extend(inode.backing.take());
+                // Also of a file without a name: whatever is asked of it is an error for ever.
+                let orphan = inode.rare.as_mut().and_then(|rare| rare.orphan.take());
+                taken.push((inode.backing.take(), orphan));
             }
         }
         taken

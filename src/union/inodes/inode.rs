@@ -152,6 +152,11 @@ impl Inode {
         (found.or(self.ranks.and(seen.missing)), self.maybe.and(seen.missing))
     }
 
+    /// What is kept open of a file that has a name.
+    pub(super) fn needless_orphan(&mut self) -> Option<Arc<dyn File>> {
+        if self.unnamed { None } else { self.rare.as_mut().and_then(|rare| rare.orphan.take()) }
+    }
+
     /// The kernel knows it no more: nothing is kept open for it.
     pub(super) fn close(&mut self) -> Closed {
         self.was_open = false;

@@ -9,6 +9,7 @@ mod opens;
 
 pub use opens::Opens;
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -80,11 +81,24 @@ pub(in crate::union) enum Place {
 pub(in crate::union) struct Leaving<'a> {
     inodes: &'a Inodes,
     ino: Ino,
+    gone: Cell<bool>,
+}
+
+impl Leaving<'_> {
+    /// The name has gone.
+    pub(in crate::union) fn gone(&self) {
+        self.gone.set(true);
+    }
 }
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
-        let _forgotten = self.inodes.with(self.ino, |inode| inode.leaving = inode.leaving.saturating_sub(1));
+        let dropped = self.inodes.with(self.ino, |inode| {
+            inode.leaving = inode.leaving.saturating_sub(1);
+            // The name stays: nothing is kept open for it, least of all on a disk that has failed.
+            if self.gone.get() || inode.leaving > 0 { None } else { inode.needless_orphan() }
+        });
+        drop(dropped);
     }
 }
 
@@ -314,7 +328,7 @@ impl Inodes {
             inode.leaving += 1;
             inode.handles > 0 || inode.was_open
         });
-        (Leaving { inodes: self, ino }, open == Ok(true))
+        (Leaving { inodes: self, ino, gone: Cell::new(false) }, open == Ok(true))
     }
 
     /// Whether a name of the file is about to go, or the last has gone.
@@ -324,7 +338,8 @@ impl Inodes {
 
     /// Before a name goes that may be the last: keeps the open file reachable.
     pub(in crate::union) fn keep_orphan(&self, ino: Ino, file: Arc<dyn File>) {
-        let _forgotten = self.with(ino, |inode| inode.rare().orphan = Some(file));
+        // What it replaces closes after the lock.
+        drop(self.with(ino, |inode| inode.rare().orphan.replace(file)));
     }
 
     /// A name has gone; `last` if the file has no other.
@@ -340,7 +355,7 @@ impl Inodes {
             inode.unnamed |= last;
             // What an inode without a name holds open goes with the forget, which comes at once
             // unless a program still uses it.
-            if inode.unnamed { None } else { inode.rare.as_mut().and_then(|rare| rare.orphan.take()) }
+            inode.needless_orphan()
         });
         drop(dropped);
     }

@@ -390,6 +390,19 @@ impl Union {
         self.settling.remove(subjects.map(|subject| subject.identity.0));
     }
 
+    /// These were cut short when a tier failed: `all` of them, and of the others those that programs see already
+    /// where they go. Until the record is brought to rest nobody changes them, gives them other names or is told
+    /// that they are durable: EIO.
+    pub fn cut_short<'a>(&self, subjects: impl Iterator<Item = &'a Subject<'a>>, all: bool) {
+        let inos = subjects.map(|subject| subject.identity.0);
+        self.settling.cut(inos.filter(|ino| all || self.settling.has(*ino)).collect::<Vec<_>>().into_iter());
+    }
+
+    /// Everything that was cut short is at rest.
+    pub fn mended(&self) {
+        self.settling.mend();
+    }
+
     /// Tells who asked for it that a file takes other space now, if the kernel may know it.
     pub fn tell_moved(&self, subject: &Subject<'_>) {
         let ino = subject.identity.0;
