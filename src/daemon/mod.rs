@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -22,6 +22,7 @@ use crate::watch;
 
 mod auto;
 mod control;
+mod ending;
 mod gauges;
 pub mod hours;
 mod metrics;
@@ -39,6 +40,7 @@ mod work;
 
 pub use auto::check_policy;
 use auto::{Auto, Standing};
+use ending::{Ending, Wait};
 use gauges::Numbers;
 use metrics::{Exporter, Known, Source};
 use out_of_band::Forgetter;
@@ -142,6 +144,7 @@ pub fn serve(config: &MountConfig, places: &[Place], ready: impl FnOnce()) -> Re
         turns: Arc::new(Turns::default()),
         watch: Mutex::new(watch),
         spare: OnceLock::new(),
+        ending: Ending::default(),
     };
     run(Arc::new(served), (&standing, &watching), device, behaviour, ready)
 }
@@ -203,14 +206,23 @@ fn run(
     let tending = Tending::start(Arc::clone(&served)).map_err(broken)?;
     ready();
     let ended = serve_all(session, &served).map_err(broken)?;
-    // Each stops a run that is at work, and waits for it.
-    drop(auto);
-    drop(commands);
+    let ending = &served.ending;
+    ending.begin(&served);
+    // First those that would go on asking the tiers: that would look as if what is waited for went on.
+    ending.waits_for(Wait::Metrics);
     drop(exporter);
+    auto.iter().for_each(Auto::stop);
+    // Each stops a run that is at work, and waits for it.
+    ending.waits_for(Wait::Command);
+    drop(commands);
+    ending.waits_for(Wait::OwnRun);
+    drop(auto);
+    ending.waits_for(Wait::Tending);
     drop(tending);
-    forgetter.disconnect();
+    ending.waits_for(Wait::Watch);
     // The listener may be inside the kernel until the connection has ended.
     drop(served.watch.lock().take());
+    ending.waits_for(Wait::Tiers);
     match ended {
         // The kernel ends the connection of an unmounted filesystem, and now and then a request that
         // is being read meanwhile says so as an error.
@@ -221,28 +233,19 @@ fn run(
     Ok(())
 }
 
-/// How long requests may take that are under way when the mount is gone.
-const LAST_REQUESTS: Duration = Duration::from_secs(5);
-
 /// Serves until the mount is gone. A thread that waits inside a tier which does not answer may never come
-/// back: then the process ends without it.
-fn serve_all(session: Session, served: &Shared) -> std::io::Result<std::io::Result<()>> {
+/// back: then the process ends without it ([`ending`]).
+fn serve_all(session: Session, served: &Arc<Shared>) -> std::io::Result<std::io::Result<()>> {
     let (done, ended) = channel();
     std::thread::Builder::new().name("tierfs-serve".into()).spawn(move || done.send(session.run()))?;
-    let mut gone: Option<Instant> = None;
     loop {
         match ended.recv_timeout(Duration::from_secs(1)) {
             Ok(result) => return Ok(result),
             Err(RecvTimeoutError::Disconnected) => return Err(std::io::Error::other("the session panicked")),
             Err(RecvTimeoutError::Timeout) => {}
         }
-        if !served.spare.get().is_some_and(Spare::is_over) {
-            continue;
-        }
-        let waited = gone.get_or_insert_with(Instant::now).elapsed();
-        if waited >= LAST_REQUESTS && served.seats.is_called() {
-            tracing::warn!("unmounted while a tier does not answer: what was under way there is given up");
-            std::process::exit(0);
+        if served.spare.get().is_some_and(Spare::is_over) {
+            served.ending.begin(served);
         }
     }
 }

@@ -43,6 +43,7 @@ fn only_asks(op: Op) -> bool {
             | Op::Getattr
             | Op::Readlink
             | Op::Read
+            | Op::Opendir
             | Op::Readdir
             | Op::Statfs
             | Op::Getxattr
@@ -75,6 +76,11 @@ impl Adapter {
         }
     }
 
+    /// The kernel has not learned of what a listing has found.
+    pub(super) fn not_listed(&self, entered: Vec<Ino>) {
+        entered.into_iter().for_each(|ino| self.union().forget(ino, 1));
+    }
+
     /// The kernel has not learned of a file that was opened.
     pub(super) fn not_opened(&self, ino: Ino, opened: &Opened) {
         self.union().release(ino, opened.fh);
@@ -88,8 +94,7 @@ impl Adapter {
         undo: impl FnOnce(T),
     ) -> Result<T> {
         counters::begin();
-        // Nobody waits for the answer to a forget.
-        calls::serving(if matches!(ask.op, Op::Forget) { 0 } else { ask.unique }, !only_asks(ask.op));
+        calls::serving(ask.unique, !only_asks(ask.op));
         let mut result = guard(act);
         if calls::served() {
             result = result.and_then(|given| {

@@ -279,7 +279,7 @@ impl Filesystem for Adapter {
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let (ask, ino) = ask(Op::Opendir, req, ino);
-        match self.count(ask, || self.union().opendir(ino)) {
+        match self.count_given(ask, || self.union().opendir(ino), |fh| self.union().release(ino, fh)) {
             Ok(fh) => {
                 // Of a listing that is not whole the kernel would keep the beginning, and join it to the rest of a later one.
                 let whole = !self.union().is_degraded();
@@ -307,8 +307,8 @@ impl Filesystem for Adapter {
 
     fn readdirplus(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
         let (ask, ino) = ask(Op::Readdir, req, ino);
-        match self.count(ask, || self.list(ino, Fh(fh.0), offset, &mut reply)) {
-            Ok(()) => reply.ok(),
+        match self.count_given(ask, || self.list(ino, Fh(fh.0), offset, &mut reply), |found| self.not_listed(found)) {
+            Ok(_) => reply.ok(),
             Err(errno) => reply.error(convert::errno(errno)),
         }
     }

@@ -115,9 +115,10 @@ impl Adapter {
         if self.behaviour.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() }
     }
 
-    /// Listings with the attributes of each entry, as much as fits.
-    pub(super) fn list(&self, ino: Ino, fh: Fh, offset: u64, reply: &mut ReplyDirectoryPlus) -> Result<()> {
-        let mut first = true;
+    /// Listings with the attributes of each entry, as much as fits. The kernel learns of the inodes that are
+    /// returned: none where this fails.
+    pub(super) fn list(&self, ino: Ino, fh: Fh, offset: u64, reply: &mut ReplyDirectoryPlus) -> Result<Vec<Ino>> {
+        let (mut first, mut entered) = (true, Vec::new());
         self.union().fill(ino, fh, offset, |next, entry| {
             let name = OsStr::from_bytes(entry.name);
             let empty = std::mem::replace(&mut first, false);
@@ -136,8 +137,11 @@ impl Adapter {
             let full = reply.add(file.ino, next, name, &attr.ttl.min(attr.name_ttl), &file, generation);
             if full {
                 self.union().forget(attr.ino, 1);
+            } else {
+                entered.push(attr.ino);
             }
             Ok(full)
-        })
+        })?;
+        Ok(entered)
     }
 }

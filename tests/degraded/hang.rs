@@ -12,14 +12,14 @@ use crate::common::{mount, need, wait};
 use crate::gone::{check_away, everything, until_back, until_same};
 
 /// A directory shown by a daemon that can be stopped.
-struct Server {
-    daemon: Child,
-    from: PathBuf,
+pub(crate) struct Server {
+    pub(crate) daemon: Child,
+    pub(crate) from: PathBuf,
     at: PathBuf,
 }
 
 impl Server {
-    fn start(home: &Path) -> Option<Server> {
+    pub(crate) fn start(home: &Path) -> Option<Server> {
         let [_bindfs] = need::programs(["bindfs"])?;
         let (from, at) = (home.join("server"), home.join("t1"));
         std::fs::create_dir_all(&from).expect("mkdir");
@@ -34,8 +34,18 @@ impl Server {
         daemon.expect("bindfs")
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.daemon), signal).expect("kill");
+        if signal == Signal::STOP {
+            // A request that it has taken before keeps whoever has made it from ending, even if he is killed.
+            wait::until("all of it has stopped", || self.has_stopped().then_some(()));
+        }
+    }
+
+    fn has_stopped(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.daemon.id())).expect("it lives").flatten();
+        let mut states = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+        states.all(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
     }
 
     /// Its daemon dies, and another takes its place.

@@ -7,3 +7,4 @@ mod disk;
 mod gone;
 mod hang;
 mod moves;
+mod waits;

@@ -57,6 +57,11 @@ impl Drop for Auto {
 }
 
 impl Auto {
+    /// Has what is at work stop, and nothing begin any more.
+    pub(super) fn stop(&self) {
+        self.signal.stop();
+    }
+
     /// Begins, where there is a policy to follow. Without it the mount serves as well, so what is in the
     /// way is only logged.
     pub(super) fn start(

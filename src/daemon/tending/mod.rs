@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::ending::Ending;
 use super::out_of_band::Forgetter;
 use super::tiers::Opened;
 use super::turns::Turns;
@@ -144,9 +145,16 @@ impl Seats {
         self.markers().iter().flatten().next().map(|marker| marker.union)
     }
 
-    /// Whether a call is inside any instance of any tier.
-    pub(super) fn is_called(&self) -> bool {
-        self.seats.iter().any(Seat::is_called)
+    /// Each tier, where it is, and whether a call is inside any instance of it that there was.
+    pub(super) fn called(&self) -> impl Iterator<Item = (Rank, String, bool)> + '_ {
+        let seats = (0u8..).map(Rank).zip(&self.seats);
+        seats.map(|(rank, seat)| (rank, seat.guarded.path_text(), seat.is_called()))
+    }
+
+    /// The mount is gone: no tier is looked for any more.
+    pub(super) fn end(&self) {
+        // Whoever would hear it has ended before.
+        let _ended = self.events.send(Event::End);
     }
 
     fn at(&self, rank: Rank) -> Option<&Seat> {
@@ -194,6 +202,8 @@ pub(super) struct Shared {
     pub(super) watch: Mutex<Option<Arc<Watch>>>,
     /// Once the mount serves.
     pub(super) spare: OnceLock<Spare>,
+    /// Last: it is over when all that is before it has been dropped.
+    pub(super) ending: Ending,
 }
 
 /// The thread that looks after the tiers. Ends when dropped.
@@ -372,3 +382,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,10 @@
 //! A call into such a tier may never come back, and its thread with it. Three things follow. The tier is
 //! asked by a thread that may be lost; if that has no answer in time, the tier is given up: its guard
 //! answers every new call with EIO. Requests whose threads wait inside are answered in their place. And
-//! while threads that serve requests are inside a tier for long, there are always others to read the next.
+//! while threads serve requests for long, there are always others to read the next.
+//!
+//! Others wait for those that are inside: at a gate that a move has closed, for a lock. So all that counts of
+//! a request is how long it is served, and that it does not come to its next call.
 //!
 //! The instance stays open: it may answer again, and then all that was open on it is good again. But only
 //! when no call is inside any more: what was begun before comes to its end while names cannot be changed.
@@ -17,23 +20,68 @@ use crate::tier::guarded::calls::{self, Call};
 use crate::types::health::Condition;
 use crate::types::ids::Rank;
 
-/// A call that takes longer has the tier asked, and its thread replaced.
+/// A call that takes longer has the tier asked, and a request that takes longer has its thread replaced.
 const LONG: Duration = TICK;
 
 /// Threads that are added at a time, and at most in all.
 const ADDED: usize = 8;
 const ADDED_MAX: usize = 256;
 
-/// With so many requests inside a tier that does not answer, no more are let in.
+/// With so many requests that wait for a tier that does not answer, no more are let in.
 const INSIDE_MAX: usize = ADDED_MAX / 2;
 
-/// Calls that are under way, and the threads there are.
+/// How long a tier is waited for that so many wait for.
+const CROWDED: Duration = LONG.saturating_mul(3);
+
+/// What threads do, and the threads there are.
 #[derive(Debug)]
 pub(super) struct Silence {
-    seen: HashMap<Call, Instant>,
+    seen: Seen,
     threads: usize,
     threads_most: usize,
     timeout: Option<Duration>,
+}
+
+/// Since when threads do what they do.
+#[derive(Debug, Default)]
+struct Seen {
+    calls: HashMap<Call, Instant>,
+    /// By thread and request.
+    requests: HashMap<(usize, u64), Instant>,
+}
+
+impl Seen {
+    /// Takes down what threads do at this moment.
+    fn look(&mut self, at_work: &[Call], now: Instant) {
+        let calls = std::mem::take(&mut self.calls);
+        self.calls = at_work.iter().map(|call| (*call, calls.get(call).copied().unwrap_or(now))).collect();
+        let requests = std::mem::take(&mut self.requests);
+        let served = at_work.iter().filter(|call| call.request != 0).map(|call| (call.thread, call.request));
+        self.requests = served.map(|served| (served, requests.get(&served).copied().unwrap_or(now))).collect();
+    }
+
+    /// How many requests are served for longer than [`LONG`].
+    fn requests(&self, now: Instant) -> usize {
+        self.requests.values().filter(|since| now.duration_since(**since) >= LONG).count()
+    }
+
+    /// Calls that do not come back, and requests that do not come to their next call, for longer than
+    /// [`LONG`].
+    fn long(&self, now: Instant) -> Vec<(Call, Duration)> {
+        let each = self.calls.iter().map(|(call, since)| (*call, now.duration_since(*since)));
+        each.filter(|(_, waited)| *waited >= LONG).collect()
+    }
+}
+
+/// Which requests are to be answered in the place of their threads, if they only ask: those inside of
+/// what is not `open` any more and, while somebody is inside there, those that are inside of nothing for longer
+/// than `patience`.
+fn to_answer(long: &[(Call, Duration)], open: &[u32], patience: Option<Duration>) -> Vec<Call> {
+    let is_lost = |call: &Call| call.guard != 0 && !open.contains(&call.guard);
+    let hangs = long.iter().any(|(call, _)| is_lost(call));
+    let waits = |call: &Call, waited| hangs && call.guard == 0 && patience.is_some_and(|most| waited >= most);
+    let answered = long.iter().filter(|(call, waited)| is_lost(call) || waits(call, *waited));
+    answered.map(|(call, _)| *call).collect()
 }
 
 impl Silence {
@@ -41,60 +89,56 @@ impl Silence {
         let timeout = shared.config.options.tier_timeout;
         let threads = crate::daemon::threads(&shared.config);
         Silence {
-            seen: HashMap::new(),
+            seen: Seen::default(),
             threads,
             threads_most: threads + ADDED_MAX,
             timeout: (!timeout.is_zero()).then_some(timeout),
         }
     }
-
-    /// Takes down what is under way; those that are for long.
-    fn long(&mut self, now: Instant) -> Vec<Call> {
-        let under_way = calls::under_way();
-        self.seen.retain(|call, _| under_way.contains(call));
-        under_way.iter().for_each(|call| {
-            self.seen.entry(*call).or_insert(now);
-        });
-        let long = self.seen.iter().filter(|(_, since)| now.duration_since(**since) >= LONG);
-        long.map(|(call, _)| *call).collect()
-    }
 }
 
 impl Keeper {
-    /// Looks at the calls that are under way.
+    /// Looks at what threads do.
     pub(super) fn hear_silence(&mut self) {
         let now = Instant::now();
-        let long = self.silence.long(now);
-        self.add_threads(long.iter().filter(|call| call.request != 0).count());
+        self.silence.seen.look(&calls::at_work(), now);
+        self.add_threads(self.silence.seen.requests(now));
+        let long = self.silence.seen.long(now);
+        let outside = long.iter().filter(|(call, _)| call.guard == 0).count();
+        let mut open = Vec::new();
+        let mut crowd = outside;
         for rank in (0u8..).map(Rank).take(self.looks.len()) {
             let Some(guard) = self.shared.seats.at(rank).and_then(|seat| seat.guarded.guard()) else { continue };
-            let inside: Vec<&Call> = long.iter().filter(|call| call.guard == guard.id()).collect();
             if guard.is_closed() {
-                self.answer(&inside);
                 continue;
             }
+            open.push(guard.id());
+            let inside = long.iter().filter(|(call, _)| call.guard == guard.id()).count();
             let Some(look) = self.looks.get_mut(rank.index()) else { continue };
-            look.suspected |= !inside.is_empty();
+            look.suspected |= inside > 0;
             // Taking a tier in may take long without anything being wrong with it.
             let asked = look.busy.filter(|_| look.probing);
             let waited = asked.map_or(Duration::ZERO, |since| now.duration_since(since));
             let late = self.silence.timeout.is_some_and(|timeout| waited >= timeout);
-            let crowded = inside.len() >= INSIDE_MAX && waited >= 3 * LONG;
+            let crowded = inside > 0 && inside + outside >= INSIDE_MAX && waited >= CROWDED;
             if (late || crowded) && !self.shared.union.missing().has(rank) {
                 look.silent = true;
                 self.shared.silence(rank, waited);
-                self.answer(&inside);
+                open.pop();
+                crowd += inside;
             }
         }
+        let patience = if crowd >= INSIDE_MAX { Some(CROWDED) } else { self.silence.timeout };
+        self.answer(&to_answer(&long, &open, patience));
     }
 
-    /// Has requests answered whose threads wait inside a tier that was given up.
-    fn answer(&self, inside: &[&Call]) {
+    /// Has requests answered in the place of their threads.
+    fn answer(&self, late: &[Call]) {
         let Some(spare) = self.shared.spare.get() else { return };
-        inside.iter().filter(|call| calls::give_up(call)).for_each(|call| spare.give_up(call.request));
+        late.iter().filter(|call| calls::give_up(call)).for_each(|call| spare.give_up(call.request));
     }
 
-    /// So many threads wait inside tiers.
+    /// So many threads are not there for the next request.
     fn add_threads(&mut self, waiting: usize) {
         let Silence { threads, threads_most, .. } = &mut self.silence;
         if waiting + 1 < *threads || *threads >= *threads_most {
@@ -151,5 +195,45 @@ impl Shared {
         tracing::info!(tier = %rank, "answers again");
         self.tell_back();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GONE: u32 = 1;
+    const THERE: u32 = 2;
+
+    fn call(thread: usize, guard: u32, number: u64) -> Call {
+        Call { thread, number, guard, request: thread as u64 * 2, changes: false }
+    }
+
+    #[test]
+    fn a_request_is_long_wherever_it_waits_and_late_only_where_it_does_not_go_on() {
+        let mut seen = Seen::default();
+        let begin = Instant::now();
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        for second in 0..5 {
+            seen.look(&[call(1, 0, 7), call(2, THERE, second)], after(second));
+        }
+        assert_eq!(seen.requests(after(4)), 2, "both keep a thread");
+        assert_eq!(seen.long(after(4)), [(call(1, 0, 7), Duration::from_secs(4))]);
+        seen.look(&[], after(5));
+        assert!(seen.requests(after(9)) == 0 && seen.long(after(9)).is_empty());
+    }
+
+    #[test]
+    fn who_waits_for_nothing_but_a_tier_that_is_well_is_not_answered() {
+        let (short, long) = (Duration::from_secs(2), Duration::from_secs(30));
+        let most = Some(Duration::from_secs(30));
+        let inside = (call(1, GONE, 0), short);
+        let (soon, waits, works) = ((call(2, 0, 0), short), (call(3, 0, 0), long), (call(4, THERE, 0), long));
+        let answered = |who: &[(Call, Duration)], most| -> Vec<usize> {
+            to_answer(who, &[THERE], most).iter().map(|call| call.thread).collect()
+        };
+        assert_eq!(answered(&[inside, soon, waits, works], most), [1, 3]);
+        assert_eq!(answered(&[inside, soon, waits, works], None), [1], "it is waited for ever");
+        assert!(answered(&[soon, waits, works], most).is_empty(), "no tier keeps them");
     }
 }

@@ -1,7 +1,10 @@
-//! Which thread is inside which tier at this moment.
+//! Which thread is inside which tier at this moment, and which request it serves.
 //!
 //! Each thread that calls into a tier writes into a place of its own, so that this costs two stores to
 //! memory that no other thread writes. Whoever looks for calls that do not come back reads all places.
+//!
+//! A request may also wait for another that is inside a tier: at a gate, for a lock, until a move is durable.
+//! Its thread is in no tier then, but it still serves its request.
 
 use std::cell::OnceCell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -102,14 +105,14 @@ pub fn give_up(call: &Call) -> bool {
     desk.request.compare_exchange(call.request, given_up, Ordering::AcqRel, Ordering::Acquire).is_ok()
 }
 
-/// A call that has not come back.
+/// What a thread does: a call that has not come back, or a request between two calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Call {
     /// Stands for the thread.
     pub thread: usize,
-    /// Which of its calls.
+    /// Which of its calls it is in, or was in last.
     pub number: u64,
-    /// Into the tier behind this guard.
+    /// Into the tier behind this guard; 0 for none.
     pub guard: u32,
     /// For this request; 0 for none.
     pub request: u64,
@@ -117,8 +120,8 @@ pub struct Call {
     pub changes: bool,
 }
 
-/// All calls that are under way.
-pub fn under_way() -> Vec<Call> {
+/// All threads that are inside a tier or serve a request.
+pub fn at_work() -> Vec<Call> {
     let desks: Vec<Arc<Desk>> = DESKS.lock().iter().filter_map(Weak::upgrade).collect();
     desks
         .iter()
@@ -126,9 +129,23 @@ pub fn under_way() -> Vec<Call> {
             let (number, guard) = (desk.begun.load(Ordering::Relaxed), desk.guard.load(Ordering::Acquire));
             let marked = desk.request.load(Ordering::Acquire);
             let (request, changes) = (marked & !(CHANGES | GIVEN_UP), marked & CHANGES != 0);
-            (guard != 0).then_some(Call { thread: Arc::as_ptr(desk) as usize, number, guard, request, changes })
+            let call = Call { thread: Arc::as_ptr(desk) as usize, number, guard, request, changes };
+            (guard != 0 || request != 0).then_some(call)
         })
         .collect()
+}
+
+/// How many calls have begun: another number than before where anything goes on.
+pub fn begun() -> u64 {
+    let desks: Vec<Arc<Desk>> = DESKS.lock().iter().filter_map(Weak::upgrade).collect();
+    desks.iter().fold(0, |sum, desk| sum.wrapping_add(desk.begun.load(Ordering::Relaxed)))
+}
+
+/// All calls that are under way.
+pub fn under_way() -> Vec<Call> {
+    let mut calls = at_work();
+    calls.retain(|call| call.guard != 0);
+    calls
 }
 
 #[cfg(test)]
@@ -150,6 +167,19 @@ mod tests {
         assert!(!give_up(&mine()), "what it does comes all the same");
         assert!(!served());
         drop(inside);
+    }
+
+    #[test]
+    fn a_request_that_waits_outside_of_all_tiers_is_seen_and_answered() {
+        let mine = || at_work().into_iter().find(|call| call.request == 1 << 40);
+        serving(1 << 40, false);
+        let waiting = mine().unwrap();
+        assert_eq!(waiting.guard, 0);
+        assert!(under_way().iter().all(|call| call.thread != waiting.thread));
+        drop(enter(u32::MAX - 2));
+        assert_ne!(mine().unwrap().number, waiting.number, "it has gone on");
+        assert!(give_up(&mine().unwrap()));
+        assert!(served() && mine().is_none());
     }
 
     #[test]

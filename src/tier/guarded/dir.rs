@@ -6,8 +6,9 @@ use std::ops::ControlFlow;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use super::Guard;
+use super::calls::{self, Inside};
 use super::file::GuardedFile;
-use super::{Guard, calls};
 use crate::tier::read_only::unchangeable_dir;
 use crate::tier::{Dir, File, Listed, Open, Rename, SetXattr, Surveyed};
 use crate::types::attr::{SetAttr, Stat};
@@ -20,11 +21,13 @@ use crate::types::name::Name;
 pub(super) struct GuardedDir {
     inner: Arc<dyn Dir>,
     guard: Arc<Guard>,
+    /// While it closes. Dropped after `inner`, which stands before it.
+    closing: Option<Inside>,
 }
 
 impl GuardedDir {
     pub(super) fn new(inner: Arc<dyn Dir>, guard: Arc<Guard>) -> GuardedDir {
-        GuardedDir { inner, guard }
+        GuardedDir { inner, guard, closing: None }
     }
 
     fn file(&self, inner: Box<dyn File>) -> Box<dyn File> {
@@ -38,6 +41,15 @@ pub(super) fn behind<'a>(guard: &Guard, dir: &'a dyn Dir) -> Result<&'a dyn Dir>
         Some(other) if other.guard.id() == guard.id() => Ok(other.inner.as_ref()),
         Some(_) => Err(Errno::EIO),
         None => Err(Errno::EXDEV),
+    }
+}
+
+impl Drop for GuardedDir {
+    fn drop(&mut self) {
+        self.closing = self.guard.enter();
+        if self.closing.is_none() {
+            self.guard.close_later(Box::new(std::mem::replace(&mut self.inner, Arc::new(Gone))));
+        }
     }
 }
 

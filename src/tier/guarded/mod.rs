@@ -24,10 +24,13 @@ use crate::types::errno::{Errno, Result};
 use crate::types::name::Name;
 
 pub mod calls;
+mod closing;
 mod dir;
 mod file;
 pub mod proof;
 
+use calls::Inside;
+use closing::Closer;
 use dir::GuardedDir;
 use proof::Proof;
 
@@ -38,6 +41,7 @@ pub struct Guard {
     /// Of a tier that others serve.
     proof: Option<Proof>,
     suspect: Box<dyn Fn() + Send + Sync>,
+    closer: Closer,
 }
 
 impl std::fmt::Debug for Guard {
@@ -82,7 +86,8 @@ impl Guard {
     /// and names are changed only with that, and the kernel never serves its files past tierfs.
     pub fn new(proof: Option<Proof>, suspect: impl Fn() + Send + Sync + 'static) -> Arc<Guard> {
         let id = GUARDS.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1);
-        Arc::new(Guard { id, closed: AtomicBool::new(false), proof, suspect: Box::new(suspect) })
+        let (closed, suspect) = (AtomicBool::new(false), Box::new(suspect));
+        Arc::new(Guard { id, closed, proof, suspect, closer: Closer::default() })
     }
 
     /// By which [`calls::Call`] names it.
@@ -105,13 +110,16 @@ impl Guard {
         self.closed.load(Ordering::SeqCst)
     }
 
-    fn call<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// The thread is inside from here on; nothing where the guard is closed.
+    fn enter(&self) -> Option<Inside> {
         let inside = calls::enter(self.id);
         // In this order: who closes the guard and sees nobody inside can be sure that nobody comes.
         fence(Ordering::SeqCst);
-        if self.closed.load(Ordering::SeqCst) {
-            return Err(Errno::EIO);
-        }
+        (!self.closed.load(Ordering::SeqCst)).then_some(inside)
+    }
+
+    fn call<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        let inside = self.enter().ok_or(Errno::EIO)?;
         let mut result = act();
         if matches!(result, Err(Errno::ENOENT)) {
             result = self.prove().and(result);

@@ -90,3 +90,61 @@ fn errors_of_dead_filesystems_are_suspect_and_others_are_not() {
     assert_eq!(guard.judge(Errno::ESTALE), Errno::ESTALE);
     assert_eq!(setting.suspected.load(Ordering::Relaxed), 2);
 }
+
+/// Something whose close is told, and waits.
+#[derive(Debug)]
+struct Slow(std::sync::mpsc::Sender<std::thread::ThreadId>, std::sync::mpsc::Receiver<()>);
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        let _told = self.0.send(std::thread::current().id());
+        let _end = self.1.recv();
+    }
+}
+
+/// A server's file is written out at its close: of as many closes as there were threads the mount stood still.
+#[test]
+fn nobody_waits_for_closes_on_a_tier_that_does_not_answer_and_one_thread_makes_them() {
+    let guard = Guard::new(None, || ());
+    guard.close();
+    let (tell, told) = std::sync::mpsc::channel();
+    let ends: Vec<_> = (0..3)
+        .map(|_| {
+            let (end, ended) = std::sync::mpsc::channel();
+            guard.close_later(Box::new(Slow(tell.clone(), ended)));
+            end
+        })
+        .collect();
+    let inside = || calls::under_way().iter().filter(|call| call.guard == guard.id()).count();
+    let mut threads = std::collections::HashSet::new();
+    for end in ends {
+        threads.insert(told.recv().unwrap());
+        assert_eq!(inside(), 1, "it is a call into the tier");
+        assert!(told.try_recv().is_err(), "one after the other");
+        drop(end);
+    }
+    assert!(threads.len() == 1 && !threads.contains(&std::thread::current().id()));
+    while inside() > 0 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_file_of_a_tier_that_is_given_up_is_closed_by_another_thread() {
+    let setting = Setting::new();
+    std::fs::write(setting.home.path().join("a"), "x").unwrap();
+    let open_files = || {
+        let own = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        own.filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to.starts_with(setting.home.path()))).count()
+    };
+    let before = open_files();
+    let open = || setting.tier.root().open(&Setting::name("a"), Open::ReadWrite).unwrap();
+    drop(open());
+    assert_eq!(open_files(), before, "at once where the tier is there");
+    let file = open();
+    setting.tier.guard().unwrap().close();
+    drop(file);
+    while open_files() > before {
+        std::thread::yield_now();
+    }
+}

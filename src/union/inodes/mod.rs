@@ -338,7 +338,8 @@ impl Inodes {
 
     /// Before a name goes that may be the last: keeps the open file reachable.
     pub(in crate::union) fn keep_orphan(&self, ino: Ino, file: Arc<dyn File>) {
-        let _forgotten = self.with(ino, |inode| inode.rare().orphan = Some(file));
+        // What it replaces closes after the lock.
+        drop(self.with(ino, |inode| inode.rare().orphan.replace(file)));
     }
 
     /// A name has gone; `last` if the file has no other.
