@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::mount::{Setup, TestMount};
+use crate::common::setting::Encrypted;
 use crate::common::{fs as short, need, wait};
 use crate::disks::Disk;
 use crate::movers::Mover;
@@ -26,6 +27,8 @@ pub(crate) struct Layout {
     pub(crate) kinds: &'static [&'static str],
     /// Options of the mount.
     pub(crate) options: Vec<&'static str>,
+    /// The secondary holds ciphertext.
+    pub(crate) encrypted: bool,
 }
 
 /// One mount, until something is wrong with it.
@@ -34,6 +37,7 @@ pub(crate) struct Bench {
     // The mount goes before what it is on.
     pub(crate) mount: Option<TestMount>,
     pub(crate) disks: Vec<Disk>,
+    /// Of the tiers that hold plaintext.
     pub(crate) roots: Vec<PathBuf>,
     pub(crate) writers: Vec<Writer>,
     pub(crate) mover: Mover,
@@ -65,15 +69,30 @@ impl Bench {
         need::programs([need::PYTHON])?;
         let disks: Vec<Disk> = layout.kinds.iter().map(|kind| Disk::new(kind)).collect::<Option<_>>()?;
         let roots: Vec<PathBuf> = disks.iter().map(Disk::tier).collect();
-        let mut setup = Setup::new().plain().verbose().roots(&roots).hangs_after(Duration::from_secs(4 * 3600));
+        let setup = if layout.encrypted {
+            need::programs(["gocryptfs"])?;
+            Setup::new().encrypted(Encrypted::only(&[1]))
+        } else {
+            Setup::new().plain()
+        };
+        let mut setup = setup.verbose().roots(&roots).hangs_after(Duration::from_secs(4 * 3600));
         for option in &layout.options {
             setup = setup.option(option);
         }
-        let mount = setup.mount()?;
-        let writers = (0..WRITERS).map(|at| Writer::new(&mount.root(), &format!("w{at}"), seed + at)).collect();
+        let mut mount = setup.mount()?;
+        if layout.encrypted {
+            // The stock program shows the plaintext to the setup, and would keep the disk.
+            let mut setup = mount.unmount();
+            setup.hide();
+            mount = setup.mount()?;
+        }
+        let writers =
+            (0..WRITERS).map(|at| Writer::new(&mount.root(), &format!("w{at}"), seed + at, layout.encrypted)).collect();
         let mover = Mover::new(mount.root(), mount.home(), roots.len(), seed + 20);
         disks.iter().for_each(Disk::sync);
         let (rng, done) = (Rng::new(seed + 30), Done::default());
+        // What lies on the others is looked at directly.
+        let roots = if layout.encrypted { roots[..1].to_vec() } else { roots };
         Some(Bench { mount: Some(mount), disks, roots, writers, mover, rng, done })
     }
 

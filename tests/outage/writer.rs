@@ -47,6 +47,9 @@ pub(crate) struct Writer {
     pub(crate) refused: usize,
     /// What must not be.
     pub(crate) wrong: Vec<String>,
+    /// A block that was being written when a tier failed may be unreadable: ciphertext is bound to whole blocks,
+    /// which lie across the disk's.
+    pub(crate) torn: bool,
 }
 
 /// A file that is kept open with a change that is not synced.
@@ -57,7 +60,7 @@ struct Held {
 }
 
 impl Writer {
-    pub(crate) fn new(root: &Path, home: &str, seed: u64) -> Writer {
+    pub(crate) fn new(root: &Path, home: &str, seed: u64, torn: bool) -> Writer {
         let home = PathBuf::from(home);
         let dirs: Vec<PathBuf> = (0..3).map(|at| home.join(format!("d{at}"))).collect();
         for dir in &dirs {
@@ -80,6 +83,7 @@ impl Writer {
             steps: 0,
             refused: 0,
             wrong: Vec::new(),
+            torn,
         }
     }
 
