@@ -88,6 +88,11 @@ fn help_and_version_are_no_failures() {
     }
     assert!(tierfs(&["--version"]).out.starts_with("tierfs "));
     assert_eq!(tierfs(&[]).code, Some(2));
+    for command in [&["help"][..], &["help", "mount"], &["help", "key", "init"]] {
+        let asked: Vec<&str> = command[1..].iter().copied().chain(["--help"]).collect();
+        assert_eq!(tierfs(command).out, tierfs(&asked).out);
+    }
+    assert!(tierfs(&["recall", "--help"]).out.contains("pin it to keep it"), "the whole description");
 }
 
 #[test]

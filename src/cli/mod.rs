@@ -148,7 +148,12 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn execute(arguments: Vec<OsString>) -> Outcome {
+fn execute(mut arguments: Vec<OsString>) -> Outcome {
+    // `tierfs help COMMAND` as other programs have it.
+    if arguments.get(1).is_some_and(|word| word == "help") {
+        arguments.remove(1);
+        arguments.push("--help".into());
+    }
     let name = arguments.get(1).and_then(|word| word.to_str());
     let mut program = described::within(Cli::command(), name);
     let matches = program.try_get_matches_from_mut(&arguments);

@@ -232,7 +232,8 @@ fn lock(tier: &TierConfig, root: &Root, patience: Duration) -> Result<durable::L
     let taken =
         root.lock(patience).map_err(|errno| Error::new(FAILED, format!("{path}/.tierfs cannot be locked: {errno}")))?;
     taken.ok_or_else(|| {
-        let line = "another tierfs is at work on it, a mount or a run without one: wait for the run, or unmount";
+        let line =
+            "another tierfs is at work on it, a mount or a run without one: see tierfs status, then unmount or wait";
         Error::new(BUSY, format!("{path}: {line}"))
     })
 }
