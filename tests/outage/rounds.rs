@@ -346,23 +346,23 @@ impl Done {
 #[test]
 fn two_tiers_go_and_come_back_under_programs_and_moves() {
     let layout = Layout { kinds: &["ext4", "xfs"], options: Vec::new(), encrypted: false };
-    campaign("two_tiers_go_and_come_back_under_programs_and_moves", 4, &layout);
+    campaign("two_tiers_go_and_come_back_under_programs_and_moves", 3, &layout);
 }
 
 #[test]
 fn three_tiers_go_and_come_back_under_programs_and_moves() {
     let layout = Layout { kinds: &["xfs", "ext4", "ext4"], options: Vec::new(), encrypted: false };
-    campaign("three_tiers_go_and_come_back_under_programs_and_moves", 4, &layout);
+    campaign("three_tiers_go_and_come_back_under_programs_and_moves", 3, &layout);
 }
 
 #[test]
 fn a_server_goes_and_comes_back_under_programs_and_moves() {
     let layout = Layout { kinds: &["ext4", "server"], options: vec!["tier_timeout=2s"], encrypted: false };
-    campaign("a_server_goes_and_comes_back_under_programs_and_moves", 4, &layout);
+    campaign("a_server_goes_and_comes_back_under_programs_and_moves", 3, &layout);
 }
 
 #[test]
 fn an_encrypted_tier_goes_and_comes_back_under_programs_and_moves() {
     let layout = Layout { kinds: &["ext4", "ext4"], options: Vec::new(), encrypted: true };
-    campaign("an_encrypted_tier_goes_and_comes_back_under_programs_and_moves", 4, &layout);
+    campaign("an_encrypted_tier_goes_and_comes_back_under_programs_and_moves", 3, &layout);
 }
