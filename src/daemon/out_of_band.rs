@@ -36,14 +36,14 @@ impl Forgetter {
 
     /// What the kernel holds of a file is outdated, as the union has found.
     pub(super) fn contents(&self, ino: Ino) {
-        if let Some(kernel) = self.kernel.read().clone() {
-            kernel.object(ino);
-        }
+        let Some(kernel) = self.kernel.read().clone() else { return };
+        kernel.object(ino);
     }
 
-    /// Attributes and contents of an object have changed.
-    fn object(&self, kernel: &Invalidator, ino: Ino, may_be_own: bool) {
-        match self.union.outdated(ino, may_be_own) {
+    /// Attributes of an object have changed, and perhaps contents. `certain` if those have, and another program has
+    /// changed them.
+    fn object(&self, kernel: &Invalidator, ino: Ino, certain: bool) {
+        match self.union.outdated(ino, certain) {
             Outdated::All(_opens_wait) => kernel.object(ino),
             Outdated::Attributes => kernel.attributes(ino),
         }
@@ -51,9 +51,8 @@ impl Forgetter {
 
     /// A file takes other space than it did.
     pub(super) fn attributes(&self, ino: Ino) {
-        if let Some(kernel) = self.kernel.read().clone() {
-            kernel.attributes(ino);
-        }
+        let Some(kernel) = self.kernel.read().clone() else { return };
+        kernel.attributes(ino);
     }
 
     fn stale(&self, rank: Rank, change: &Change<'_>, name: Option<&Name>) -> Stale {
@@ -101,10 +100,11 @@ impl Listener for Forgetter {
                 (What::Entry, Some(name)) => {
                     kernel.entry(dir, &name);
                     // A link made or removed changes the attributes of the object's other names.
-                    stale.object.iter().for_each(|object| self.object(&kernel, *object, change.may_be_own));
+                    stale.object.iter().for_each(|object| self.object(&kernel, *object, false));
                 }
                 (What::Entry | What::Attributes | What::Data, _) => {
-                    self.object(&kernel, stale.object.unwrap_or(dir), change.may_be_own);
+                    let certain = change.what == What::Data && !change.may_be_own;
+                    self.object(&kernel, stale.object.unwrap_or(dir), certain);
                 }
             }
         }

@@ -9,7 +9,8 @@ use crate::types::ids::Ino;
 use crate::types::name::Name;
 
 /// Sends invalidations. Never called from a thread that serves requests: the kernel may wait in it
-/// for a lock that the request in work holds.
+/// for a lock that the request in work holds. An open holds none, and the union has it call only where no
+/// handle of the file can have a request under way.
 #[derive(Debug)]
 pub struct Invalidator {
     pub(super) notifier: Notifier,

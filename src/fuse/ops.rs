@@ -166,7 +166,8 @@ impl Filesystem for Adapter {
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let ((ask, ino), access, pid) = (ask(Op::Open, req, ino), convert::access(flags), req.pid());
-        self.serve(access.writes() && self.union().is_settling(ino), move |on| {
+        let waits = self.union().is_dropping(ino) || access.writes() && self.union().is_settling(ino);
+        self.serve(waits, move |on| {
             let with = on.passes_through().then_some(&reply as &dyn Registrar);
             let late = |opened| on.not_opened(ino, &opened);
             match on.count_given(ask, || on.union().open(ino, access, pid, with), late) {

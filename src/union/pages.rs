@@ -14,7 +14,6 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::sync_channel;
 use std::time::{Duration, SystemTime};
 
 use super::Union;
@@ -33,6 +32,9 @@ pub(super) const DROP_MAX: Duration = Duration::from_secs(1);
 /// Two changes so close to one another may leave the same time on a file: the clock of a filesystem
 /// ticks each 1 to 10 ms (`current_time`, fs/inode.c).
 const TICK: Duration = Duration::from_millis(100);
+
+/// The same where times have whole seconds, or even ones (FAT).
+const COARSE_TICK: Duration = Duration::from_millis(2100);
 
 /// Threads that wait for the kernel to drop pages at a time.
 const DROPPERS_MAX: usize = 16;
@@ -56,7 +58,7 @@ pub(super) struct AtOpen {
     pub version: Option<u64>,
     /// No other handle is open.
     pub alone: bool,
-    /// Another handle is open for writing.
+    /// Another handle is open for writing and may be written to.
     pub written: bool,
     /// The first handle must find nothing: a read is to come to the tier, or nobody tells of changes
     /// beside the mount.
@@ -74,6 +76,11 @@ impl Pages {
             Pages::Of(_) | Pages::Unsure => (now, true),
         }
     }
+
+    /// What it may hold once the file may have changed.
+    pub(super) fn doubted(self) -> Pages {
+        if self == Pages::None { self } else { Pages::Unsure }
+    }
 }
 
 /// Tells versions of a file apart; `None` for one that is so young `now` that the next need not look
@@ -81,7 +88,8 @@ impl Pages {
 fn version(stat: &Stat, now: SystemTime) -> Option<u64> {
     let changed = u64::try_from(stat.ctime.sec).ok()?;
     let changed = SystemTime::UNIX_EPOCH + Duration::new(changed, stat.ctime.nsec);
-    if now.duration_since(changed).ok()? < TICK {
+    let tick = if (stat.ctime.nsec, stat.mtime.nsec) == (0, 0) { COARSE_TICK } else { TICK };
+    if now.duration_since(changed).ok()? < tick {
         return None;
     }
     let mut hasher = DefaultHasher::new();
@@ -91,9 +99,9 @@ fn version(stat: &Stat, now: SystemTime) -> Option<u64> {
 
 /// What to make the kernel drop for a change beside the mount.
 #[derive(Debug)]
-pub enum Outdated<'a> {
+pub enum Outdated {
     /// Attributes and contents, before this is dropped.
-    All(Option<Dropping<'a>>),
+    All(Option<Dropping>),
     /// Attributes only.
     Attributes,
 }
@@ -104,6 +112,15 @@ pub(super) struct Dropper {
     at_work: Arc<AtomicUsize>,
 }
 
+/// One of the threads that wait for the kernel.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl std::fmt::Debug for Dropper {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Dropper")
@@ -111,31 +128,19 @@ impl std::fmt::Debug for Dropper {
 }
 
 impl Dropper {
-    fn here(&self, ino: Ino) -> bool {
-        (self.tell)(ino);
-        true
-    }
-
-    /// Whether it was done. The kernel waits for reads of other handles, which need a thread to be served
+    /// Whether it is begun. The kernel waits for reads of other handles, which need a thread to be served
     /// by: it is asked on one of its own.
-    fn beside(&self, ino: Ino) -> bool {
-        let (tell, at_work) = (Arc::clone(&self.tell), Arc::clone(&self.at_work));
-        if at_work.fetch_add(1, Ordering::Relaxed) >= DROPPERS_MAX {
-            at_work.fetch_sub(1, Ordering::Relaxed);
+    fn beside(&self, ino: Ino, dropping: Dropping) -> bool {
+        let place = Place(Arc::clone(&self.at_work));
+        if self.at_work.fetch_add(1, Ordering::Relaxed) >= DROPPERS_MAX {
             return false;
         }
-        let (done, ended) = sync_channel(1);
-        let drop = move || {
+        let tell = Arc::clone(&self.tell);
+        let drop_them = move || {
+            let (_place, _dropping) = (place, dropping);
             tell(ino);
-            at_work.fetch_sub(1, Ordering::Relaxed);
-            // Whoever asked may have given up.
-            let _given_up = done.send(());
         };
-        if std::thread::Builder::new().name("tierfs-pages".into()).spawn(drop).is_err() {
-            self.at_work.fetch_sub(1, Ordering::Relaxed);
-            return false;
-        }
-        ended.recv_timeout(DROP_MAX).is_ok()
+        std::thread::Builder::new().name("tierfs-pages".into()).spawn(drop_them).is_ok()
     }
 }
 
@@ -144,6 +149,11 @@ impl Union {
     pub fn on_outdated(&self, tell: impl Fn(Ino) + Send + Sync + 'static) {
         // There is one mount and it asks once.
         let _already_set = self.dropper.set(Dropper { tell: Arc::new(tell), at_work: Arc::default() });
+    }
+
+    /// Whether the kernel is being made to drop what it holds of a file: opening it may have to wait.
+    pub fn is_dropping(&self, ino: Ino) -> bool {
+        self.inodes.is_dropping(ino)
     }
 
     /// Counts an open handle whose data tierfs serves, unless another open has settled for the kernel
@@ -157,21 +167,31 @@ impl Union {
             Plain::Kernel(backing) => return Ok(Some(backing)),
             Plain::Kept => {}
             Plain::Outdated(dropping, alone) => {
-                let dropped = self.dropper.get().is_none_or(|d| if alone { d.here(ino) } else { d.beside(ino) });
-                if !dropped {
+                if !self.drop_pages(ino, access, dropping, alone) {
                     self.inodes.unsure(ino);
                 }
-                drop(dropping);
             }
         }
         Ok(None)
     }
 
-    /// A file has changed beside the mount, or, where that cannot be told apart, through it. Pages of one that
-    /// is being written to are dropped only for a change that is certainly not the mount's own; others
-    /// when it is opened next and nobody else has it open.
-    pub fn outdated(&self, ino: Ino, may_be_own: bool) -> Outdated<'_> {
-        self.inodes.outdated(ino, may_be_own)
+    /// Whether the kernel has dropped what it holds.
+    fn drop_pages(&self, ino: Ino, access: Access, dropping: Dropping, alone: bool) -> bool {
+        let Some(dropper) = self.dropper.get() else { return false };
+        if alone {
+            // No handle, so no read under way for which the kernel would wait.
+            (dropper.tell)(ino);
+            drop(dropping);
+            return true;
+        }
+        dropper.beside(ino, dropping) && self.inodes.wait_dropped(ino, access, DROP_MAX)
+    }
+
+    /// A file has changed beside the mount, or may have. Pages of one that is being written to are dropped
+    /// only where another program has `certain`ly changed its contents; else when it is opened next and
+    /// nobody else has it open for writing.
+    pub fn outdated(&self, ino: Ino, certain: bool) -> Outdated {
+        self.inodes.outdated(ino, certain)
     }
 }
 
@@ -196,7 +216,7 @@ mod tests {
         let young = AtOpen { version: None, ..QUIET };
         assert_eq!(Pages::None.at_open(&young), (Pages::Unsure, false));
         assert_eq!(Pages::Of(7).at_open(&young), (Pages::Unsure, true));
-        let time = Time { sec: 1000, nsec: 0 };
+        let time = Time { sec: 1000, nsec: 1 };
         let stat = |size| Stat {
             body: Body(1),
             generation: 0,
@@ -216,6 +236,8 @@ mod tests {
         assert_eq!(version(&stat(1), at(50)), None);
         assert_eq!(version(&stat(1), SystemTime::UNIX_EPOCH), None, "of a clock that goes ahead");
         assert!(version(&stat(1), at(200)).is_some());
+        let whole = Time { sec: 1000, nsec: 0 };
+        assert_eq!(version(&Stat { mtime: whole, ctime: whole, ..stat(1) }, at(2000)), None);
         assert_ne!(version(&stat(1), at(200)), version(&stat(2), at(200)));
     }
 

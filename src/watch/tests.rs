@@ -195,19 +195,30 @@ fn two_tiers_of_one_filesystem_and_one_of_another_are_told_apart() {
     }
 }
 
+/// What is told of a file that this process writes and renames.
+fn told_of_own(tier: &Path, told: &Receiver<Told>, round: usize) -> Vec<Told> {
+    fs::write(tier.join("own"), "x").unwrap();
+    fs::rename(tier.join("own"), tier.join("own2")).unwrap();
+    let mut all = Vec::new();
+    for mark in ["first", "second"] {
+        let mark = format!("{mark}{round}");
+        shell(tier, &format!("touch {mark}"));
+        all.extend(wait_for(told, &[(tier, Some(&mark), What::Entry, false)]));
+    }
+    all.retain(|t| t.1.as_deref().is_some_and(|name| name.starts_with("own")));
+    all
+}
+
+/// Not each time: a process that another test starts has our descriptor until it is another program, and
+/// the last to close a file that was written is told of.
 #[test]
 fn changes_of_this_process_are_not_told() {
     let tier = tempfile::tempdir_in("/dev/shm").unwrap();
     let (listener, told) = recorder();
     let Some(_watch) = watch_whole(&[tier.path()], listener) else { return };
-    fs::write(tier.path().join("own"), "x").unwrap();
-    fs::rename(tier.path().join("own"), tier.path().join("own2")).unwrap();
-    let mut all = Vec::new();
-    for mark in ["first", "second"] {
-        shell(tier.path(), &format!("touch {mark}"));
-        all.extend(wait_for(&told, &[(tier.path(), Some(mark), What::Entry, false)]));
-    }
-    assert!(!all.iter().any(|t| t.1.as_deref().is_some_and(|n| n.starts_with("own"))), "{all:?}");
+    let rounds: Vec<_> = (0..5).map(|round| told_of_own(tier.path(), &told, round)).collect();
+    let closed: fn(&Told) -> bool = |told| told.2 == What::Data;
+    assert!(rounds.iter().any(Vec::is_empty) && rounds.iter().flatten().all(closed), "{rounds:?}");
 }
 
 /// A program that holds `log` in a directory open and appends a line whenever it is asked to.

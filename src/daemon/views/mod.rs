@@ -67,7 +67,9 @@ pub fn serve(view: &View, ready: impl FnOnce()) -> Result<(), Error> {
     };
     // Nobody asks for what a view has counted.
     let stats = Arc::new(Stats::new(union.tiers(), behaviour.threads));
-    let session = Session::new(union, stats, device, behaviour).map_err(broken)?;
+    let session = Session::new(Arc::clone(&union), stats, device, behaviour).map_err(broken)?;
+    let kernel = session.invalidator().map_err(broken)?;
+    union.on_outdated(move |ino| kernel.object(ino));
     let mountpoint = view.mountpoint.clone();
     signal::on_termination(move || take_down(&mountpoint))
         .map_err(|errno| Error::new(FAILED, format!("cannot wait for signals: {errno}")))?;

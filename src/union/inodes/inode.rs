@@ -27,9 +27,10 @@ pub(super) struct Inode {
     pub(super) writers: u32,
     /// Those of the handles whose data tierfs serves itself.
     pub(super) plain: u32,
-    /// What the kernel may hold of the contents, and whether it is being made to drop it.
+    /// And those of these that write.
+    pub(super) plain_writers: u32,
+    /// What the kernel may hold of the contents.
     pub(super) pages: Pages,
-    pub(super) dropping: bool,
     pub(super) rank: Rank,
     pub(super) ranks: Ranks,
     /// Those of them that a directory may have: their tier was away when it was last looked at.
@@ -89,7 +90,7 @@ impl Inode {
             writers: 0,
             plain: 0,
             pages: Pages::None,
-            dropping: false,
+            plain_writers: 0,
             rank: seen.rank,
             ranks: seen.ranks,
             maybe: Ranks::NONE,
@@ -132,7 +133,7 @@ impl Inode {
                 **rare = Rare { reborn: rare.reborn, ..Rare::default() };
             }
             self.was_open = false;
-            self.pages = Pages::None;
+            self.pages = self.pages.doubted();
         }
         let same = (self.body, self.generation) == (seen.body, seen.generation) && seen.kind == Kind::Dir;
         let (ranks, maybe) = if same { self.ranks_after(seen, outdated) } else { (seen.ranks, Ranks::NONE) };

@@ -127,7 +127,7 @@ pub(in crate::union) struct Inodes {
     /// What the kernel has forgotten and is kept here all the same, the oldest first.
     remembered: Mutex<VecDeque<Ino>>,
     remember_max: usize,
-    dropped: pages::Dropped,
+    drops: Arc<pages::Drops>,
 }
 
 type Shard = HashMap<u64, Inode, BuildHasherDefault<Straight>>;
@@ -165,7 +165,7 @@ impl Inodes {
             open_plain: none(),
             remembered,
             remember_max,
-            dropped: pages::Dropped::default(),
+            drops: Arc::default(),
         }
     }
 
@@ -203,7 +203,7 @@ impl Inodes {
             writers: 0,
             plain: 0,
             pages: Pages::None,
-            dropping: false,
+            plain_writers: 0,
             rank: ranks.fastest().unwrap_or(Rank::PRIMARY),
             ranks,
             maybe: Ranks::NONE,

@@ -55,6 +55,7 @@ impl Inodes {
         inode.handles = inode.handles.saturating_sub(1);
         inode.writers = inode.writers.saturating_sub(u32::from(writes));
         inode.plain = inode.plain.saturating_sub(u32::from(plain));
+        inode.plain_writers = inode.plain_writers.saturating_sub(u32::from(plain && writes));
         // Another open of a file without a name may be on its way: only the forget ends it.
         let closed = (inode.handles == 0).then_some(inode.rank);
         let gone = if inode.handles == 0 && inode.lookups == 0 { shard.remove(&ino.0) } else { None };
