@@ -82,6 +82,24 @@ fn what_comes_and_goes_is_seen() {
     view.unmount();
 }
 
+/// The kernel went on with what it had read of a file that has changed in place.
+#[test]
+fn whoever_opens_a_file_of_a_volume_sees_what_is_in_it_now() {
+    let Some(ground) = Ground::new() else { return };
+    let volume = ground.forward("volume");
+    let stock = volume.mount(&ground.dir("stock"));
+    put(stock.path("file"), vec![b'1'; 300_000]);
+    let view = ground.decrypt("view", &[volume.cipher.as_os_str()]);
+    let seen = || std::fs::read(view.root().join("file")).expect("read");
+    assert_eq!(seen(), vec![b'1'; 300_000]);
+    for byte in [b'2', b'3'] {
+        put(stock.path("file"), vec![byte; 300_000]);
+        assert!(seen() == vec![byte; 300_000], "the bytes are of before");
+    }
+    view.unmount();
+    drop(stock);
+}
+
 /// A program that asks for the size of what it has opened and reads so much would cut a block if it were told
 /// the size of before a change.
 #[test]
