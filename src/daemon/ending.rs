@@ -79,13 +79,11 @@ impl Ending {
         if begun.is_some() {
             return;
         }
-        // These would go on asking the tiers, for nobody.
-        shared.seats.end();
-        shared.forgetter.disconnect();
         let (over, is_over) = channel();
         *begun = Some(over);
         drop(begun);
         let mountpoint = shared.config.mountpoint.clone();
+        let all = shared;
         let (shared, waits_for) = (Arc::downgrade(shared), Arc::clone(&self.waits_for));
         let look = move || {
             let Some(line) = watch(&shared, &waits_for, &is_over) else { return };
@@ -97,6 +95,9 @@ impl Ending {
         if let Err(error) = std::thread::Builder::new().name("tierfs-end".into()).spawn(look) {
             tracing::warn!("the end of the mount may take long: no thread could be started: {error}");
         }
+        // These would go on asking the tiers, for nobody.
+        all.seats.end();
+        all.forgetter.disconnect();
     }
 
     /// This comes next.

@@ -212,8 +212,8 @@ fn run(
     ending.begin(&served);
     // First those that would go on asking the tiers: that would look as if what is waited for went on.
     ending.waits_for(Wait::Metrics);
-    drop(exporter);
     auto.iter().for_each(Auto::stop);
+    drop(exporter);
     // Each stops a run that is at work, and waits for it.
     ending.waits_for(Wait::Command);
     drop(commands);

@@ -166,8 +166,7 @@ impl Filesystem for Adapter {
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let ((ask, ino), access, pid) = (ask(Op::Open, req, ino), convert::access(flags), req.pid());
-        let waits = self.union().is_dropping(ino) || access.writes() && self.union().is_settling(ino);
-        self.serve(waits, move |on| {
+        self.serve(self.union().may_open_wait(ino, access), move |on| {
             let with = on.passes_through().then_some(&reply as &dyn Registrar);
             let late = |opened| on.not_opened(ino, &opened);
             match on.count_given(ask, || on.union().open(ino, access, pid, with), late) {

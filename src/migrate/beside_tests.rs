@@ -8,6 +8,8 @@ use std::time::Duration;
 use super::race_tests::{Bench, PATIENCE, down, go, look, up};
 use super::spy_tests::beside;
 use super::*;
+use crate::types::attr::SetAttr;
+use crate::types::caller::Caller;
 use crate::types::ids::Ino;
 use crate::types::name::Name;
 use crate::union::open::Access;
@@ -314,10 +316,36 @@ fn a_file_whose_move_was_cut_short_is_changed_by_nobody_until_it_is_at_rest() {
     assert_eq!(union.rename((Ino::ROOT, &f), (Ino::ROOT, &g), crate::tier::Rename::Replace), Err(Errno::EIO));
     assert_eq!(union.link(ino, Ino::ROOT, &g).map(|_| ()), Err(Errno::EIO));
     assert_eq!(union.unlink(Ino::ROOT, &f), Err(Errno::EIO));
+    let me = Caller { uid: 0, gid: 0, umask: 0, pid: 0 };
+    let size = SetAttr { size: Some(1), ..SetAttr::default() };
+    for change in [size, SetAttr { mode: Some(0o600), ..SetAttr::default() }] {
+        assert_eq!(union.setattr(ino, None, &change).map(|_| ()), Err(Errno::EIO));
+    }
+    assert_eq!(union.removexattr(ino, c"user.a", &me), Err(Errno::EIO));
+    assert_eq!(union.setxattr(ino, c"user.a", b"b", 0, &me, &Vec::new), Err(Errno::EIO));
+    assert_eq!(union.set_flags(ino, 0), Err(Errno::EIO));
     assert!(union.open(ino, Access::Read, 0, None).is_ok(), "it can be read");
     let union = bench.next_start();
     let ino = look(&union, Ino::ROOT, "f").unwrap().ino;
     assert!(union.open(ino, Access::Write, 0, None).is_ok());
     assert_eq!(union.unlink(Ino::ROOT, &f), Ok(()));
     assert_eq!(look(&union, Ino::ROOT, "f"), None, "and it does not come back");
+}
+
+/// A server that answers late, or is asked twice: the source lay in the trash, and its copy was withdrawn.
+#[test]
+fn a_rename_that_is_done_and_reported_as_failed_loses_no_file() {
+    for (errno, names) in [(Errno::EIO, ["f", "f"]), (Errno::ENOENT, ["f", "f"]), (Errno::EIO, ["f", "g"])] {
+        let bench = Bench::new(&[(0, "f", "text")]);
+        if names[0] != names[1] {
+            std::fs::hard_link(bench.on(0, names[0]), bench.on(0, names[1])).unwrap();
+        }
+        bench.spy.before("renamed from", 0, names[1], move || Err(errno));
+        go(bench.union, &down());
+        let _union = bench.next_start();
+        for name in names {
+            let copies = [bench.read(0, name), bench.read(1, name)];
+            assert_eq!(copies.iter().flatten().count(), 1, "{errno:?} {copies:?}");
+        }
+    }
 }

@@ -161,7 +161,8 @@ impl Dir for SpiedDir {
     fn rename(&self, name: &Name, to: &dyn Dir, new: &Name, how: Rename) -> Outcome<()> {
         self.at("rename from", Some(name))?;
         self.at("rename to", Some(new))?;
-        self.inner.rename(name, to, new, how)
+        self.inner.rename(name, to, new, how)?;
+        self.at("renamed from", Some(name))
     }
     fn list(&self, each: &mut dyn FnMut(Listed<'_>)) -> Outcome<()> {
         self.at("list", None)?;

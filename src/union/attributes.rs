@@ -37,6 +37,7 @@ impl Union {
             return node.copies().rev().try_for_each(|(_, dir)| dir.as_file()?.set_flags(flags));
         }
         let _passing = self.gates.file(ino);
+        self.settling.may_change(ino)?;
         let file = self.for_flags(ino)?;
         self.drop_shown(ino, file.as_ref());
         file.set_flags(flags)

@@ -139,6 +139,7 @@ impl Union {
         }
         self.may_change_data()?;
         let _passing = self.gates.file(ino);
+        self.settling.may_change(ino)?;
         // An open file is reached by its handle, whatever has become of its names.
         let open = fh.and_then(|fh| self.handles.file(fh));
         fh.map_or(Ok(()), |fh| self.must_be_the_same(fh))?;

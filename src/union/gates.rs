@@ -181,6 +181,11 @@ impl Settling {
         self.files.lock().cut.contains(&ino)
     }
 
+    /// EIO for one that was cut short.
+    pub(super) fn may_change(&self, ino: Ino) -> Result<()> {
+        if self.is_cut(ino) { Err(Errno::EIO) } else { Ok(()) }
+    }
+
     /// These are durable where they are now.
     pub(super) fn remove(&self, inos: impl Iterator<Item = Ino>) {
         let mut files = self.files.lock();

@@ -151,9 +151,10 @@ impl Union {
         let _already_set = self.dropper.set(Dropper { tell: Arc::new(tell), at_work: Arc::default() });
     }
 
-    /// Whether the kernel is being made to drop what it holds of a file: opening it may have to wait.
-    pub fn is_dropping(&self, ino: Ino) -> bool {
-        self.inodes.is_dropping(ino)
+    /// Whether an open may have to wait: while the kernel is made to drop what it holds of the file, and to write
+    /// to one that has not moved durably yet.
+    pub fn may_open_wait(&self, ino: Ino, access: Access) -> bool {
+        self.inodes.is_dropping(ino) || access.writes() && self.settling.has(ino)
     }
 
     /// Counts an open handle whose data tierfs serves, unless another open has settled for the kernel

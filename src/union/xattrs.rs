@@ -123,6 +123,7 @@ impl Union {
         }
         self.may_change_data()?;
         let _passing = self.gates.file(ino);
+        self.settling.may_change(ino)?;
         let file = self.hold(ino)?;
         self.drop_shown(ino, file.as_ref());
         if self.settings.offline_from.is_some() && key == dos::KEY {
@@ -140,6 +141,7 @@ impl Union {
         if self.inodes.kind(ino)? != Kind::Dir {
             self.may_change_data()?;
             let _passing = self.gates.file(ino);
+            self.settling.may_change(ino)?;
             let file = self.hold(ino)?;
             self.drop_shown(ino, file.as_ref());
             return file.remove_xattr(key);

@@ -178,7 +178,9 @@ fn swap_all<'u>(
     // Those that wait are told so. Else a program would go on with a copy whose source may come back with its tier.
     union.cut_short(swap.stuck.iter().map(|at| &batch[*at].subject), true);
     if result.is_err() {
-        union.cut_short(batch.iter().map(|ready| &ready.subject), false);
+        // Those that have moved durably stay moved whatever becomes of the record.
+        let cut = batch.iter().zip(&swap.outcomes).filter(|(_, outcome)| **outcome != Some(Outcome::Moved));
+        union.cut_short(cut.map(|(ready, _)| &ready.subject), false);
     }
     drop(tree);
     drop(settled);

@@ -4,7 +4,7 @@ use super::{Link, NamesClosed, Refused, Staged, Subject};
 use crate::tier::{Dir, File, Open, Rename};
 use crate::types::attr::Stat;
 use crate::types::errno::{Errno, Result};
-use crate::types::ids::Rank;
+use crate::types::ids::{Ino, Rank};
 use crate::types::lease::Excludes;
 use crate::types::name::Name;
 use crate::union::Union;
@@ -59,7 +59,7 @@ impl Union {
                 .or_else(|why| undone(why, back))
         });
         if let Err(why) = taken {
-            self.settling.remove(std::iter::once(ino));
+            self.settle_refused(ino, why);
             return Err(why);
         }
         self.inodes.moved(ino, to, staged.body, staged.generation, Some(staged.shown));
@@ -88,7 +88,7 @@ impl Union {
             check_claimed(source.as_ref(), &subject.stat).or_else(|why| undone(why, back))
         });
         if let Err(why) = published {
-            self.settling.remove(std::iter::once(ino));
+            self.settle_refused(ino, why);
             return Err(why);
         }
         self.inodes.moved(ino, to.0, staged.body, staged.generation, Some(staged.shown));
@@ -180,9 +180,18 @@ impl Union {
         withdraw_names(subject, links, staged, to)
     }
 
+    /// Lets those go on that wait for a file which stays where it is. One that is half moved is not let go before
+    /// it is known to be cut short.
+    fn settle_refused(&self, ino: Ino, why: Refused) {
+        if !matches!(why, Refused::Stuck(_)) {
+            self.settling.remove(std::iter::once(ino));
+        }
+    }
+
     /// The source, opened, compared and claimed against everybody. The file's gate is closed.
     fn claim(&self, subject: &Subject<'_>, links: &[Link<'_>]) -> std::result::Result<Box<dyn File>, Refused> {
-        if !self.inodes.is_idle(subject.identity.0) {
+        // What a former move has left half done is on record, and stays as it is.
+        if !self.inodes.is_idle(subject.identity.0) || self.settling.is_cut(subject.identity.0) {
             return Err(Refused::InUse);
         }
         let mut claimed = None;
@@ -307,7 +316,9 @@ pub(super) fn aside(
         let back = |count| put_back(rank, links, base, trash, count);
         let moved = link.dir.copy(rank).and_then(|dir| dir.rename(link.name, trash, &name, Rename::NoReplace));
         if let Err(errno) = moved {
-            return undone(errno.into(), || back(at));
+            // A server that answers late or twice may have done it all the same.
+            let done = if matches!(trash.stat(Some(&name)), Ok(None)) { at } else { at + 1 };
+            return undone(errno.into(), || back(done));
         }
         match trash.stat(Some(&name)) {
             Ok(Some(found)) if (found.body, found.generation) == (source.body, source.generation) => {}
