@@ -349,3 +349,40 @@ fn a_rename_that_is_done_and_reported_as_failed_loses_no_file() {
         }
     }
 }
+
+/// The copy was seen under the name, and programs that had the file wrote to the source behind it.
+#[test]
+fn a_copy_that_is_published_and_reported_as_failed_is_the_one_that_is_used() {
+    for (hidden, names) in [(false, ["f", "f"]), (true, ["f", "f"]), (false, ["f", "g"])] {
+        let bench = Bench::new(&[(1, "f", "text")]);
+        if names[0] != names[1] {
+            std::fs::hard_link(bench.on(1, names[0]), bench.on(1, names[1])).unwrap();
+        }
+        let (union, spy) = (bench.union, Arc::clone(&bench.spy));
+        let ino = look(union, Ino::ROOT, "f").unwrap().ino;
+        bench.spy.before("linked to", 0, names[1], || Err(Errno::EIO));
+        bench.spy.before("rename to", 0, names[1], move || {
+            let failing = Arc::clone(&spy);
+            spy.before("renamed from", 0, "*", move || {
+                if hidden {
+                    failing.before("stat", 0, "f", || Err(Errno::EIO));
+                }
+                Err(Errno::EIO)
+            });
+            Ok(())
+        });
+        go(union, &up());
+        let written = union.open(ino, Access::Write, 0, None);
+        assert_eq!(written.is_err(), hidden, "nobody knows which of the two it is");
+        if !hidden {
+            let copies = [bench.read(0, "f"), bench.read(1, "f")];
+            assert_eq!(copies.iter().flatten().count(), 1, "{names:?} {copies:?}");
+        }
+        drop(written);
+        let _union = bench.next_start();
+        for name in names {
+            let copies = [bench.read(0, name), bench.read(1, name)];
+            assert_eq!(copies.iter().flatten().count(), 1, "{names:?} {copies:?}");
+        }
+    }
+}

@@ -148,7 +148,8 @@ impl Dir for SpiedDir {
     }
     fn link(&self, name: &Name, to: &dyn Dir, new: &Name) -> Outcome<()> {
         self.at("link", Some(new))?;
-        self.inner.link(name, to, new)
+        self.inner.link(name, to, new)?;
+        self.at("linked to", Some(new))
     }
     fn unlink(&self, name: &Name) -> Outcome<()> {
         self.at("unlink", Some(name))?;

@@ -272,13 +272,24 @@ fn publish(
     (rank, staging): (Rank, &dyn Dir),
 ) -> std::result::Result<(), Refused> {
     if let [only] = links {
-        staging.rename(&staged.name, only.dir.copy(rank)?.as_ref(), only.name, Rename::NoReplace)?;
-        return Ok(());
+        let dir = only.dir.copy(rank)?;
+        let Err(errno) = staging.rename(&staged.name, dir.as_ref(), only.name, Rename::NoReplace) else {
+            return Ok(());
+        };
+        // A server that answers late or twice may have done it all the same.
+        return match dir.stat(Some(only.name)) {
+            Ok(Some(found)) if is_body_of(&found, staged) => Ok(()),
+            Ok(_) => Err(errno.into()),
+            // Where the copy would be seen, it is not known which of the two programs have.
+            Err(_) if rank < subject.rank => Err(Refused::Stuck(errno)),
+            Err(_) => Err(errno.into()),
+        };
     }
     for (at, link) in links.iter().enumerate() {
         let linked = link.dir.copy(rank).and_then(|dir| staging.link(&staged.name, dir.as_ref(), link.name));
         if let Err(errno) = linked {
-            return undone(errno.into(), || withdraw_names(subject, &links[..at], staged, rank));
+            // Also what may have been done all the same.
+            return undone(errno.into(), || withdraw_names(subject, &links[..=at], staged, rank));
         }
     }
     staging.unlink(&staged.name).or_else(|errno| undone(errno.into(), || withdraw_names(subject, links, staged, rank)))
