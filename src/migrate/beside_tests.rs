@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use super::race_tests::{Bench, PATIENCE, down, go, look, up};
-use super::spy_tests::beside;
+use super::race_tests::{Bench, PATIENCE, down, go, look, union_of, up};
+use super::spy_tests::{Spy, beside};
 use super::*;
 use crate::types::attr::SetAttr;
 use crate::types::caller::Caller;
@@ -385,4 +385,22 @@ fn a_copy_that_is_published_and_reported_as_failed_is_the_one_that_is_used() {
             assert_eq!(copies.iter().flatten().count(), 1, "{names:?} {copies:?}");
         }
     }
+}
+
+/// One call that failed at the start left a whole copy in `.tierfs/lost`.
+#[test]
+fn a_passing_error_at_the_start_makes_no_copy_look_like_another() {
+    let bench = Bench::new(&[(0, "f", "text")]);
+    let spy = Arc::clone(&bench.spy);
+    bench.spy.before("rename to", 1, "f", move || {
+        spy.before("fsync", 1, "", || Err(Errno::EIO));
+        Ok(())
+    });
+    go(bench.union, &down());
+    let spy = Arc::new(Spy::default());
+    spy.before("open", 1, "f", || Err(Errno::EIO));
+    recover(&union_of(&bench.tiers, &spy)).unwrap();
+    assert!(spy.log().iter().filter(|call| call.0 == "open" && call.2 == "f").count() > 1);
+    let lost = [0, 1].map(|rank| std::fs::read_dir(bench.on(rank, ".tierfs/lost")).map_or(0, Iterator::count));
+    assert_eq!((bench.read(0, "f").is_some(), bench.read(1, "f").is_some(), lost), (true, false, [0, 0]));
 }

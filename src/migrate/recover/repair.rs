@@ -317,7 +317,7 @@ const COMPARED_MAX: u64 = 4 << 30;
 
 /// Whether a body is what was copied, also in its contents: a program beside the mount can make bytes
 /// durable by `O_DSYNC` or `msync(2)` that leave the times of before the power failed. What cannot be
-/// read is not what was copied.
+/// read, tried twice, is not what was copied.
 fn is_as_copied(file: &Moving, dir: &dyn Dir, name: &Name, stat: &Stat) -> bool {
     if Version::of(stat) != file.version {
         return false;
@@ -325,10 +325,11 @@ fn is_as_copied(file: &Moving, dir: &dyn Dir, name: &Name, stat: &Stat) -> bool 
     if stat.size > COMPARED_MAX {
         return true;
     }
-    let same = dir
-        .open(name, Open::ReadQuiet)
-        .and_then(|body| prove(body.as_ref(), stat, Some(&file.digest), &mut |_| Ok(())));
-    same == Ok(true)
+    let is_same = || {
+        let body = dir.open(name, Open::ReadQuiet)?;
+        prove(body.as_ref(), stat, Some(&file.digest), &mut |_| Ok(()))
+    };
+    is_same().or_else(|_| is_same()) == Ok(true)
 }
 
 fn first(file: &Moving) -> UnionPath {
