@@ -10,12 +10,24 @@
 import select
 import sqlite3
 import sys
+import time
+
+# Seconds that a process waits for the locks of the others.
+PATIENCE = 60
 
 
 def opened(path, journal=None):
-    base = sqlite3.connect(path, timeout=60, isolation_level=None)
-    if journal:
-        base.execute(f"pragma journal_mode={journal}")
+    base = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+    # Two that make a log of a new database at once: SQLite tells one of them at once that it is
+    # locked, on any filesystem, and asks no timeout. Programs try again.
+    end = time.monotonic() + PATIENCE
+    while journal:
+        try:
+            base.execute(f"pragma journal_mode={journal}")
+            break
+        except sqlite3.OperationalError as error:
+            if "database is locked" not in str(error) or time.monotonic() > end:
+                raise
     return base
 
 

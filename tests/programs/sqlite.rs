@@ -19,7 +19,8 @@ fn sqlite(words: &[&str], base: &Path) -> Command {
 
 fn spawn(words: &[&str], base: &Path) -> Child {
     let mut command = sqlite(words, base);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python3 runs")
+    // What it says of a failure is told with it.
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("python3 runs")
 }
 
 /// The acknowledged rows of a writer that has ended well.
