@@ -279,7 +279,7 @@ impl<'r> Run<'r> {
             summary.lock().failed += 1;
             self.teller.tell(Event::Failed { path, errno: broken.errno, during });
         }
-        tracing::error!(tier = %broken.rank, "moving stops: {}", broken.errno);
+        tracing::error!(tier = %broken.rank, "this run stops: {}", broken.errno);
         summary.lock().stopped = Some(Stop::Failed(broken.rank));
     }
 }
