@@ -62,6 +62,8 @@ pub fn run(
 ) -> std::result::Result<Summary, Error> {
     let started = Instant::now();
     union.may_move().map_err(|_| Error::ReadOnly)?;
+    // What moves into half a renamed directory would be in its way.
+    union.finish_renames().map_err(|errno| Error::Tier(Rank::PRIMARY, errno))?;
     let pace = Pace::new(request.limits.bytes_per_sec, request.limits.duration);
     let tell = Mutex::new(tell);
     let one_by_one = |event| (tell.lock())(event);
