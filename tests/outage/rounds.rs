@@ -29,7 +29,7 @@ enum End {
     Stuck(String),
 }
 
-fn tell(line: &str) {
+pub(crate) fn tell(line: &str) {
     if std::env::var_os("TIERFS_OUTAGE_VERBOSE").is_some() {
         let now = std::time::UNIX_EPOCH.elapsed().expect("clock");
         eprintln!("{} {line}", now.as_secs() % 86_400);
