@@ -357,7 +357,7 @@ fn three_tiers_go_and_come_back_under_programs_and_moves() {
 
 #[test]
 fn a_server_goes_and_comes_back_under_programs_and_moves() {
-    let layout = Layout { kinds: &["ext4", "server"], options: vec!["tier_timeout=2s"], encrypted: false };
+    let layout = Layout { kinds: &["ext4", "server"], options: vec!["tier_timeout=5s"], encrypted: false };
     campaign("a_server_goes_and_comes_back_under_programs_and_moves", 3, &layout);
 }
 
