@@ -100,6 +100,9 @@ impl Server {
     /// Everything smbclient says to these commands; whether all went well.
     pub(crate) fn try_client(&self, user: &User, share: &str, commands: &str) -> (bool, String) {
         let mut client = self.inside("smbclient");
+        // One answer has all of a huge directory in it. By itself a client waits for 20 s, then closes what it listed,
+        // takes the answer that comes now for one to the close, and speaks of an invalid response.
+        client.args(["-t", &CLIENT_LIMIT.as_secs().to_string()]);
         client.arg(format!("//127.0.0.1/{share}")).args(["-U", &self.credentials(user), "-c", commands]);
         let said = finished(&mut client);
         let text = [said.stdout, said.stderr].concat();
