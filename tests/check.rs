@@ -61,7 +61,7 @@ fn picture(roots: &[PathBuf]) -> BTreeMap<PathBuf, String> {
     roots.iter().for_each(|root| add(root, &mut all));
     // Listing a directory sets its access time unless that is younger than the last change, by a coarse clock: once
     // that has gone on, the second picture, and all after it, leave no trace.
-    let last = all.keys().map(|path| stat(path)).map(|found| (found.ctime(), found.ctime_nsec())).max().unwrap();
+    let last = all.keys().map(stat).map(|found| (found.ctime(), found.ctime_nsec())).max().unwrap();
     let last = Duration::new(last.0.unsigned_abs(), u32::try_from(last.1).unwrap());
     common::wait::until("the last change is not of this moment", || {
         (UNIX_EPOCH.elapsed().unwrap() > last + Duration::from_millis(100)).then_some(())

@@ -13,7 +13,7 @@ use crate::rng::Rng;
 use crate::tree;
 
 /// How long a tier may take to be taken in again, and a thread to end. Only to tell a hang from patience.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Rounds on the same disks, at most.
 const ROUNDS_MAX: usize = 25;
