@@ -9,7 +9,7 @@ use super::spy_tests::{Spy, beside};
 use super::*;
 use crate::types::attr::SetAttr;
 use crate::types::caller::Caller;
-use crate::types::ids::Ino;
+use crate::types::ids::{Ino, Ranks};
 use crate::types::name::Name;
 use crate::union::open::Access;
 
@@ -324,6 +324,10 @@ fn a_file_whose_move_was_cut_short_is_changed_by_nobody_until_it_is_at_rest() {
     assert_eq!(union.setxattr(ino, c"user.a", b"b", 0, &me, &Vec::new), Err(Errno::EIO));
     assert_eq!(union.set_flags(ino, 0), Err(Errno::EIO));
     assert!(union.open(ino, Access::Read, 0, None).is_ok(), "it can be read");
+    let held = union.held().expect("whoever asks is told");
+    assert_eq!((held.files, held.tiers, held.errno), (1, Ranks::only(Rank::PRIMARY), Errno::EIO));
+    std::fs::write(bench.on(0, "other"), "other").unwrap();
+    assert_eq!(go(union, &down()).moved, 1, "the next run moves what is not held");
     let union = bench.next_start();
     let ino = look(&union, Ino::ROOT, "f").unwrap().ino;
     assert!(union.open(ino, Access::Write, 0, None).is_ok());
