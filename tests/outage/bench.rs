@@ -18,7 +18,7 @@ use crate::writer::Writer;
 const WRITERS: u64 = 3;
 
 /// How long what was known while a tier was away may be shown once it is back.
-pub(crate) const SETTLES_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const SETTLES_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a campaign is made of.
 #[derive(Debug, Clone)]

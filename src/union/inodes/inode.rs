@@ -106,8 +106,10 @@ impl Inode {
         }
     }
 
-    /// `outdated` if a clone was made since the tiers were looked at: perhaps of this directory.
-    pub(super) fn refresh(&mut self, seen: &Seen<'_>, outdated: bool) -> bool {
+    /// `outdated` if a clone was made since the tiers were looked at: perhaps of this directory. Whether its
+    /// ranks have changed, and what is to be closed after the lock.
+    pub(super) fn refresh(&mut self, seen: &Seen<'_>, outdated: bool) -> (bool, Closed) {
+        let mut closed = Closed::default();
         if !self.is_at(seen.parent, seen.name.as_bytes()) {
             // Of a file with one name the old one is kept, too: a lookup that looked before a rename
             // may be remembered after it.
@@ -128,7 +130,7 @@ impl Inode {
         }
         if (self.body, self.generation) != (seen.body, seen.generation) {
             // Another file has the number now: nothing that was known holds.
-            self.backing = None;
+            closed = (self.backing.take(), self.rare.as_mut().and_then(|rare| rare.orphan.take()));
             // But the kernel may have a handle on the number.
             self.rare = self.rare.take().filter(|rare| rare.reborn > 0 || rare.bereft > 0);
             if let Some(rare) = &mut self.rare {
@@ -152,7 +154,7 @@ impl Inode {
         self.rank = seen.rank;
         self.ranks = ranks;
         self.maybe = maybe;
-        changed
+        (changed, closed)
     }
 
     /// The ranks of this directory once it was seen so, and those of them on which it only may be: what

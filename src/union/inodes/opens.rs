@@ -79,7 +79,8 @@ impl Inodes {
             if !certain() {
                 return Err(Errno::ESTALE);
             }
-            Ok((inode.plain == 0).then(|| Arc::clone(inode.backing.get_or_insert(new))))
+            // One that is not kept is taken back after the lock.
+            Ok((inode.plain == 0).then(|| Arc::clone(inode.backing.get_or_insert_with(|| Arc::clone(&new)))))
         })?
     }
 
