@@ -10,7 +10,7 @@ use parking_lot::MutexGuard;
 
 use super::Union;
 use super::dirs::Node;
-use crate::tier::small::unique_name;
+use crate::tier::small::{set_times_back, unique_name};
 use crate::tier::{Dir, Rename, SetXattr, acl, split_keys};
 use crate::types::attr::{SetAttr, SetTime, Stat};
 use crate::types::caller::Caller;
@@ -169,7 +169,7 @@ impl Union {
         match published {
             Ok(dir) => {
                 // The entry came by tierfs's own doing: the directory above has not changed.
-                parent.set_attr(None, &times(&before))?;
+                set_times_back(parent, before.atime, before.mtime)?;
                 if durable == Durable::Now {
                     parent.fsync()?;
                 }

@@ -212,6 +212,37 @@ fn everything_survives_for_an_ordinary_user() {
     });
 }
 
+/// Whoever may write in a directory may not set its times: a move that had changed names was taken for a tier
+/// that fails, and the next start failed by each of its files.
+#[test]
+fn files_move_in_a_directory_of_another_user() {
+    let Some([user, _]) = User::two() else { return };
+    let mut setup = Setup::new().by(&user);
+    if !setup.ready() {
+        return;
+    }
+    if only_plain("an encrypted tier is filled by its owner") {
+        return;
+    }
+    for rank in [0, 1] {
+        let shared = setup.tier(rank).join("shared");
+        std::fs::create_dir(&shared).expect("mkdir");
+        std::fs::set_permissions(&shared, PermissionsExt::from_mode(0o777)).expect("chmod");
+    }
+    user.run(|| {
+        (0..10).for_each(|at| put(setup.tier(0).join(format!("shared/f{at}")), "mine"));
+        put(setup.tier(1).join("shared/sub/below/f"), "mine");
+    });
+    let Some(mount) = setup.mount() else { return };
+    let moved = user.run(|| moved_by(|| migrate(&mount, &[])));
+    assert_eq!(moved, 10);
+    // Two directories are cloned for it, the first below one of another user.
+    user.run(|| put(mount.path("shared/sub/below/new"), "mine"));
+    assert_eq!(user.run(|| get(mount.tier(0, "shared/sub/below/new"))), "mine");
+    let mount = mount.remount();
+    assert_eq!(user.run(|| get(mount.path("shared/f9"))), "mine");
+}
+
 /// Inode flags that mean the same everywhere go along.
 #[test]
 fn flags_go_along() {
