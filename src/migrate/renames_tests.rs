@@ -158,3 +158,18 @@ fn a_rename_that_must_replace_nothing_replaces_nothing() {
     assert_eq!(done, Err(Errno::EEXIST));
     assert_eq!((bench.read(0, "a").as_deref(), bench.read(0, "b").as_deref()), (Some("of a"), Some("beside")));
 }
+
+/// Of a newer version, or damaged: it was removed, and with it all that tells of names that are half changed.
+#[test]
+fn a_record_that_cannot_be_read_stays() {
+    let bench = Bench::new(&[(0, "a", "of a")]);
+    let dir = bench.on(0, ".tierfs/renames");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("17"), "tierfs-rename 2\n").unwrap();
+    for _ in 0..2 {
+        let union = bench.next_start();
+        assert_eq!(union.has_cut_renames(), Ok(false), "nothing can be finished");
+        assert_eq!(std::fs::read_to_string(dir.join("unreadable-17")).unwrap(), "tierfs-rename 2\n");
+    }
+    assert_eq!(records(&bench), 1);
+}
