@@ -173,3 +173,26 @@ fn a_record_that_cannot_be_read_stays() {
     }
     assert_eq!(records(&bench), 1);
 }
+
+/// The note of a record that stayed kept its directory open: a dead primary could not be unmounted, and did not come
+/// back.
+#[test]
+fn nothing_of_a_lost_primary_is_kept_open_for_a_record() {
+    let bench = Bench::new(&[(1, "a", "of a"), (0, "b", "of b")]);
+    let spy = Arc::clone(&bench.spy);
+    bench.spy.before("unlink", 0, "b", move || {
+        fail(&spy, "unlink", 0, 1);
+        Ok(())
+    });
+    assert_eq!(rename(bench.union, "a", "b"), Ok(()));
+    let dir = bench.on(0, ".tierfs/renames");
+    let is_open = || {
+        let mut open =
+            std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+        open.any(|path| path == dir)
+    };
+    assert!(is_open(), "the case that is tested");
+    drop(bench.union.lose(Rank::PRIMARY, crate::types::health::Condition::Failed, "pulled", false));
+    assert!(!is_open());
+    assert_eq!(records(&bench), 1, "what the disk has of it is found when it is back");
+}

@@ -163,8 +163,10 @@ impl Union {
         let dirs = self.turn(missing, root.watched(), copies, &[]);
         self.states.tell(rank, condition, reason);
         let registered = (!same).then(|| self.inodes.unregister(rank));
+        // Not before it is missing: none is noted from here on.
+        let renames = (!same && rank == Rank::PRIMARY).then(|| self.renames.clear());
         drop(root);
-        Closing(Box::new((dirs, registered)))
+        Closing(Box::new((dirs, registered, renames)))
     }
 
     /// A tier that had gone is back, and everything that a crash or its going cut short on it is at

@@ -124,7 +124,7 @@ impl Union {
         let rename = Unfinished { written: Written { dir, name }, record, dirs, undo: 0 };
         if there {
             // It is whole, perhaps: the next start must not do what was refused.
-            self.renames.add(rename);
+            self.note_unfinished(rename);
             return Err(written.err().unwrap_or(Errno::EIO));
         }
         written.map(|()| rename)

@@ -41,10 +41,22 @@ pub(super) struct Renames {
 }
 
 impl Renames {
-    pub(super) fn add(&self, rename: Unfinished) {
+    /// Unless `lost` says, while nobody can clear them, that the tier of the records is lost.
+    pub(super) fn add(&self, rename: Unfinished, lost: impl FnOnce() -> bool) {
         let mut left = self.left.lock();
+        if lost() {
+            return;
+        }
         left.push(rename);
         self.count.store(left.len(), Ordering::SeqCst);
+    }
+
+    /// The tier of the records is lost: what is kept open of it must go, or it could not be unmounted. Records that it
+    /// still has when it is back are found then, before names can be changed.
+    pub(super) fn clear(&self) -> impl Sized + use<> {
+        let mut left = self.left.lock();
+        self.count.store(0, Ordering::SeqCst);
+        std::mem::take(&mut *left)
     }
 
     fn take(&self) -> Option<Unfinished> {
@@ -71,7 +83,11 @@ impl Union {
             let Err(errno) = durable().and_then(|()| self.remove_journal(&rename.written)) else { return };
             tracing::warn!(old = %rename.record.old_name, new = %rename.record.new_name, "the record of a rename cannot be removed: {errno}; it is tried again before the next name is made or changed");
         }
-        self.renames.add(rename);
+        self.note_unfinished(rename);
+    }
+
+    pub(super) fn note_unfinished(&self, rename: Unfinished) {
+        self.renames.add(rename, || self.missing().has(Rank::PRIMARY));
     }
 
     /// Brings renames to rest whose record stayed. To be called, with no gate passed, before a name is made or changed.
@@ -86,7 +102,7 @@ impl Union {
         while let Some(rename) = self.renames.take() {
             if let Err(errno) = self.finish(&rename) {
                 tracing::debug!(old = %rename.record.old_name, "a rename cannot be brought to rest: {errno}");
-                self.renames.add(rename);
+                self.note_unfinished(rename);
                 return Err(Errno::EIO);
             }
             tracing::info!(old = %rename.record.old_name, new = %rename.record.new_name, "a rename that was cut short is at rest");
