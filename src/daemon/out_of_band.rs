@@ -171,6 +171,10 @@ impl Learner for Learning {
     fn learn(&self, rank: Rank, dir: BorrowedFd<'_>) -> bool {
         let known = self.ranks.iter().position(|r| *r == rank).and_then(|at| u8::try_from(at).ok());
         let watch = self.watch.upgrade();
-        known.zip(watch).is_some_and(|(at, watch)| watch.learn(Rank(at), dir) == Coverage::Watched)
+        known.zip(watch).is_some_and(|(at, watch)| {
+            let covered = watch.learn(Rank(at), dir);
+            Watch::let_go(watch);
+            covered == Coverage::Watched
+        })
     }
 }

@@ -32,6 +32,8 @@ mod learned;
 mod whole;
 
 #[cfg(test)]
+mod end_tests;
+#[cfg(test)]
 mod tests;
 
 use learned::Learned;
@@ -114,6 +116,16 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Gives back what was borrowed for a request. It may be the last that holds the watch, which then ends here, and
+    /// its end waits for its threads. These may wait for the kernel's lock of a directory, which is held for this very
+    /// request: so another thread ends it.
+    pub fn let_go(watch: Arc<Watch>) {
+        if let Some(last) = Arc::into_inner(watch) {
+            let ends = std::thread::Builder::new().name("watch-end".into()).spawn(move || drop(last));
+            drop(ends.map_err(|error| tracing::warn!("a request may wait for the end of a watch: {error}")));
+        }
+    }
+
     /// How well each tier is watched, by rank.
     pub fn coverage(&self) -> &[Coverage] {
         &self.coverage
