@@ -202,7 +202,17 @@ impl Union {
     pub fn forget(&self, ino: Ino, count: u64) {
         let kind = self.inodes.kind(ino);
         if self.inodes.forget(ino, count) && kind == Ok(Kind::Dir) {
-            self.dirs.forget(ino);
+            self.forget_dir(ino);
+        }
+    }
+
+    pub(super) fn forget_dir(&self, ino: Ino) {
+        self.dirs.forget(ino);
+        // Somebody may have looked it up again meanwhile. Who does it later learns it later.
+        if self.inodes.is_looked_up(ino)
+            && let Ok(stats) = self.dir(ino).and_then(|node| node.stats())
+        {
+            self.dirs.learn(ino, &stats);
         }
     }
 

@@ -370,3 +370,15 @@ fn regression_an_observer_that_wants_nothing_costs_an_open_nothing() {
     let fh = tree.union.open(ino, Access::Read, 0, None).unwrap().fh;
     tree.union.release(ino, fh);
 }
+
+/// Changes beside the mount were not told in a directory that was forgotten and looked up again at once.
+#[test]
+fn regression_a_directory_that_is_forgotten_and_found_at_once_is_known() {
+    let tree = tree(&["0/d/f"]);
+    let d = tree.find("d");
+    // As `Union::forget` does it, with a lookup in between.
+    assert!(tree.union.inodes.forget(d.ino, 1));
+    tree.find("d");
+    tree.union.forget_dir(d.ino);
+    assert_eq!(tree.union.stale(Rank(0), d.stat.body, Some(&name("f"))).unwrap().dir, Some(d.ino));
+}

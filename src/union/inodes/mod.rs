@@ -4,6 +4,7 @@
 //! small, since there may be millions: names on the heap, everything rare behind one pointer.
 
 mod away;
+mod forget;
 mod inode;
 mod opens;
 mod pages;
@@ -249,43 +250,6 @@ impl Inodes {
     /// How many directories were cloned so far, to be asked before the tiers are looked at.
     pub(in crate::union) fn clones(&self) -> u64 {
         self.clones.load(Ordering::SeqCst)
-    }
-
-    /// Takes back `count` lookups. Returns whether the inode is gone.
-    pub(in crate::union) fn forget(&self, ino: Ino, count: u64) -> bool {
-        if ino == Ino::ROOT {
-            return false;
-        }
-        let mut shard = self.shard(ino).lock();
-        let Some(inode) = shard.get_mut(&ino.0) else { return false };
-        inode.lookups = inode.lookups.saturating_sub(count);
-        let gone = inode.lookups == 0 && inode.handles == 0;
-        let kept = gone && self.remember_max > 0 && !inode.unnamed;
-        let closed = if kept { inode.close() } else { Closed::default() };
-        let inode = if gone && !kept { shard.remove(&ino.0) } else { None };
-        drop(shard);
-        // Dropping it may close files: not under the lock.
-        drop((inode, closed));
-        if kept {
-            self.keep_remembered(ino);
-        }
-        gone
-    }
-
-    /// One more is remembered; the oldest goes if it is one too many.
-    fn keep_remembered(&self, ino: Ino) {
-        let mut remembered = self.remembered.lock();
-        remembered.push_back(ino);
-        let oldest = if remembered.len() > self.remember_max { remembered.pop_front() } else { None };
-        drop(remembered);
-        let Some(oldest) = oldest else { return };
-        let mut shard = self.shard(oldest).lock();
-        // Not if the kernel has come back to it.
-        if shard.get(&oldest.0).is_some_and(|inode| inode.lookups == 0 && inode.handles == 0) {
-            let inode = shard.remove(&oldest.0);
-            drop(shard);
-            drop(inode);
-        }
     }
 
     pub(in crate::union) fn place(&self, ino: Ino) -> Result<Place> {
