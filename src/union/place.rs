@@ -104,6 +104,17 @@ impl Union {
         self.clone_chain(ino, rank, if whole { Durable::Later } else { Durable::Now })
     }
 
+    /// The directory with all of its copies, for whoever changes it itself: none is cloned meanwhile, which would
+    /// show the attributes of before.
+    pub(super) fn uncloned(&self, ino: Ino) -> Result<(Arc<Node>, Option<MutexGuard<'_, ()>>)> {
+        let node = self.dir(ino)?;
+        if node.copies().len() == self.tiers() {
+            return Ok((node, None));
+        }
+        let alone = self.clone_lock.lock();
+        Ok((self.dir(ino)?, Some(alone)))
+    }
+
     /// As [`Union::ensure`], for whoever holds the lock on clones.
     pub(super) fn ensure_alone(&self, ino: Ino, rank: Rank, _alone: &MutexGuard<'_, ()>) -> Result<Arc<Node>> {
         self.clone_chain(ino, rank, Durable::Now)
