@@ -431,3 +431,17 @@ fn a_start_makes_no_directory_that_it_does_not_need() {
         assert_eq!((bench.read(0, "f"), bench.read(1, "f").as_deref()), (None, Some("text")));
     }
 }
+
+/// `chattr +a` of the directory: no start succeeded until it was taken off.
+#[test]
+fn a_copy_that_cannot_be_taken_back_stays_and_the_mount_starts() {
+    let bench = Bench::new(&[(0, "d/f", "text")]);
+    bench.spy.before("rename from", 0, "f", || panic!("planted by the test"));
+    assert_eq!(go(bench.union, &down()).stopped, Some(Stop::Errors));
+    assert_eq!(bench.read(1, "d/f").as_deref(), Some("text"));
+    let spy = Arc::new(Spy::default());
+    spy.before("unlink", 1, "f", || Err(Errno::EPERM));
+    spy.before("set_attr", 1, "", || Err(Errno::EPERM));
+    recover(&union_of(&bench.tiers, &spy)).unwrap();
+    assert_eq!((bench.read(0, "d/f").as_deref(), bench.read(1, "d/f").as_deref()), (Some("text"), Some("text")));
+}

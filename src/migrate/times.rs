@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::record::{path_parse, path_text};
 use crate::sys::process;
 use crate::tier::{Dir, File, Open, small};
-use crate::types::attr::{SetAttr, SetTime, Time};
+use crate::types::attr::{SetAttr, Time};
 use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::Rank;
@@ -108,8 +108,7 @@ pub(super) fn set_back(dir: &dyn Dir, had: &Had) -> Result<()> {
     if dir.stat(None)?.is_none_or(|now| now.mtime == had.mtime) {
         return Ok(());
     }
-    let (atime, mtime) = (Some(SetTime::At(had.atime)), Some(SetTime::At(had.mtime)));
-    dir.set_attr(None, &SetAttr { atime, mtime, ..SetAttr::default() })
+    small::set_times_back(dir, had.atime, had.mtime)
 }
 
 #[cfg(test)]

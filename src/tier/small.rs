@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::{Dir, File, Open, Rename};
-use crate::types::attr::SetAttr;
+use super::{Dir, File, Open, Rename, acl};
+use crate::types::attr::{SetAttr, SetTime, Time};
 use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
 use crate::types::name::Name;
@@ -59,6 +59,7 @@ pub fn make_dir(dir: &dyn Dir, name: &Name, mode: u32) -> Result<Arc<dyn Dir>> {
     match dir.mkdir(name, mode, &Caller::DAEMON) {
         Ok(()) => {
             let made = dir.open_dir(name)?;
+            acl::strip(made.as_ref(), &|_| false)?;
             // The umask may have taken bits away.
             made.set_attr(None, &SetAttr { mode: Some(mode), ..SetAttr::default() })?;
             dir.fsync()?;
@@ -66,6 +67,22 @@ pub fn make_dir(dir: &dyn Dir, name: &Name, mode: u32) -> Result<Arc<dyn Dir>> {
         }
         Err(Errno::EEXIST) => dir.open_dir(name),
         Err(other) => Err(other),
+    }
+}
+
+/// Sets the times of a directory back to what they were before tierfs's own work in it, for whoever may: names
+/// are changed by all who can write in a directory, and its times set by its owner (`utimensat(2)`).
+///
+/// # Errors
+/// What the tier says, but for EPERM and EACCES.
+pub fn set_times_back(dir: &dyn Dir, atime: Time, mtime: Time) -> Result<()> {
+    let (atime, mtime) = (Some(SetTime::At(atime)), Some(SetTime::At(mtime)));
+    match dir.set_attr(None, &SetAttr { atime, mtime, ..SetAttr::default() }) {
+        Err(errno @ (Errno::EPERM | Errno::EACCES)) => {
+            tracing::debug!("a directory shows the time of a move: {errno}");
+            Ok(())
+        }
+        other => other,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::inodes::Place;
 use super::{Union, dos};
-use crate::tier::{Dir, SetXattr, split_keys};
+use crate::tier::{Dir, SetXattr, acl, split_keys};
 use crate::types::attr::Kind;
 use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
@@ -32,7 +32,7 @@ const CONFIG: &CStr = c"user.tierfs.config";
 const CAPABILITY: &CStr = c"security.capability";
 
 /// The ACL that changes the mode (`acl(5)`).
-const ACCESS_ACL: &CStr = c"system.posix_acl_access";
+const ACCESS_ACL: &CStr = acl::ACCESS;
 
 /// `S_ISGID` of `inode(7)`.
 const SET_GID: u32 = 0o2000;

@@ -6,6 +6,7 @@ use super::open_below;
 use crate::migrate::contents::prove;
 use crate::migrate::record::{Moving, Record, STAGING, TRASH, Version};
 use crate::migrate::reserve;
+use crate::tier::small::set_times_back;
 use crate::tier::{Dir, Open, Rename};
 use crate::types::attr::{Body, Kind, Stat};
 use crate::types::errno::{Errno, Result};
@@ -89,11 +90,9 @@ impl<'u> Side<'u> {
 }
 
 fn keeping_times(dir: &dyn Dir, act: impl FnOnce() -> Result<()>) -> Result<()> {
-    use crate::types::attr::{SetAttr, SetTime};
     let before = dir.stat(None)?.ok_or(Errno::ESTALE)?;
     act()?;
-    let (atime, mtime) = (Some(SetTime::At(before.atime)), Some(SetTime::At(before.mtime)));
-    dir.set_attr(None, &SetAttr { atime, mtime, ..SetAttr::default() })
+    set_times_back(dir, before.atime, before.mtime)
 }
 
 impl<'u> Repair<'u> {
@@ -197,7 +196,13 @@ impl<'u> Repair<'u> {
             if Version::of(&stat) != file.version {
                 tracing::warn!(%path, tier = %self.to.rank, "a copy that was to be taken back was changed beside the mount and stays: see `tierfs check`");
             } else if *same.get_or_insert_with(|| is_as_copied(file, dir.as_ref(), &name, &stat)) && sources > 0 {
-                self.to.remove(dir.as_ref(), &name)?;
+                match self.to.remove(dir.as_ref(), &name) {
+                    // `chattr +a` or `+i` of the directory: the source is whole and seen.
+                    Err((_, errno @ (Errno::EPERM | Errno::EACCES))) => {
+                        tracing::warn!(%path, tier = %self.to.rank, "a copy that was to be taken back cannot be removed ({errno}): both stay, see `tierfs check`");
+                    }
+                    other => other?,
+                }
             } else {
                 // Its source has vanished beside the mount, or the copy was seen and written to, or the
                 // tier has lost what it said was durable.

@@ -156,6 +156,7 @@ impl Inodes {
 mod tests {
     use std::sync::mpsc::channel;
 
+    use super::super::inode::Inode;
     use super::*;
     use crate::types::ids::{Rank, Ranks};
 
@@ -218,6 +219,26 @@ mod tests {
         for _ in 0..2 {
             inodes.released(INO, true, true, Some(0));
         }
+        assert!(matches!(inodes.outdated(INO, false), Outdated::All(Some(_))));
+    }
+
+    /// A handle of a tier that was lost kept for ever what the kernel had of the file.
+    #[test]
+    fn who_wrote_to_a_tier_that_is_lost_counts_no_more_and_whoever_writes_to_the_next_does() {
+        let inodes = table();
+        let open = || {
+            inodes.opened(INO, Access::ReadWrite).unwrap();
+            inodes.serve_plain(INO, Access::ReadWrite, (Some(7), false), LONG).unwrap()
+        };
+        let (_, dead) = open();
+        assert_eq!(inodes.with(INO, |inode| inode.pages).unwrap(), Pages::Of(7));
+        inodes.with(INO, Inode::lose_tier).unwrap();
+        assert!(matches!(inodes.outdated(INO, false), Outdated::All(Some(_))));
+        let (served, live) = open();
+        assert!(matches!(served, Plain::Outdated(_, false)), "though the version is the same");
+        inodes.released(INO, true, true, dead);
+        assert!(matches!(inodes.outdated(INO, false), Outdated::Attributes), "that was another");
+        inodes.released(INO, true, true, live);
         assert!(matches!(inodes.outdated(INO, false), Outdated::All(Some(_))));
     }
 }

@@ -14,10 +14,10 @@ use parking_lot::Mutex;
 use super::dirs::Node;
 pub use super::gates::NamesClosed;
 use super::identity::{Identity, Shown, Stamp, of_body};
-use super::place::{Durable, check_public, times};
+use super::place::{Durable, check_public};
 use super::resolve::Resolution;
 use super::{Found, Union};
-use crate::tier::{Dir, File, SetXattr, Tier};
+use crate::tier::{Dir, File, SetXattr, Tier, small};
 use crate::types::attr::{Body, Kind, Stat};
 use crate::types::errno::{Errno, Result};
 use crate::types::health::Held;
@@ -363,7 +363,7 @@ impl Union {
         let result = act(&closed);
         for (dir, stat) in before {
             let set_back = || match dir.stat(None)? {
-                Some(now) if now.mtime != stat.mtime => dir.set_attr(None, &times(&stat)),
+                Some(now) if now.mtime != stat.mtime => small::set_times_back(dir.as_ref(), stat.atime, stat.mtime),
                 _ => Ok(()),
             };
             match set_back() {
