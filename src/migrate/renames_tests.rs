@@ -123,3 +123,53 @@ fn a_step_that_is_done_and_reported_as_failed_costs_nothing() {
     assert!(bench.on(0, "e/f").exists() && bench.on(1, "e/g").exists());
     assert_eq!(records(&bench), 0);
 }
+
+/// Both are names of one body on the slower tier, where a rename does nothing (`rename(2)`): the old name stayed.
+#[test]
+fn a_rename_over_another_name_of_the_same_body_that_is_hidden_takes_the_old_name_away() {
+    for fails in [None, Some(("unlink", 1, "old")), Some(("unlink", 0, "new"))] {
+        let bench = Bench::new(&[(1, "old", "of old"), (0, "new", "of new")]);
+        std::fs::hard_link(bench.on(1, "old"), bench.on(1, "new")).unwrap();
+        if let Some((op, rank, name)) = fails {
+            bench.spy.before(op, rank, name, || Err(Errno::EIO));
+        }
+        let done = rename(bench.union, "old", "new");
+        assert_eq!(done.is_ok(), fails.is_none());
+        let seen = |union: &Union| ["old", "new"].map(|name| look(union, Ino::ROOT, name).is_some());
+        assert_eq!(seen(bench.union), [fails.is_some(), true], "{fails:?}");
+        let again = bench.next_start();
+        assert_eq!(seen(&again), [fails.is_some(), true], "{fails:?}");
+        let wanted = if fails == Some(("unlink", 0, "new")) { "of new" } else { "of old" };
+        assert_eq!(bench.read(0, "new").or(bench.read(1, "new")).as_deref(), Some(wanted), "{fails:?}");
+        assert_eq!(records(&bench), 0);
+    }
+}
+
+/// It replaced what was made beside the mount after the look.
+#[test]
+fn a_rename_that_must_replace_nothing_replaces_nothing() {
+    let bench = Bench::new(&[(0, "a", "of a")]);
+    let path = bench.on(0, "b");
+    bench.spy.before("rename from", 0, "a", move || {
+        std::fs::write(path, "beside").unwrap();
+        Ok(())
+    });
+    let done = bench.union.rename((Ino::ROOT, &name("a")), (Ino::ROOT, &name("b")), Rename::NoReplace);
+    assert_eq!(done, Err(Errno::EEXIST));
+    assert_eq!((bench.read(0, "a").as_deref(), bench.read(0, "b").as_deref()), (Some("of a"), Some("beside")));
+}
+
+/// Of a newer version, or damaged: it was removed, and with it all that tells of names that are half changed.
+#[test]
+fn a_record_that_cannot_be_read_stays() {
+    let bench = Bench::new(&[(0, "a", "of a")]);
+    let dir = bench.on(0, ".tierfs/renames");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("17"), "tierfs-rename 2\n").unwrap();
+    for _ in 0..2 {
+        let union = bench.next_start();
+        assert_eq!(union.has_cut_renames(), Ok(false), "nothing can be finished");
+        assert_eq!(std::fs::read_to_string(dir.join("unreadable-17")).unwrap(), "tierfs-rename 2\n");
+    }
+    assert_eq!(records(&bench), 1);
+}

@@ -157,7 +157,7 @@ fn a_rename_takes_no_step_in_another_set_of_tiers() {
     lose(&tree.union, 1);
     tree.union.regain(Rank(1)).unwrap();
     let at = |name| crate::union::rename::Place { dir: Ino::ROOT, name };
-    assert!(tree.union.perform(at(&old), at(&new), &plan, root.era).is_err());
+    assert!(tree.union.perform((at(&old), at(&new), Rename::Replace), &plan, root.era).is_err());
     assert!(tree.on(0).join("y").exists() && tree.on(1).join("x").exists());
 }
 

@@ -30,6 +30,8 @@ use crate::types::name::Name;
 
 const DIRECTORY: &str = "renames";
 const TITLE: &str = "tierfs-rename 1";
+/// With what the names of records begin that this version cannot read.
+const UNREADABLE: &[u8] = b"unreadable-";
 
 /// A larger file is no record: two paths of names and one line a tier and step.
 const RECORD_LEN_MAX: usize = 1 << 26;
@@ -142,7 +144,9 @@ impl Union {
     /// What the primary says.
     pub fn has_cut_renames(&self) -> Result<bool> {
         let Some(dir) = self.private_if_any(Rank::PRIMARY, DIRECTORY)? else { return Ok(false) };
-        Ok(small::names(dir.as_ref())?.iter().any(|name| !name.as_bytes().starts_with(small::DRAFT)))
+        Ok(small::names(dir.as_ref())?
+            .iter()
+            .any(|name| ![small::DRAFT, UNREADABLE].iter().any(|other| name.as_bytes().starts_with(other))))
     }
 
     /// Removes records that were never finished, of renames that were never begun: their tier went while they
@@ -164,10 +168,19 @@ impl Union {
     pub(super) fn recover(&self) -> Result<()> {
         let Some(dir) = self.private_if_any(Rank::PRIMARY, DIRECTORY)? else { return Ok(()) };
         for name in small::names(dir.as_ref())? {
+            if name.as_bytes().starts_with(UNREADABLE) {
+                continue;
+            }
             if !name.as_bytes().starts_with(small::DRAFT) {
                 match read_record(dir.as_ref(), &name)? {
                     Some(record) => self.roll_forward(&record)?,
-                    None => tracing::warn!(%name, "a rename record cannot be read and is dropped"),
+                    None => {
+                        // Names may be half changed: all that tells of it must not go.
+                        let kept = Name::new(&[UNREADABLE, name.as_bytes()].concat())?;
+                        dir.rename(&name, dir.as_ref(), &kept, Rename::Replace)?;
+                        tracing::error!(name = %kept, "a record in .tierfs/renames of the primary cannot be read, perhaps of a newer tierfs: an old version of a file may be seen, see `tierfs check`; it stays there");
+                        continue;
+                    }
                 }
             }
             dir.unlink(&name)?;

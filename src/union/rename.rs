@@ -104,8 +104,15 @@ fn plan_file(rank: Rank, stat: &Stat, old: &Copies, new: &Copies) -> Plan {
     let visible = new.visible.ranks();
     let (last, hidden): (Vec<_>, Vec<_>) = slower.into_iter().partition(|(r, _)| visible.has(*r));
     steps.extend(hidden.iter().rev().map(gone));
-    steps.push(step(rank, Act::Forth, stat));
-    steps.extend(last.iter().chain(faster.iter().rev()).map(gone));
+    if !faster.is_empty() && copies_of(new).iter().any(|(r, s)| *r == rank && s.body == stat.body) {
+        // Both are names of one body there, and `rename(2)` would do nothing. The other way round a failure could
+        // leave it hidden under the new name alone.
+        steps.extend(last.iter().chain(faster.iter().rev()).map(gone));
+        steps.push(step(rank, Act::Unlink(Side::Old), stat));
+    } else {
+        steps.push(step(rank, Act::Forth, stat));
+        steps.extend(last.iter().chain(faster.iter().rev()).map(gone));
+    }
     Plan { steps, journal: !faster.is_empty() }
 }
 
@@ -199,7 +206,7 @@ impl Union {
         self.make_ready(old, new, &plan, held.alone.as_ref())?;
         let record = if plan.journal { Some(self.write_record(old, new, &plan)?) } else { None };
         self.expect_renamed(old, new, &sides, inos, how);
-        let done = self.perform(old, new, &plan, from.era);
+        let done = self.perform((old, new, how), &plan, from.era);
         if done.is_ok() {
             leaving.iter().for_each(Leaving::gone);
             self.note_renamed(old, new, olds, news, inos, how);

@@ -28,13 +28,12 @@ type At<'a> = (&'a dyn Dir, &'a Name);
 impl Union {
     pub(in crate::union) fn perform(
         &self,
-        old: Place<'_>,
-        new: Place<'_>,
+        (old, new, how): (Place<'_>, Place<'_>, Rename),
         plan: &Plan,
         era: u64,
     ) -> std::result::Result<(), Failed> {
         for (at, step) in plan.steps.iter().enumerate() {
-            if let Err(errno) = self.take(old, new, step, era) {
+            if let Err(errno) = self.take((old, new, how), step, era) {
                 let dirs = |rank| {
                     let (from, to) = (self.dir_in(old.dir, era)?, self.dir_in(new.dir, era)?);
                     Ok((Arc::clone(from.copy(rank)?), Arc::clone(to.copy(rank)?)))
@@ -49,7 +48,7 @@ impl Union {
         Ok(())
     }
 
-    fn take(&self, old: Place<'_>, new: Place<'_>, step: &Step, era: u64) -> Result<()> {
+    fn take(&self, (old, new, how): (Place<'_>, Place<'_>, Rename), step: &Step, era: u64) -> Result<()> {
         let (old_dir, new_dir) = (self.dir_in(old.dir, era)?, self.dir_in(new.dir, era)?);
         let (from, to) = (old_dir.find(step.rank).ok_or(Errno::EIO), new_dir.find(step.rank).ok_or(Errno::EIO));
         match step.act {
@@ -72,7 +71,19 @@ impl Union {
                 let dir = to?;
                 removed((dir.as_ref(), new.name), dir.rmdir(new.name))
             }
-            Act::Forth => renamed((from?.as_ref(), old.name), (to?.as_ref(), new.name), step.body, Rename::Replace),
+            Act::Forth => {
+                let (from, to) = (from?, to?);
+                let rename = |how| renamed((from.as_ref(), old.name), (to.as_ref(), new.name), step.body, how);
+                match how {
+                    // Somebody may have made the new name beside the mount since it was looked at. Some filesystems
+                    // have no such flag.
+                    Rename::NoReplace => match rename(Rename::NoReplace) {
+                        Err(Errno::EINVAL) => rename(Rename::Replace),
+                        other => other,
+                    },
+                    Rename::Replace | Rename::Exchange => rename(Rename::Replace),
+                }
+            }
             Act::Back => renamed((to?.as_ref(), new.name), (from?.as_ref(), old.name), step.body, Rename::Replace),
             Act::Exchange => renamed((from?.as_ref(), old.name), (to?.as_ref(), new.name), step.body, Rename::Exchange),
         }

@@ -23,9 +23,19 @@ fn stat(kind: Kind, body: u64) -> Stat {
 }
 
 fn file(rank: u8, shadowed: &[u8]) -> Copies {
+    of_bodies(0, rank, shadowed)
+}
+
+/// Another file than [`file`] on each tier.
+fn other(rank: u8, shadowed: &[u8]) -> Copies {
+    of_bodies(100, rank, shadowed)
+}
+
+fn of_bodies(first: u64, rank: u8, shadowed: &[u8]) -> Copies {
+    let body = |rank: u8| stat(Kind::File, first + u64::from(rank));
     Copies {
-        visible: Resolution::File(Rank(rank), stat(Kind::File, u64::from(rank))),
-        shadowed: shadowed.iter().map(|r| (Rank(*r), stat(Kind::File, u64::from(*r)))).collect(),
+        visible: Resolution::File(Rank(rank), body(rank)),
+        shadowed: shadowed.iter().map(|r| (Rank(*r), body(*r))).collect(),
     }
 }
 
@@ -44,7 +54,7 @@ fn acts(plan: &Plan) -> Vec<(u8, Act)> {
 
 #[test]
 fn an_old_version_never_comes_back() {
-    let planned = plan(&file(1, &[2, 3]), &file(0, &[1, 2]), Rename::Replace).unwrap();
+    let planned = plan(&file(1, &[2, 3]), &other(0, &[1, 2]), Rename::Replace).unwrap();
     let expected = [
         (3, Act::Unlink(Side::Old)),
         (2, Act::Unlink(Side::Old)),
