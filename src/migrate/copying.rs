@@ -32,7 +32,7 @@ const AHEAD: usize = 32;
 const AHEAD_SIZE_MAX: u64 = 256 << 10;
 
 /// The staging directory, what makes the target durable, and the directories.
-type Prepared<'r> = (Arc<dyn Dir>, Box<dyn Syncing>, Ways<'r>);
+type Prepared<'r> = (Arc<dyn Dir>, Option<Box<dyn Syncing>>, Ways<'r>);
 
 impl<'r> Run<'r> {
     /// Copies the files of a batch, several at a time. `None` if none of them can be copied.
@@ -112,9 +112,11 @@ impl<'r> Run<'r> {
         let syncing = self.union.tier_of(to).and_then(|tier| tier.syncing()).map_err(at(to))?;
         let clones = self.union.clones();
         let ways = Ways::walk(self.union, items, |dir| dir.ensure(to).map(drop));
-        // All at once: one by one they would cost more than the files in them.
-        if self.union.clones() != clones {
-            syncing.sync().map_err(at(to))?;
+        // All at once, where that can be: one by one they cost more than the files in them.
+        if let Some(whole) = &syncing
+            && self.union.clones() != clones
+        {
+            whole.sync().map_err(at(to))?;
         }
         Ok((staging, syncing, ways))
     }

@@ -13,12 +13,15 @@ use crate::types::ids::Rank;
 use crate::types::path::UnionPath;
 
 #[cfg(test)]
+mod alone_tests;
+#[cfg(test)]
 mod beside_tests;
 mod book;
 mod claims;
 mod contents;
 mod copying;
 mod digest;
+mod durable;
 mod engine;
 mod gather;
 mod known;

@@ -25,6 +25,15 @@ pub(super) struct Bench {
 impl Bench {
     /// Two tiers with these files (rank, path, contents).
     pub(super) fn new(files: &[(usize, &str, &str)]) -> Bench {
+        Bench::with(files, Spy::default())
+    }
+
+    /// The same, where no tier can be synced as a whole.
+    pub(super) fn alone(files: &[(usize, &str, &str)]) -> Bench {
+        Bench::with(files, Spy::alone())
+    }
+
+    fn with(files: &[(usize, &str, &str)], spy: Spy) -> Bench {
         // A broken lease sends SIGIO.
         crate::sys::signal::ignore_stray();
         let tiers: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
@@ -36,7 +45,7 @@ impl Bench {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let spy = Arc::new(Spy::default());
+        let spy = Arc::new(spy);
         // It lives until the test's process ends: threads that a failed test leaves hanging use it.
         let union = Box::leak(Box::new(union_of(&tiers, &spy)));
         Bench { tiers, spy, union }

@@ -14,6 +14,7 @@ use crate::tier::{Dir, File, Listed, Open, Rename, SetXattr, Surveyed, Syncing, 
 use crate::types::attr::{Body, SetAttr, Space, Stat};
 use crate::types::caller::Caller;
 use crate::types::errno::Result as Outcome;
+use crate::types::lease::Excludes;
 use crate::types::name::Name;
 
 /// What happens before a call; an error takes its place.
@@ -26,6 +27,8 @@ pub(super) type Call = (&'static str, u8, String);
 pub(super) struct Spy {
     acts: Mutex<Vec<(Call, Act)>>,
     pub(super) log: Mutex<Vec<Call>>,
+    /// Its tiers cannot be synced as a whole.
+    pub(super) is_alone: bool,
 }
 
 impl std::fmt::Debug for Spy {
@@ -35,6 +38,11 @@ impl std::fmt::Debug for Spy {
 }
 
 impl Spy {
+    /// Of tiers that cannot be synced as a whole.
+    pub(super) fn alone() -> Spy {
+        Spy { is_alone: true, ..Spy::default() }
+    }
+
     /// Once, before the next such call.
     pub(super) fn before(
         &self,
@@ -90,8 +98,9 @@ impl Tier for SpiedTier {
     fn announce_given(&self) -> Outcome<()> {
         self.inner.announce_given()
     }
-    fn syncing(&self) -> Outcome<Box<dyn Syncing>> {
-        self.inner.syncing()
+    fn syncing(&self) -> Outcome<Option<Box<dyn Syncing>>> {
+        // The same whatever filesystem the test runs on.
+        Ok(if self.spy.is_alone { None } else { Some(self.inner.syncing()?.unwrap_or_else(|| Box::new(Believed))) })
     }
     fn keeps_access_times(&self) -> bool {
         self.inner.keeps_access_times()
@@ -101,6 +110,15 @@ impl Tier for SpiedTier {
     }
     fn body_of(&self, dir: BorrowedFd<'_>) -> Outcome<Option<Body>> {
         self.inner.body_of(dir)
+    }
+}
+
+#[derive(Debug)]
+struct Believed;
+
+impl Syncing for Believed {
+    fn sync(&self) -> Outcome<()> {
+        Ok(())
     }
 }
 
@@ -115,6 +133,10 @@ impl SpiedDir {
     fn at(&self, op: &'static str, name: Option<&Name>) -> Outcome<()> {
         self.spy.reached(op, self.rank, name)
     }
+
+    fn spied(&self, name: &Name, inner: Box<dyn File>) -> Box<dyn File> {
+        Box::new(SpiedFile { inner, spy: Arc::clone(&self.spy), rank: self.rank, name: name.clone() })
+    }
 }
 
 impl Dir for SpiedDir {
@@ -128,11 +150,11 @@ impl Dir for SpiedDir {
     }
     fn open(&self, name: &Name, how: Open) -> Outcome<Box<dyn File>> {
         self.at("open", Some(name))?;
-        self.inner.open(name, how)
+        Ok(self.spied(name, self.inner.open(name, how)?))
     }
     fn create(&self, name: &Name, mode: u32, how: Open, by: &Caller) -> Outcome<Box<dyn File>> {
         self.at("create", Some(name))?;
-        self.inner.create(name, mode, how, by)
+        Ok(self.spied(name, self.inner.create(name, mode, how, by)?))
     }
     fn mkdir(&self, name: &Name, mode: u32, by: &Caller) -> Outcome<()> {
         self.inner.mkdir(name, mode, by)
@@ -206,6 +228,100 @@ impl Dir for SpiedDir {
     fn as_any(&self) -> &dyn std::any::Any {
         // The union joins two directories of one tier by what they are inside.
         self.inner.as_any()
+    }
+}
+
+/// A file that tells when it is made durable.
+#[derive(Debug)]
+struct SpiedFile {
+    inner: Box<dyn File>,
+    spy: Arc<Spy>,
+    rank: u8,
+    name: Name,
+}
+
+impl File for SpiedFile {
+    fn fsync(&self, data_only: bool) -> Outcome<()> {
+        self.spy.reached("file fsync", self.rank, Some(&self.name))?;
+        self.inner.fsync(data_only)
+    }
+    fn settle(&self) -> Outcome<()> {
+        self.inner.settle()
+    }
+    fn stat(&self) -> Outcome<Stat> {
+        self.inner.stat()
+    }
+    fn set_attr(&self, change: &SetAttr) -> Outcome<()> {
+        self.inner.set_attr(change)
+    }
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Outcome<usize> {
+        self.inner.read_at(buffer, offset)
+    }
+    fn write_at(&self, data: &[u8], offset: u64) -> Outcome<usize> {
+        self.inner.write_at(data, offset)
+    }
+    fn append(&self, data: &[u8]) -> Outcome<usize> {
+        self.inner.append(data)
+    }
+    fn allocate(&self, mode: i32, offset: u64, length: u64) -> Outcome<()> {
+        self.inner.allocate(mode, offset, length)
+    }
+    fn seek(&self, offset: u64, whence: i32) -> Outcome<u64> {
+        self.inner.seek(offset, whence)
+    }
+    fn get_xattr(&self, key: &CStr) -> Outcome<Vec<u8>> {
+        self.inner.get_xattr(key)
+    }
+    fn set_xattr(&self, key: &CStr, value: &[u8], how: SetXattr) -> Outcome<()> {
+        self.inner.set_xattr(key, value, how)
+    }
+    fn list_xattr(&self) -> Outcome<Vec<u8>> {
+        self.inner.list_xattr()
+    }
+    fn remove_xattr(&self, key: &CStr) -> Outcome<()> {
+        self.inner.remove_xattr(key)
+    }
+    fn backing(&self) -> Option<BorrowedFd<'_>> {
+        self.inner.backing()
+    }
+    fn link_to(&self, to: &dyn Dir, new: &Name) -> Outcome<()> {
+        self.inner.link_to(to, new)
+    }
+    fn copy_to(&self, offset: u64, to: &dyn File, to_offset: u64, length: u64) -> Outcome<usize> {
+        self.inner.copy_to(offset, to, to_offset, length)
+    }
+    fn reopen(&self, how: Open) -> Outcome<Box<dyn File>> {
+        self.inner.reopen(how)
+    }
+    fn is_written(&self) -> Outcome<bool> {
+        self.inner.is_written()
+    }
+    fn claim(&self, excludes: Excludes) -> Outcome<bool> {
+        self.inner.claim(excludes)
+    }
+    fn is_claimed(&self, excludes: Excludes) -> Outcome<bool> {
+        self.inner.is_claimed(excludes)
+    }
+    fn unclaim(&self) -> Outcome<()> {
+        self.inner.unclaim()
+    }
+    fn drop_cache(&self) {
+        self.inner.drop_cache();
+    }
+    fn read_ahead(&self, length: u64) {
+        self.inner.read_ahead(length);
+    }
+    fn start_writing(&self, offset: u64, length: u64) {
+        self.inner.start_writing(offset, length);
+    }
+    fn flags(&self) -> Outcome<u32> {
+        self.inner.flags()
+    }
+    fn set_flags(&self, flags: u32) -> Outcome<()> {
+        self.inner.set_flags(flags)
+    }
+    fn fsxattr(&self) -> Outcome<[u8; 28]> {
+        self.inner.fsxattr()
     }
 }
 

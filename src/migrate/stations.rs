@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::Summary;
 use super::contents::CHUNK;
+use super::durable::each_durable;
 use super::engine::{Run, moved_event};
 use super::manifest::Entry;
 use super::preflight::Refusal;
@@ -30,7 +31,8 @@ pub(super) struct Batch<'u> {
     pub(super) to: Rank,
     pub(super) ready: Vec<Ready<'u>>,
     pub(super) staging: Arc<dyn Dir>,
-    pub(super) syncing: Box<dyn Syncing>,
+    /// Where the tier they go to can be synced as a whole.
+    pub(super) syncing: Option<Box<dyn Syncing>>,
 }
 
 impl<'r> Run<'r> {
@@ -95,7 +97,7 @@ impl<'r> Run<'r> {
                 continue;
             }
             let Batch { from, to, ready, syncing, .. } = batch;
-            match swap(self.union, (from, to), ready, syncing.as_ref()) {
+            match swap(self.union, (from, to), ready, syncing.as_deref()) {
                 Ok(leftovers) => {
                     self.note(&leftovers.batch, &leftovers.outcomes, summary);
                     tell_kernel(self.union, &leftovers.batch, &leftovers.outcomes);
@@ -191,9 +193,11 @@ fn discard_all(batch: &Batch<'_>) {
 
 /// Contents, attributes and names of the copies.
 fn make_durable(batch: &Batch<'_>) -> Result<()> {
-    if batch.ready.len() > FILES_SYNCED_MAX {
-        return batch.syncing.sync();
+    if let Some(whole) = &batch.syncing
+        && batch.ready.len() > FILES_SYNCED_MAX
+    {
+        return whole.sync();
     }
-    batch.ready.iter().try_for_each(|ready| ready.copied.sync())?;
+    each_durable(&batch.ready, |ready| ready.copied.sync())?;
     batch.staging.fsync()
 }

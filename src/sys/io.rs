@@ -72,11 +72,7 @@ pub fn fsync(fd: BorrowedFd<'_>, data_only: bool) -> Result<()> {
 /// (`ext4_end_io_end` in `fs/ext4/page-io.c`, `xfs_end_ioend` in `fs/xfs/xfs_aops.c`). So there it is enough to
 /// wait for these, which is several times faster than to wait for the journal; elsewhere the file is synced.
 pub fn settle(fd: BorrowedFd<'_>) -> Result<()> {
-    let mut raw = MaybeUninit::<libc::statfs>::zeroed();
-    // SAFETY: `fd` is open and `raw` has room for one statfs.
-    retry(|| unsafe { libc::fstatfs(fd.as_raw_fd(), raw.as_mut_ptr()) })?;
-    // SAFETY: zeroed is valid for this struct of integers, and the call filled it.
-    let kind = word(unsafe { raw.assume_init() }.f_type);
+    let kind = word(filesystem(fd)?.f_type);
     if kind != word(libc::EXT4_SUPER_MAGIC) && kind != word(libc::XFS_SUPER_MAGIC) {
         return fsync(fd, true);
     }
@@ -86,6 +82,14 @@ pub fn settle(fd: BorrowedFd<'_>) -> Result<()> {
         Err(Errno::ENOSYS | Errno::EINVAL | Errno::ESPIPE) => fsync(fd, true),
         other => other.map(drop),
     }
+}
+
+fn filesystem(fd: BorrowedFd<'_>) -> Result<libc::statfs> {
+    let mut raw = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: `fd` is open and `raw` has room for one statfs.
+    retry(|| unsafe { libc::fstatfs(fd.as_raw_fd(), raw.as_mut_ptr()) })?;
+    // SAFETY: zeroed is valid for this struct of integers, and the call filled it.
+    Ok(unsafe { raw.assume_init() })
 }
 
 /// A filesystem that fails for good in the middle of a sync drops what it had to write, finds nothing more
@@ -175,10 +179,97 @@ pub fn start_writing(fd: BorrowedFd<'_>, at: u64, length: u64) {
     let _hint = unsafe { libc::sync_file_range(fd.as_raw_fd(), at, length, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
+/// `RAMFS_MAGIC` and `BCACHEFS_STATFS_MAGIC`: the one of `linux/magic.h`, the other of `fs/bcachefs`.
+const RAMFS: u64 = 0x8584_58f6;
+const BCACHEFS: u64 = 0xca45_1a4e;
+
+/// Types of `statfs(2)` whose `sync_fs` commits the journal or the transaction with a flush of the disk, and says
+/// when it could not: `ext4_sync_fs`, `xfs_fs_sync_fs`, `btrfs_sync_fs`, `bch2_sync_fs`. What is in memory only can
+/// become no more durable.
+///
+/// Left out for what their sources say: FUSE (nothing is sent to the server), SMB, 9p and eCryptfs (nothing is
+/// asked of the server or of what is below), exFAT, FAT and NTFS (no flush), F2FS and ZFS (success after an error of the
+/// checkpoint, or while the pool is suspended), NFS (only `fsync(2)` sends again what a server lost that was
+/// restarted meanwhile, `nfs_file_fsync`), overlayfs (which tells nobody what its upper directory is on). Of all
+/// others nothing is known.
+const SYNCED_AS_A_WHOLE: [u64; 6] = [
+    0xef53,      // EXT4_SUPER_MAGIC, also of ext2 and ext3
+    0x5846_5342, // XFS_SUPER_MAGIC
+    0x9123_683e, // BTRFS_SUPER_MAGIC
+    0x0102_1994, // TMPFS_MAGIC
+    BCACHEFS,
+    RAMFS,
+];
+
+/// Whether what [`syncfs`] says of the filesystem that `fd` is on can be believed. Where not, each file and each
+/// directory must be made durable by itself.
+///
+/// # Errors
+/// What `fstatfs(2)` says.
+pub fn is_synced_as_a_whole(fd: BorrowedFd<'_>) -> Result<bool> {
+    Ok(SYNCED_AS_A_WHOLE.contains(&word(filesystem(fd)?.f_type)))
+}
+
 /// Makes all of the filesystem durable that `fd` is on (`syncfs(2)`). Since Linux 5.8 it also tells
 /// of failed write-backs since `fd` was opened.
+///
+/// # Errors
+/// EROFS also where the filesystem has gone read-only since, for an error of its disk: the kernel then writes
+/// nothing and reports success (`sync_filesystem`, `fs/sync.c`).
 pub fn syncfs(fd: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: a plain call on an open descriptor.
     retry(|| unsafe { libc::syncfs(fd.as_raw_fd()) })?;
+    if super::stat::is_read_only(fd)? {
+        return Err(Errno::EROFS);
+    }
     still_there(fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::process::Command;
+
+    use super::*;
+
+    /// The kernel syncs nothing of a filesystem that an error has made read-only, and says that all went well.
+    #[test]
+    fn a_filesystem_that_has_gone_read_only_is_not_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |program: &str, args: &[&str]| Command::new(program).args(args).arg(dir.path()).status().unwrap();
+        let mounted =
+            crate::sys::creds::is_root() && run("mount", &["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).success();
+        if !mounted {
+            eprintln!("skipped: no filesystem can be mounted here");
+            return;
+        }
+        let root = std::fs::File::open(dir.path()).unwrap();
+        let before = (is_synced_as_a_whole(root.as_fd()), syncfs(root.as_fd()));
+        let gone = run("mount", &["-o", "remount,ro"]).success();
+        let after = syncfs(root.as_fd());
+        drop(root);
+        run("umount", &["-l"]);
+        assert_eq!((before, gone, after), ((Ok(true), Ok(())), true, Err(Errno::EROFS)));
+    }
+
+    #[test]
+    fn only_filesystems_that_are_known_are_synced_as_a_whole() {
+        // FUSE, NFS, SMB (two), 9p, overlayfs, F2FS, ZFS, exFAT, FAT, eCryptfs.
+        let others = [
+            0x6573_5546,
+            0x6969,
+            0xff53_4d42,
+            0xfe53_4d42,
+            0x0102_1997,
+            0x794c_7630,
+            0xf2f5_2010,
+            0x2fc1_2fc1,
+            0x2011_bab0,
+            0x4d44,
+            0xf15f,
+        ];
+        assert!(others.iter().all(|kind| !SYNCED_AS_A_WHOLE.contains(kind)));
+        let proc = std::fs::File::open("/proc").unwrap();
+        assert_eq!(is_synced_as_a_whole(proc.as_fd()), Ok(false));
+    }
 }

@@ -20,6 +20,7 @@ use crate::types::name::Name;
 
 pub mod acl;
 pub mod directory;
+pub mod durable;
 pub mod encrypted;
 pub mod guarded;
 pub mod marker;
@@ -66,8 +67,9 @@ pub trait Tier: std::fmt::Debug + Send + Sync {
     /// the first that does. A body made later never gets a number that was given away.
     fn announce_given(&self) -> Result<()>;
 
-    /// Makes what is written to the tier from here on durable when asked.
-    fn syncing(&self) -> Result<Box<dyn Syncing>>;
+    /// Makes what is written to the tier from here on durable when asked; `None` where each file and each directory
+    /// must be made durable by itself, since the storage cannot be believed when it is asked for all.
+    fn syncing(&self) -> Result<Option<Box<dyn Syncing>>>;
 
     /// Whether reading a file here sets its access time, at least once a day.
     fn keeps_access_times(&self) -> bool;
@@ -122,7 +124,8 @@ impl Outside {
     }
 }
 
-/// Makes a tier durable as a whole: one call for thousands of files.
+/// Makes a tier durable as a whole: one call for thousands of files. Only tiers have it whose filesystem is known
+/// to do what it says it has done.
 pub trait Syncing: std::fmt::Debug + Send + Sync {
     /// Everything written to the tier's filesystem before this call is durable after it.
     ///

@@ -194,7 +194,7 @@ macro_rules! unchangeable_tier {
             Err(Errno::EROFS)
         }
 
-        fn syncing(&self) -> Result<Box<dyn $crate::tier::Syncing>> {
+        fn syncing(&self) -> Result<Option<Box<dyn $crate::tier::Syncing>>> {
             Err(Errno::EROFS)
         }
 

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use super::Union;
 use super::rename::{Act, Side, Step};
 use super::unfinished::Unfinished;
-use crate::tier::{Dir, Rename, small};
+use crate::tier::{Dir, Rename, durable, small};
 use crate::types::attr::Body;
 use crate::types::errno::{Errno, Result};
 use crate::types::hex;
@@ -193,7 +193,7 @@ impl Union {
         // A step that is found done was done by a process that has died: no disk need have it yet, and
         // the record must not go before all have.
         for rank in record.steps.iter().fold(Ranks::NONE, |ranks, step| ranks.with(step.rank)).iter() {
-            self.tier(rank)?.syncing()?.sync()?;
+            self.sync_seen(rank, record)?;
         }
         for (at, step) in record.steps.iter().enumerate() {
             if step.act == Act::Unlink(Side::New) && !self.has_arrived(record, &record.steps[..at])? {
@@ -201,6 +201,22 @@ impl Union {
                 continue;
             }
             self.roll_step(record, step)?;
+        }
+        Ok(())
+    }
+
+    /// Makes what a tier shows under the two names durable, with the directories they are in.
+    fn sync_seen(&self, rank: Rank, record: &Record) -> Result<()> {
+        let tier = self.tier(rank)?;
+        if let Some(whole) = tier.syncing()? {
+            return whole.sync();
+        }
+        let names = [(&record.old_dir, &record.old_name), (&record.new_dir, &record.new_name)];
+        for (dir, name) in names {
+            if let Some(dir) = walk(&tier.root(), dir)? {
+                durable::sync_entry(dir.as_ref(), name)?;
+                dir.fsync()?;
+            }
         }
         Ok(())
     }

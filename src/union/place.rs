@@ -30,7 +30,8 @@ pub(super) enum Durable {
     /// Before it is returned: a file that a program makes durable in it must stay reachable.
     Now,
     /// By the caller, who makes many and has the whole tier synced before one of his files comes into
-    /// any. Not on the primary, where a program may make a file in it at once.
+    /// any. Not on the primary, where a program may make a file in it at once, and not where no tier can be synced
+    /// as a whole: there it is as [`Durable::Now`].
     Later,
 }
 
@@ -98,8 +99,9 @@ impl Union {
         if node.find(rank).is_some() {
             return Ok(node);
         }
+        let whole = durable == Durable::Later && self.tier(rank)?.syncing()?.is_some();
         let _alone = self.clone_lock.lock();
-        self.clone_chain(ino, rank, durable)
+        self.clone_chain(ino, rank, if whole { Durable::Later } else { Durable::Now })
     }
 
     /// The directory with all of its copies, for whoever changes it itself: none is cloned meanwhile, which would

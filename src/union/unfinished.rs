@@ -125,9 +125,30 @@ impl Union {
         }
         // Whatever has become of the directories: all that the tiers have.
         for rank in steps.iter().fold(Ranks::NONE, |ranks, step| ranks.with(step.rank)).iter() {
-            self.tier(rank)?.syncing()?.sync()?;
+            self.sync_renamed(rank, rename)?;
         }
         self.remove_journal(&rename.written)
+    }
+
+    /// A tier that cannot be synced as a whole: both directories, which nobody can have renamed since. One that was
+    /// removed has no names.
+    fn sync_renamed(&self, rank: Rank, rename: &Unfinished) -> Result<()> {
+        let tier = self.tier(rank)?;
+        if let Some(whole) = tier.syncing()? {
+            return whole.sync();
+        }
+        let Record { old_dir, new_dir, .. } = &rename.record;
+        for (ino, path) in [(rename.dirs.0, old_dir), (rename.dirs.1, new_dir)] {
+            let dir = match self.dir(ino) {
+                Err(Errno::ESTALE) => walk(&tier.root(), path)?,
+                node => node?.find(rank).map(Arc::clone),
+            };
+            match dir.map_or(Ok(()), |dir| dir.fsync()) {
+                Err(Errno::ENOENT | Errno::ESTALE) => {}
+                other => other?,
+            }
+        }
+        Ok(())
     }
 
     /// A directory on a tier: by its number or, if the kernel has forgotten that, by its path.

@@ -21,6 +21,7 @@ mod renames;
 #[path = "../model/rng.rs"]
 mod rng;
 mod rounds;
+mod served;
 mod strace;
 mod tree;
 mod version;

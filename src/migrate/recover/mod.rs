@@ -44,6 +44,7 @@ use crate::types::path::UnionPath;
 use crate::union::Union;
 
 mod repair;
+mod seen;
 
 use repair::{Fallible, Repair};
 
@@ -124,10 +125,7 @@ fn bring_to_rest(union: &Union, served: bool) -> std::result::Result<(), (Rank, 
                 tracing::info!(from = %record.from, to = %record.to, files = record.files.len(), "finishing moves that were cut short");
                 // What is seen here must be durable before anything is removed because of it: a dead
                 // process leaves names that no disk has yet.
-                for rank in [record.to, record.from] {
-                    let durable = union.tier_of(rank).and_then(|tier| tier.syncing()).and_then(|all| all.sync());
-                    durable.map_err(|errno| (rank, errno))?;
-                }
+                seen::make_durable(union, &record)?;
                 let repair = Repair::new(union, &record, served)?;
                 if name.as_bytes().starts_with(DONE) {
                     repair.save(&record)?

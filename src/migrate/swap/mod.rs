@@ -118,8 +118,9 @@ struct Swap<'u, 'a> {
     record: Option<(Arc<dyn Dir>, Name)>,
     staging: Arc<dyn Dir>,
     trash: Arc<dyn Dir>,
-    syncing_from: Box<dyn Syncing>,
-    syncing_to: &'a dyn Syncing,
+    /// Each absent where the tier cannot be synced as a whole.
+    syncing_from: Option<Box<dyn Syncing>>,
+    syncing_to: Option<&'a dyn Syncing>,
 }
 
 /// Swaps a batch whose copies are durable. What is returned is still to be deleted.
@@ -127,7 +128,7 @@ pub(super) fn swap<'u>(
     union: &'u Union,
     (from, to): (Rank, Rank),
     batch: Vec<Ready<'u>>,
-    syncing_to: &dyn Syncing,
+    syncing_to: Option<&dyn Syncing>,
 ) -> std::result::Result<Leftovers<'u>, (Broken, Vec<Ready<'u>>)> {
     match swap_all(union, (from, to), &batch, syncing_to) {
         Ok(Swapped { outcomes, at_rest, sources, staging, trash, record }) => {
@@ -151,7 +152,7 @@ fn swap_all<'u>(
     union: &'u Union,
     (from, to): (Rank, Rank),
     batch: &[Ready<'u>],
-    syncing_to: &dyn Syncing,
+    syncing_to: Option<&dyn Syncing>,
 ) -> std::result::Result<Swapped, Broken> {
     let at_from = |errno| Broken { rank: from, errno };
     let at_to = |errno| Broken { rank: to, errno };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{Broken, Outcome, Ready, Swap};
 use crate::migrate::Skip;
+use crate::migrate::durable::each_durable;
 use crate::migrate::recover::open_below;
 use crate::migrate::times::{Had, Note};
 use crate::types::attr::Stat;
@@ -135,20 +136,22 @@ impl<'u> Swap<'u, '_> {
 
     /// Makes what was renamed on a tier durable.
     pub(super) fn sync(&self, rank: Rank) -> std::result::Result<(), Broken> {
-        let (own, whole) =
-            if rank == self.to { (&self.staging, self.syncing_to) } else { (&self.trash, self.syncing_from.as_ref()) };
-        let mut dirs: Vec<&Arc<Walked<'_>>> = self.batch.iter().flat_map(|r| r.names.iter().map(|(d, _)| d)).collect();
-        dirs.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        let each = || -> Result<()> {
-            for dir in &dirs {
-                match dir.copy(rank).and_then(|dir| dir.fsync()) {
-                    Err(Errno::ENOENT | Errno::ESTALE) => {}
-                    other => other?,
-                }
-            }
-            own.fsync()
+        let (own, whole) = if rank == self.to {
+            (&self.staging, self.syncing_to)
+        } else {
+            (&self.trash, self.syncing_from.as_deref())
         };
-        let done = if dirs.len() > DIRS_SYNCED_MAX { whole.sync() } else { each() };
+        let mut dirs: Vec<&Arc<Walked<'_>>> = self.batch.iter().flat_map(|r| r.names.iter().map(|(d, _)| d)).collect();
+        dirs.sort_by_key(|dir| Arc::as_ptr(dir));
+        dirs.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        let sync_dir = |dir: &&Arc<Walked<'_>>| match dir.copy(rank).and_then(|dir| dir.fsync()) {
+            Err(Errno::ENOENT | Errno::ESTALE) => Ok(()),
+            other => other,
+        };
+        let done = match whole {
+            Some(whole) if dirs.len() > DIRS_SYNCED_MAX => whole.sync(),
+            _ => each_durable(&dirs, sync_dir).and_then(|()| own.fsync()),
+        };
         done.map_err(|errno| Broken { rank, errno })
     }
 

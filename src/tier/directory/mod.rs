@@ -151,8 +151,9 @@ impl Tier for DirectoryTier {
         Ok(())
     }
 
-    fn syncing(&self) -> Result<Box<dyn Syncing>> {
-        Ok(Box::new(WholeFilesystem(at::open(self.root.fd.as_fd(), c".", Flags::LIST, 0)?)))
+    fn syncing(&self) -> Result<Option<Box<dyn Syncing>>> {
+        let root = at::open(self.root.fd.as_fd(), c".", Flags::LIST, 0)?;
+        Ok(if io::is_synced_as_a_whole(root.as_fd())? { Some(Box::new(WholeFilesystem(root))) } else { None })
     }
 
     fn path(&self) -> Option<&Path> {

@@ -102,7 +102,7 @@ impl Tier for EncryptedTier {
         self.inner.announce_given()
     }
 
-    fn syncing(&self) -> Result<Box<dyn Syncing>> {
+    fn syncing(&self) -> Result<Option<Box<dyn Syncing>>> {
         self.inner.syncing()
     }
 

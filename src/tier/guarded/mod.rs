@@ -294,10 +294,10 @@ impl Tier for Guarded {
         Ok(())
     }
 
-    fn syncing(&self) -> Result<Box<dyn Syncing>> {
+    fn syncing(&self) -> Result<Option<Box<dyn Syncing>>> {
         let Instance { tier, guard } = self.instance()?;
         let inner = guard.call(|| tier.syncing())?;
-        Ok(Box::new(GuardedSyncing { inner, guard }))
+        Ok(inner.map(|inner| Box::new(GuardedSyncing { inner, guard }) as Box<dyn Syncing>))
     }
 
     fn keeps_access_times(&self) -> bool {

@@ -175,7 +175,7 @@ impl Walked<'_> {
     }
 
     /// Its copy on a tier, cloned there with its ancestors if there is none. Clones on a slower tier
-    /// than the primary are durable when the tier has been synced.
+    /// than the primary are durable when the tier has been synced, if it can be synced as a whole.
     ///
     /// # Errors
     /// What a tier says.
