@@ -25,9 +25,14 @@ pub(super) struct Bench {
 impl Bench {
     /// Two tiers with these files (rank, path, contents).
     pub(super) fn new(files: &[(usize, &str, &str)]) -> Bench {
+        Bench::over(2, files)
+    }
+
+    /// The same with so many tiers.
+    pub(super) fn over(tiers: usize, files: &[(usize, &str, &str)]) -> Bench {
         // A broken lease sends SIGIO.
         crate::sys::signal::ignore_stray();
-        let tiers: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+        let tiers: Vec<_> = (0..tiers).map(|_| tempfile::tempdir().unwrap()).collect();
         for dir in &tiers {
             std::fs::DirBuilder::new().mode(0o700).create(dir.path().join(".tierfs")).unwrap();
         }
