@@ -37,6 +37,8 @@ mod recover;
 mod rehearsal;
 #[cfg(test)]
 mod rehearsal_tests;
+#[cfg(test)]
+mod renames_tests;
 mod reserve;
 mod room;
 pub mod scan;

@@ -29,6 +29,9 @@ pub mod shielded;
 pub mod small;
 pub mod source;
 
+#[cfg(test)]
+pub(crate) use read_only::unchangeable_file;
+
 /// One level of storage.
 pub trait Tier: std::fmt::Debug + Send + Sync {
     /// The root directory.

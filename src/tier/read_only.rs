@@ -212,4 +212,5 @@ macro_rules! unchangeable_tier {
     };
 }
 
-pub(super) use {unchangeable_dir, unchangeable_file, unchangeable_tier};
+pub(crate) use unchangeable_file;
+pub(super) use {unchangeable_dir, unchangeable_tier};

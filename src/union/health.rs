@@ -176,14 +176,16 @@ impl Union {
         let dir = self.tier(rank)?.root();
         let stat = dir.stat(None)?.ok_or(Errno::EIO)?;
         let watched = self.learn(rank, dir.as_ref());
-        let _alone = self.states.turning.lock();
+        let alone = self.states.turning.lock();
         let root = self.dirs.root();
         let mut copies: Vec<_> = root.copies().filter(|(r, _)| *r != rank).map(|(r, d)| (r, Arc::clone(d))).collect();
         copies.push((rank, dir));
         copies.sort_by_key(|(rank, _)| *rank);
         let closing = self.turn(self.missing().without(rank), root.watched() && watched, copies, &[(rank, stat)]);
         self.states.tell(rank, Condition::Serving, "");
-        drop(closing);
+        drop(alone);
+        // It closes what was open of every tier, also of one that does not answer: who gives that up needs the lock.
+        drop((root, closing));
         Ok(())
     }
 

@@ -35,6 +35,11 @@ impl std::fmt::Debug for Registration {
 }
 
 impl Registration {
+    #[cfg(test)]
+    pub(super) fn of(token: Token) -> Registration {
+        Registration(token)
+    }
+
     /// What the registrar gave.
     pub fn token(&self) -> &(dyn Any + Send + Sync) {
         self.0.as_ref()

@@ -56,6 +56,7 @@ impl Union {
         make: impl Fn(&dyn Dir) -> Result<T>,
     ) -> Result<(Arc<Node>, Rank, T)> {
         self.may_change_names()?;
+        self.finish_renames()?;
         check_public(parent, name)?;
         let _passing = self.gates.names(parent);
         let mut full = Errno::ENOSPC;
@@ -99,6 +100,17 @@ impl Union {
         }
         let _alone = self.clone_lock.lock();
         self.clone_chain(ino, rank, durable)
+    }
+
+    /// The directory with all of its copies, for whoever changes it itself: none is cloned meanwhile, which would
+    /// show the attributes of before.
+    pub(super) fn uncloned(&self, ino: Ino) -> Result<(Arc<Node>, Option<MutexGuard<'_, ()>>)> {
+        let node = self.dir(ino)?;
+        if node.copies().len() == self.tiers() {
+            return Ok((node, None));
+        }
+        let alone = self.clone_lock.lock();
+        Ok((self.dir(ino)?, Some(alone)))
     }
 
     /// As [`Union::ensure`], for whoever holds the lock on clones.

@@ -117,7 +117,7 @@ impl Union {
         let how = SetXattr { flags, keep_set_gid };
         if self.inodes.kind(ino)? == Kind::Dir {
             self.may_change_names()?;
-            let node = self.dir(ino)?;
+            let (node, _alone) = self.uncloned(ino)?;
             self.may_change_in(&node)?;
             return node.copies().rev().try_for_each(|(_, dir)| dir.set_xattr(None, key, value, how));
         }
@@ -147,7 +147,7 @@ impl Union {
             return file.remove_xattr(key);
         }
         self.may_change_names()?;
-        let node = self.dir(ino)?;
+        let (node, _alone) = self.uncloned(ino)?;
         self.may_change_in(&node)?;
         let mut result = Ok(());
         for (_, dir) in node.copies().rev() {

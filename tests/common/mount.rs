@@ -15,7 +15,7 @@ use super::{need, wait};
 
 /// A mount that still serves after this time hangs: its daemon is killed, and the test fails
 /// with ENOTCONN instead of standing for ever.
-const HANG_LIMIT: Duration = Duration::from_secs(180);
+const HANG_LIMIT: Duration = Duration::from_secs(900);
 
 /// What is to be mounted.
 #[derive(Debug)]
@@ -288,6 +288,9 @@ impl TestMount {
 
     /// All the daemon has said.
     pub(crate) fn log(&self) -> String {
+        if let Some(daemon) = &self.daemon {
+            wait::all_said(daemon.id());
+        }
         self.setup().log()
     }
 

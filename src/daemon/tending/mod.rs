@@ -23,7 +23,7 @@ use crate::sys::fanotify::{filesystem_of, is_remote};
 use crate::sys::overlap::{self, Spot};
 use crate::tier::Tier;
 use crate::tier::guarded::proof::Proof;
-use crate::tier::guarded::{Guard, Guarded, calls};
+use crate::tier::guarded::{Guard, Guarded, Insiders};
 use crate::tier::marker::{Id, Marker};
 use crate::tier::place::Place;
 use crate::types::health::Condition;
@@ -73,15 +73,14 @@ pub(super) struct Seat {
     /// Its marker, once it was seen.
     marker: Mutex<Option<Marker>>,
     suspected: Arc<AtomicBool>,
-    /// The guards of all instances that there were.
-    guards: Mutex<Vec<u32>>,
+    /// Who is inside of all instances that there were.
+    insiders: Mutex<Vec<Insiders>>,
 }
 
 impl Seat {
-    /// Whether a call is inside any instance that there was.
+    /// Whether a call or a close is inside any instance that there was.
     fn is_called(&self) -> bool {
-        let guards = self.guards.lock();
-        calls::under_way().iter().any(|call| guards.contains(&call.guard))
+        self.insiders.lock().iter().any(Insiders::any)
     }
 }
 
@@ -107,7 +106,7 @@ impl Seats {
                     opened: Mutex::new(None),
                     marker: Mutex::new(None),
                     suspected: Arc::new(AtomicBool::new(false)),
-                    guards: Mutex::default(),
+                    insiders: Mutex::default(),
                 })
                 .collect(),
             mountpoint: overlap::mountpoint(&config.mountpoint),
@@ -175,7 +174,7 @@ impl Seats {
         let remote = filesystem_of(opened.watched()).is_ok_and(|(_, kind)| is_remote(kind));
         let proof = remote.then(|| Proof::new(opened.tier.as_ref(), opened.marker.tier));
         let guard = Guard::new(proof, suspect);
-        seat.guards.lock().push(guard.id());
+        seat.insiders.lock().push(guard.insiders());
         seat.guarded.install(Arc::clone(&opened.tier), guard);
     }
 
@@ -347,7 +346,7 @@ impl Keeper {
             } else if missing {
                 Event::Looked(rank, shared.bring_back(rank))
             } else {
-                Event::Probed(rank, shared.probe(rank, thorough))
+                Event::Probed(rank, shared.find_fault(rank, thorough))
             };
             let _ended = shared.seats.events.send(found);
         });

@@ -183,7 +183,7 @@ impl Shared {
     fn hear_again(self: &Arc<Shared>, rank: Rank) -> Result<(), Option<String>> {
         let Some(guard) = self.seats.at(rank).and_then(|seat| seat.guarded.guard()) else { return Err(None) };
         // What was begun before ends first.
-        if calls::under_way().iter().any(|call| call.guard == guard.id()) {
+        if guard.insiders().any() {
             return Err(None);
         }
         let Some(_turn) = self.turns.background() else { return Err(None) };

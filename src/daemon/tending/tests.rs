@@ -50,6 +50,13 @@ impl Setting {
         let closing = self.shared.union.lose(RANK, Condition::Failed, "pulled", false);
         drop((instance, closing, seat.opened.lock().take()));
     }
+
+    /// What was open on a tier that went is closed by a thread of its own.
+    fn until_closed(&self) {
+        while self.shared.seats.called().any(|(_, _, called)| called) {
+            std::thread::yield_now();
+        }
+    }
 }
 
 /// What is inside would land after everything was brought to rest.
@@ -75,6 +82,7 @@ fn a_tier_is_taken_in_only_when_no_call_is_inside_a_former_instance() {
         drop(end);
         assert!(hangs.join().unwrap().is_err(), "a listing of what is gone is not believed");
     });
+    setting.until_closed();
     assert_eq!(shared.bring_back(RANK), Ok(()));
     assert!(shared.union.missing().is_empty());
 }
@@ -84,6 +92,7 @@ fn a_tier_is_taken_in_only_when_no_call_is_inside_a_former_instance() {
 fn a_tier_is_taken_in_only_when_no_run_is_at_work() {
     let setting = Setting::new();
     setting.lose();
+    setting.until_closed();
     let turn = setting.shared.turns.background().unwrap();
     assert_eq!(setting.shared.bring_back(RANK), Err(None), "without a word: it is tried again");
     drop(turn);

@@ -46,10 +46,7 @@ pub(super) fn behind<'a>(guard: &Guard, dir: &'a dyn Dir) -> Result<&'a dyn Dir>
 
 impl Drop for GuardedDir {
     fn drop(&mut self) {
-        self.closing = self.guard.enter();
-        if self.closing.is_none() {
-            self.guard.close_later(Box::new(std::mem::replace(&mut self.inner, Arc::new(Gone))));
-        }
+        self.closing = self.guard.enter_to_close(|| Box::new(std::mem::replace(&mut self.inner, Arc::new(Gone))));
     }
 }
 

@@ -44,10 +44,7 @@ impl GuardedFile {
 
 impl Drop for GuardedFile {
     fn drop(&mut self) {
-        self.closing = self.guard.enter();
-        if self.closing.is_none() {
-            self.guard.close_later(Box::new(self.inner.take()));
-        }
+        self.closing = self.guard.enter_to_close(|| Box::new(self.inner.take()));
     }
 }
 

@@ -31,6 +31,7 @@ pub mod proof;
 
 use calls::Inside;
 use closing::Closer;
+pub use closing::Insiders;
 use dir::GuardedDir;
 use proof::Proof;
 
@@ -41,7 +42,7 @@ pub struct Guard {
     /// Of a tier that others serve.
     proof: Option<Proof>,
     suspect: Box<dyn Fn() + Send + Sync>,
-    closer: Closer,
+    closer: Arc<Closer>,
 }
 
 impl std::fmt::Debug for Guard {
@@ -87,7 +88,7 @@ impl Guard {
     pub fn new(proof: Option<Proof>, suspect: impl Fn() + Send + Sync + 'static) -> Arc<Guard> {
         let id = GUARDS.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1);
         let (closed, suspect) = (AtomicBool::new(false), Box::new(suspect));
-        Arc::new(Guard { id, closed, proof, suspect, closer: Closer::default() })
+        Arc::new(Guard { id, closed, proof, suspect, closer: Arc::default() })
     }
 
     /// By which [`calls::Call`] names it.
@@ -112,10 +113,16 @@ impl Guard {
 
     /// The thread is inside from here on; nothing where the guard is closed.
     fn enter(&self) -> Option<Inside> {
+        let inside = self.come();
+        (!self.is_closed()).then_some(inside)
+    }
+
+    /// The thread is inside, and looks next whether it may be.
+    fn come(&self) -> Inside {
         let inside = calls::enter(self.id);
         // In this order: who closes the guard and sees nobody inside can be sure that nobody comes.
         fence(Ordering::SeqCst);
-        (!self.closed.load(Ordering::SeqCst)).then_some(inside)
+        inside
     }
 
     fn call<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -205,7 +212,9 @@ impl Guarded {
         // What is known of stamps and numbers only grows.
         self.stamps.fetch_or(tier.has_stamps(), Ordering::AcqRel);
         self.given.fetch_or(tier.has_given(), Ordering::AcqRel);
-        *self.at.write() = Some(Instance { tier, guard });
+        let before = self.at.write().replace(Instance { tier, guard });
+        // Not under the lock, which every call takes.
+        drop(before);
     }
 
     /// It is gone: calls through anything that was opened on it are EIO. What is returned is the

@@ -63,7 +63,9 @@ impl Proof {
         }
         let found = self.read();
         let proved = if found.is_ok() { Ok(()) } else { Err(Errno::EIO) };
-        *self.own.lock() = found.ok().flatten();
+        let before = std::mem::replace(&mut *self.own.lock(), found.ok().flatten());
+        // Not under the lock: closing it asks the server, too.
+        drop(before);
         proved
     }
 

@@ -129,6 +129,32 @@ fn nobody_waits_for_closes_on_a_tier_that_does_not_answer_and_one_thread_makes_t
     }
 }
 
+/// Between two closes nobody was inside, and the tier could be taken in with some still to come.
+#[test]
+fn somebody_is_inside_until_the_last_close_that_was_left_to_the_thread() {
+    #[derive(Debug)]
+    struct Told(Insiders, std::sync::mpsc::Sender<bool>);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            // As between two closes: this thread is in no tier.
+            calls::outside(|| self.1.send(self.0.any()).unwrap());
+        }
+    }
+    let guard = Guard::new(None, || ());
+    guard.close();
+    let insiders = guard.insiders();
+    assert!(!insiders.any());
+    let (tell, told) = std::sync::mpsc::channel();
+    for _ in 0..3 {
+        guard.close_later(Box::new(Told(insiders.clone(), tell.clone())));
+    }
+    drop(tell);
+    assert_eq!(told.iter().collect::<Vec<_>>(), [true; 3]);
+    while insiders.any() {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn a_file_of_a_tier_that_is_given_up_is_closed_by_another_thread() {
     let setting = Setting::new();

@@ -174,8 +174,13 @@ impl Inodes {
         &self.shards[usize::try_from(ino.0 >> 58).unwrap_or(0) % SHARDS]
     }
 
+    /// What `act` brings with it is dropped after the lock where there is no such inode: that may close a file.
     fn with<T>(&self, ino: Ino, act: impl FnOnce(&mut Inode) -> T) -> Result<T> {
-        self.shard(ino).lock().get_mut(&ino.0).map(act).ok_or(Errno::ESTALE)
+        let mut shard = self.shard(ino).lock();
+        match shard.get_mut(&ino.0) {
+            Some(inode) => Ok(act(inode)),
+            None => Err(Errno::ESTALE),
+        }
     }
 
     pub(in crate::union) fn len(&self) -> usize {
@@ -225,16 +230,20 @@ impl Inodes {
         if !certain() {
             return None;
         }
-        Some(match shard.get_mut(&seen.ino.0) {
+        let (changed, closed) = match shard.get_mut(&seen.ino.0) {
             Some(inode) => {
                 inode.lookups += 1;
                 inode.refresh(seen, seen.clones != self.clones())
             }
             None => {
                 shard.insert(seen.ino.0, Inode::new(seen));
-                true
+                (true, Closed::default())
             }
-        })
+        };
+        drop(shard);
+        // Not under the lock.
+        drop(closed);
+        Some(changed)
     }
 
     /// How many directories were cloned so far, to be asked before the tiers are looked at.
@@ -436,3 +445,6 @@ impl Inodes {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;
