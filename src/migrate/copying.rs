@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::contents::CHUNK;
 use super::engine::Run;
 use super::plan::Item;
-use super::preflight::{self, Refusal};
+use super::preflight::{self, Looked, Refusal};
 use super::record::STAGING;
 use super::reserve;
 use super::room::Room;
@@ -136,10 +136,9 @@ impl<'r> Run<'r> {
         buffer: &mut [u8],
     ) -> std::result::Result<Ready<'r>, Refusal> {
         let names = ways.names(item)?;
-        let (dir, name) = names.first().ok_or(Refusal::Skip(Skip::Gone))?;
-        let (subject, source) = preflight::look(self.union, item, dir, name)?;
+        let Looked { subject, source, name } = preflight::look(self.union, item, &names)?;
         let place = stage::Place { source: source.as_ref(), name, staging };
-        let copied = stage::stage(self.union, item, &subject, place, buffer, (self.teller.pace, &self.claims))?;
+        let copied = stage::stage(self.union, &subject, place, buffer, (self.teller.pace, &self.claims))?;
         if self.known.contradicts(item, &copied.digest) {
             discard(staging, &copied.staged.name);
             let during = "comparing it with its hash of when it came to its tier, where it was damaged since";

@@ -16,6 +16,8 @@ use crate::types::path::UnionPath;
 mod alone_tests;
 #[cfg(test)]
 mod beside_tests;
+#[cfg(test)]
+mod between_tests;
 mod book;
 mod claims;
 mod contents;
@@ -140,7 +142,7 @@ pub enum Skip {
     Gone,
     /// Some of its hard links are outside of what was scanned.
     LinksOutside,
-    /// The tier it should go to has something under this name already.
+    /// Another tier has something under one of its names.
     Occupied,
     /// Another copy hides it.
     Shadowed,

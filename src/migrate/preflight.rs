@@ -73,25 +73,35 @@ pub(super) fn preflight(
     item: &Item,
     names: &[(Arc<Walked<'_>>, Name)],
 ) -> std::result::Result<(), Refusal> {
-    let Some(((dir, name), others)) = names.split_first() else { return Err(Skip::Gone.into()) };
-    let (subject, source) = look(union, item, dir, name)?;
-    check(item, &subject)?;
+    let Looked { subject, source, name } = look(union, item, names)?;
     // The claim is the file's, and goes with it in this line.
     claim(source.as_ref(), name, Excludes::All).map(drop)?;
-    if union.is_in_use(&subject) {
-        return Err(Skip::InUse.into());
-    }
-    others.iter().try_for_each(|(dir, name)| check_link(item, &subject, dir, name))
+    if union.is_in_use(&subject) { Err(Skip::InUse.into()) } else { Ok(()) }
 }
 
-/// The file of an item as the union shows it, and its directory on the tier that it leaves.
-pub(super) fn look<'u>(
+/// A file that may move as far as its names show.
+pub(super) struct Looked<'u, 'n> {
+    pub subject: Subject<'u>,
+    /// The directory of its first name on the tier that it leaves.
+    pub source: Arc<dyn Dir>,
+    /// Its first name.
+    pub name: &'n Name,
+}
+
+/// The file of an item, which programs see under each of its names, and no tier has anything else there: what
+/// one has would be hidden by the copy, or come to light when the file goes.
+pub(super) fn look<'u, 'n>(
     union: &'u Union,
     item: &Item,
-    dir: &Walked<'u>,
-    name: &Name,
-) -> std::result::Result<(Subject<'u>, Arc<dyn Dir>), Refusal> {
-    Ok((look_at(union, dir, name)?, dir.copy(item.from).map_err(of_way)?))
+    names: &'n [(Arc<Walked<'u>>, Name)],
+) -> std::result::Result<Looked<'u, 'n>, Refusal> {
+    let Some(((dir, name), others)) = names.split_first() else { return Err(Skip::Gone.into()) };
+    let subject = look_at(union, dir, name)?;
+    check(item, &subject)?;
+    for (dir, name) in others {
+        check(item, &look_at(union, dir, name)?)?;
+    }
+    Ok(Looked { subject, source: dir.copy(item.from).map_err(of_way)?, name })
 }
 
 /// The file that has this name now.
@@ -103,8 +113,8 @@ pub(super) fn look_at<'u>(
     union.subject(dir, name).map_err(of_way)?.ok_or(Refusal::Skip(Skip::Gone))
 }
 
-/// What is wrong with a file as the union shows it.
-pub(super) fn check(item: &Item, subject: &Subject<'_>) -> std::result::Result<(), Skip> {
+/// What is wrong with a file as the union shows it under one of its names.
+fn check(item: &Item, subject: &Subject<'_>) -> std::result::Result<(), Skip> {
     if subject.rank != item.from {
         return Err(Skip::Shadowed);
     }
@@ -142,21 +152,6 @@ pub(super) fn claim(
         Err(Errno::EINVAL | Errno::EACCES) => Err(Skip::NoLease.into()),
         Err(other) => Err(Refusal::Failed(other, "claiming the file")),
     }
-}
-
-/// Another name of a file that has several: it must still be one, and be free on the target.
-fn check_link(item: &Item, subject: &Subject<'_>, dir: &Walked<'_>, name: &Name) -> std::result::Result<(), Refusal> {
-    let here = dir.copy(item.from).and_then(|dir| dir.stat(Some(name))).map_err(of_way)?;
-    match here {
-        None => return Err(Skip::Gone.into()),
-        Some(stat) if !stat.is_version(&subject.stat) => return Err(Skip::Changed.into()),
-        Some(_) => {}
-    }
-    let there = match dir.copy(item.to) {
-        Err(Errno::ENOENT) => Ok(None),
-        other => other.and_then(|dir| dir.stat(Some(name))),
-    };
-    if there.map_err(of_way)?.is_some() { Err(Skip::Occupied.into()) } else { Ok(()) }
 }
 
 /// Whether files can leave a directory on one tier and come to it on another, where it need not be yet.

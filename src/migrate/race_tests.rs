@@ -25,18 +25,23 @@ pub(super) struct Bench {
 impl Bench {
     /// Two tiers with these files (rank, path, contents).
     pub(super) fn new(files: &[(usize, &str, &str)]) -> Bench {
-        Bench::with(files, Spy::default())
+        Bench::with(2, files, Spy::default())
     }
 
-    /// The same, where no tier can be synced as a whole.
+    /// The same with so many tiers.
+    pub(super) fn over(tiers: usize, files: &[(usize, &str, &str)]) -> Bench {
+        Bench::with(tiers, files, Spy::default())
+    }
+
+    /// Two, where no tier can be synced as a whole.
     pub(super) fn alone(files: &[(usize, &str, &str)]) -> Bench {
-        Bench::with(files, Spy::alone())
+        Bench::with(2, files, Spy::alone())
     }
 
-    fn with(files: &[(usize, &str, &str)], spy: Spy) -> Bench {
+    fn with(tiers: usize, files: &[(usize, &str, &str)], spy: Spy) -> Bench {
         // A broken lease sends SIGIO.
         crate::sys::signal::ignore_stray();
-        let tiers: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+        let tiers: Vec<_> = (0..tiers).map(|_| tempfile::tempdir().unwrap()).collect();
         for dir in &tiers {
             std::fs::DirBuilder::new().mode(0o700).create(dir.path().join(".tierfs")).unwrap();
         }

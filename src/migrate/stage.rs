@@ -14,7 +14,6 @@ use super::claims::Claims;
 use super::contents::{self, CHUNK};
 use super::digest::Digest;
 use super::pace::Pace;
-use super::plan::Item;
 use super::preflight::{self, Refusal};
 use super::{Skip, Verify};
 use crate::policy::since;
@@ -79,16 +78,14 @@ const OWNER_WRITES: u32 = 0o200;
 const TICK: Duration = Duration::from_millis(20);
 const COARSE_TICK: Duration = Duration::from_millis(2100);
 
-/// Copies the file that `item` planned and `subject` found.
+/// Copies the file that [`preflight::look`] found.
 pub(super) fn stage(
     union: &Union,
-    item: &Item,
     subject: &Subject<'_>,
     place: Place<'_>,
     buffer: &mut [u8],
     (pace, claims): (&Pace, &Claims),
 ) -> std::result::Result<Copied, Refusal> {
-    preflight::check(item, subject)?;
     let (source, flags) = preflight::claim(place.source, place.name, Excludes::Writers)?;
     let source: Arc<dyn File> = source.into();
     let _looked_after = claims.look_after(&source);

@@ -103,7 +103,7 @@ pub enum Refused {
     Changed,
     /// A name of it is gone.
     Gone,
-    /// The target has something under one of its names.
+    /// Another tier has something under one of its names.
     Occupied,
     /// The filesystem gives no leases.
     NoLease,

@@ -48,6 +48,7 @@ impl Union {
     ) -> std::result::Result<Box<dyn File>, Refused> {
         let ino = subject.identity.0;
         let _closed_file = self.gates.close_file(ino);
+        self.check_elsewhere(links, (subject.rank, to))?;
         let source = self.claim(subject, links)?;
         self.settling.add(ino);
         // Whoever waits for the lease found the file under its name and means this body.
@@ -56,6 +57,7 @@ impl Union {
             let unchanged = |copy: &Stat| copy.is_copy_of(&subject.stat);
             check_claimed(source.as_ref(), &subject.stat)
                 .and_then(|()| check_copies(links, staged, to, &unchanged))
+                .and_then(|()| self.check_elsewhere(links, (subject.rank, to)))
                 .or_else(|why| undone(why, back))
         });
         if let Err(why) = taken {
@@ -81,11 +83,14 @@ impl Union {
     ) -> std::result::Result<Box<dyn File>, Refused> {
         let ino = subject.identity.0;
         let _closed_file = self.gates.close_file(ino);
+        self.check_elsewhere(links, (subject.rank, to.0))?;
         let source = self.claim(subject, links)?;
         self.settling.add(ino);
         let published = publish(subject, links, staged, to).and_then(|()| {
             let back = || withdraw_names(subject, links, staged, to.0);
-            check_claimed(source.as_ref(), &subject.stat).or_else(|why| undone(why, back))
+            check_claimed(source.as_ref(), &subject.stat)
+                .and_then(|()| self.check_elsewhere(links, (subject.rank, to.0)))
+                .or_else(|why| undone(why, back))
         });
         if let Err(why) = published {
             self.settle_refused(ino, why);
@@ -186,6 +191,25 @@ impl Union {
         if !matches!(why, Refused::Stuck(_)) {
             self.settling.remove(std::iter::once(ino));
         }
+    }
+
+    /// Whether only the tiers of a move have the names of its file. What lies on one between would be hidden
+    /// by the copy or come to light in its place, whoever has put it there. Asked before names change, and again
+    /// once programs see the copy: what comes later was made beside a copy that was seen.
+    fn check_elsewhere(&self, links: &[Link<'_>], (from, to): (Rank, Rank)) -> std::result::Result<(), Refused> {
+        if self.tiers() <= 2 {
+            return Ok(());
+        }
+        for link in links {
+            let node = link.dir.node()?;
+            self.may_change_in(&node)?;
+            for (_, dir) in node.copies().filter(|(rank, _)| ![from, to].contains(rank)) {
+                if dir.stat(Some(link.name))?.is_some() {
+                    return Err(Refused::Occupied);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The source, opened, compared and claimed against everybody. The file's gate is closed.
