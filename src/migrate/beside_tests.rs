@@ -3,7 +3,6 @@
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::time::Duration;
 
 use super::race_tests::{Bench, PATIENCE, down, go, look, union_of, up};
 use super::spy_tests::{Spy, beside};
@@ -125,7 +124,7 @@ fn a_swap_that_dies_holds_nobody_up() {
     assert_eq!(summary.stopped, Some(Stop::Errors), "a run that died says so");
     let fh = union.open(ino, Access::Write, 0, None).unwrap().fh;
     let synced = beside(move || union.fsync(ino, fh, false));
-    assert_eq!(synced.recv_timeout(Duration::from_secs(2)), Ok(Ok(())), "fsync hangs for ever");
+    assert_eq!(synced.recv_timeout(PATIENCE), Ok(Ok(())), "fsync hangs for ever");
 }
 
 /// While names change under a closed gate a directory has times that it gets set back.
