@@ -9,7 +9,7 @@ use super::*;
 use crate::policy::Criteria;
 use crate::tier::Rename;
 use crate::tier::directory::{DirectoryTier, Known};
-use crate::types::attr::Time;
+use crate::types::attr::{SetAttr, Time};
 use crate::types::ids::Ino;
 use crate::types::name::Name;
 use crate::union::{Found, MinFree, Settings, Slot, SpaceOf, Union};
@@ -257,4 +257,27 @@ fn a_link_waits_until_a_move_is_durable() {
     // `link_to` goes from the held file; the look at the new name comes right after it.
     let linked = bench.spy.log().iter().rposition(|call| *call == ("stat", 1, "g".into())).unwrap();
     assert!(durable < linked, "{:?}", bench.spy.log());
+}
+
+/// The clone, which is what programs see, had the mode of before.
+#[test]
+fn a_mode_that_is_set_while_a_directory_is_cloned_is_not_lost() {
+    let bench = Bench::new(&[(1, "a/f", "f")]);
+    let union = bench.union;
+    let ino = look(union, Ino::ROOT, "a").unwrap().ino;
+    let (tell, told) = channel();
+    bench.spy.before("rename to", 0, "a", move || {
+        let change = SetAttr { mode: Some(0o700), ..SetAttr::default() };
+        let done = beside(move || union.setattr(ino, None, &change).unwrap());
+        // It may wait for the clone, or be done before it.
+        let early = done.recv_timeout(Duration::from_millis(200)).is_ok();
+        tell.send((early, done)).unwrap();
+        Ok(())
+    });
+    go(union, &up());
+    let (early, done) = told.recv().unwrap();
+    if !early {
+        done.recv_timeout(PATIENCE).unwrap();
+    }
+    assert_eq!(union.getattr(ino).unwrap().stat.mode & 0o777, 0o700);
 }

@@ -18,7 +18,7 @@ use super::plan::Item;
 use super::preflight::{self, Refusal};
 use super::{Skip, Verify};
 use crate::policy::since;
-use crate::tier::{Dir, File, Open, SetXattr};
+use crate::tier::{Dir, File, Open, SetXattr, acl};
 use crate::types::attr::{SetAttr, SetTime, Stat, Time};
 use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
@@ -231,11 +231,15 @@ fn copy_xattrs(union: &Union, source: &dyn File, target: &dyn File) -> std::resu
         xattrs(union, source).map_err(|errno| Refusal::Failed(errno, "reading extended attributes"))?;
     // An ACL may take the right away to set the others.
     attributes.sort_by_key(|(key, _)| is_acl(key));
-    for (key, value) in attributes {
+    for (key, value) in &attributes {
         target
-            .set_xattr(&key, &value, SetXattr::default())
+            .set_xattr(key, value, SetXattr::default())
             .map_err(|errno| of_xattr(errno, "setting an extended attribute"))?;
-        with_acl |= is_acl(&key);
+        with_acl |= is_acl(key);
+    }
+    // What the copy has from the directory that it was made in lets in whom its source does not.
+    if !attributes.iter().any(|(key, _)| key.as_c_str() == acl::ACCESS) {
+        with_acl |= acl::strip_file(target).map_err(|errno| of_xattr(errno, "removing an ACL"))?;
     }
     Ok(with_acl)
 }

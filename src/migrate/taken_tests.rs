@@ -2,6 +2,7 @@
 //! move, and what a record finds at the next start.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{TryRecvError, channel};
@@ -391,5 +392,42 @@ fn another_file_in_the_trash_is_kept() {
         bench.next_start();
         let shown = bench.read(rank, last).as_deref() == Some("new");
         assert!(shown || lost(&bench, rank).contains(&"new".to_owned()), "on {rank}");
+    }
+}
+
+/// The record went though the source could not be saved, and the next start deleted the trash.
+#[test]
+fn what_is_written_to_a_source_that_could_not_be_saved_is_saved_by_the_next_start() {
+    let bench = Bench::new(&[(0, "f", "text")]);
+    let (spy, trash) = (Arc::clone(&bench.spy), bench.on(0, ".tierfs/trash"));
+    let in_the_way = bench.on(0, ".tierfs/lost");
+    fs::create_dir_all(in_the_way.parent().unwrap()).unwrap();
+    fs::write(&in_the_way, "").unwrap();
+    bench.spy.before("rename from", 0, "f", move || {
+        // Once the batch is on record as done.
+        spy.before("unlink", 0, "*", move || {
+            let source = fs::read_dir(trash).unwrap().next().unwrap().unwrap().path();
+            let refused = fs::OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(source);
+            assert!(refused.is_err(), "the source is claimed");
+            Ok(())
+        });
+        Ok(())
+    });
+    assert_eq!(go(bench.union, &down()).moved, 1);
+    fs::write(in_trash(&bench, 0), "written beside").unwrap();
+    fs::remove_file(&in_the_way).unwrap();
+    let _union = bench.next_start();
+    assert_eq!((bench.read(1, "f").as_deref(), lost(&bench, 0)), (Some("text"), vec!["written beside".to_owned()]));
+}
+
+/// A record of a primary that is full kept the mount from starting.
+#[test]
+fn a_start_makes_no_directory_that_it_does_not_need() {
+    for rank in [0, 1] {
+        let bench = Bench::new(&[(0, "f", "text")]);
+        dies_after_aside(&bench, &down(), 0, "f");
+        recover(&union_of(&bench.tiers, &Arc::default())).unwrap();
+        assert!(!bench.on(rank, ".tierfs/lost").exists());
+        assert_eq!((bench.read(0, "f"), bench.read(1, "f").as_deref()), (None, Some("text")));
     }
 }

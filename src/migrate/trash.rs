@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::reserve;
 use super::stage::discard;
 use super::swap::{Outcome, Ready};
 use crate::tier::{Dir, File, Rename};
@@ -36,6 +37,7 @@ impl Leftovers<'_> {
         if !self.at_rest {
             return;
         }
+        let mut is_over = true;
         for at in 0..self.batch.len() {
             let ready = &self.batch[at];
             let base = &ready.copied.staged.name;
@@ -46,11 +48,15 @@ impl Leftovers<'_> {
             // A copy that was taken back lies under the names of links, too.
             let dir = if moved { &self.trash } else { &self.staging };
             let source = self.sources[at].take();
-            if moved
-                && let Some(source) = &source
-                && !self.is_unused(ready, source.is_claimed(Excludes::All))
-            {
-                continue;
+            if moved && let Some(source) = &source {
+                match self.save(ready, source.is_claimed(Excludes::All)) {
+                    Save::Needless => {}
+                    Save::Done => continue,
+                    Save::Failed => {
+                        is_over = false;
+                        continue;
+                    }
+                }
             }
             for link in 0..ready.names.len() {
                 let gone = trash_name(base, link).and_then(|name| dir.unlink(&name));
@@ -61,7 +67,9 @@ impl Leftovers<'_> {
                 }
             }
         }
-        if let Some((records, name)) = &self.record
+        // By it the next start saves what the trash has and no copy.
+        if is_over
+            && let Some((records, name)) = &self.record
             && let Err(errno) = records.unlink(name)
         {
             tracing::warn!(%name, "a record stays behind until the next start: {errno}");
@@ -70,27 +78,39 @@ impl Leftovers<'_> {
 
     /// A program may have found the source under its name before it went, and opens it only now: what it
     /// writes there must not be deleted. So the source is kept, also where nobody can tell.
-    fn is_unused(&self, ready: &Ready<'_>, claimed: Result<bool>) -> bool {
+    fn save(&self, ready: &Ready<'_>, claimed: Result<bool>) -> Save {
         let why = match claimed {
-            Ok(true) => return true,
+            Ok(true) => return Save::Needless,
             Ok(false) => "a program opened a file beside the mount just when it moved".to_owned(),
             Err(errno) => format!("it cannot be told whether a program uses a file that has moved ({errno})"),
         };
         let base = &ready.copied.staged.name;
-        let kept = self.union.own_dir(self.from, LOST).and_then(|lost| {
-            let name = trash_name(base, 0)?;
+        // The tier may be full: that is when files leave it.
+        let keep = || {
+            let (lost, name) = (self.union.own_dir(self.from, LOST)?, trash_name(base, 0)?);
             self.trash.rename(&name, lost.as_ref(), &name, Rename::NoReplace)?;
             lost.fsync()
-        });
+        };
+        let kept = reserve::with(self.union, keep);
         let path = ready.item.path();
         match kept {
             Ok(()) => {
                 tracing::warn!(%path, tier = %self.from, "{why}: what it writes there is in .tierfs/lost/{base}.0 of the tier");
+                Save::Done
             }
             Err(errno) => {
-                tracing::error!(%path, tier = %self.from, "{why}: save what it writes from .tierfs/trash/{base}.0 of the tier before the next start: {errno}");
+                tracing::error!(%path, tier = %self.from, "{why}: what it writes there is in .tierfs/trash/{base}.0 of the tier, and the next start saves it: {errno}");
+                Save::Failed
             }
         }
-        false
     }
+}
+
+/// What became of a source that a program may write to.
+enum Save {
+    /// No program has it.
+    Needless,
+    Done,
+    /// It lies in the trash still.
+    Failed,
 }

@@ -18,6 +18,7 @@ use crate::types::errno::{Errno, Result};
 use crate::types::lease::Excludes;
 use crate::types::name::Name;
 
+pub mod acl;
 pub mod directory;
 pub mod encrypted;
 pub mod guarded;

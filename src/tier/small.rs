@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::{Dir, File, Open, Rename};
+use super::{Dir, File, Open, Rename, acl};
 use crate::types::attr::SetAttr;
 use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
@@ -59,6 +59,7 @@ pub fn make_dir(dir: &dyn Dir, name: &Name, mode: u32) -> Result<Arc<dyn Dir>> {
     match dir.mkdir(name, mode, &Caller::DAEMON) {
         Ok(()) => {
             let made = dir.open_dir(name)?;
+            acl::strip(made.as_ref(), &|_| false)?;
             // The umask may have taken bits away.
             made.set_attr(None, &SetAttr { mode: Some(mode), ..SetAttr::default() })?;
             dir.fsync()?;

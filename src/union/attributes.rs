@@ -32,7 +32,7 @@ impl Union {
         self.may_change_data()?;
         if self.inodes.kind(ino)? == Kind::Dir {
             self.may_change_names()?;
-            let node = self.dir(ino)?;
+            let (node, _alone) = self.uncloned(ino)?;
             self.may_change_in(&node)?;
             return node.copies().rev().try_for_each(|(_, dir)| dir.as_file()?.set_flags(flags));
         }

@@ -128,13 +128,14 @@ impl Union {
     pub fn setattr(&self, ino: Ino, fh: Option<crate::types::ids::Fh>, change: &SetAttr) -> Result<Attr> {
         if self.inodes.kind(ino)? == Kind::Dir {
             self.may_change_names()?;
-            let node = self.dir(ino)?;
             // A swap gives directories the times back that they had before it.
             let _passing = self.gates.names(ino);
+            let (node, alone) = self.uncloned(ino)?;
             self.may_change_in(&node)?;
             self.before_change(&node)?;
             // The copy that shows the change comes last, so that it never shows half of it.
             node.copies().rev().try_for_each(|(_, dir)| dir.set_attr(None, change))?;
+            drop(alone);
             return self.getattr(ino);
         }
         self.may_change_data()?;

@@ -11,7 +11,7 @@ use parking_lot::MutexGuard;
 use super::Union;
 use super::dirs::Node;
 use crate::tier::small::unique_name;
-use crate::tier::{Dir, Rename, SetXattr, split_keys};
+use crate::tier::{Dir, Rename, SetXattr, acl, split_keys};
 use crate::types::attr::{SetAttr, SetTime, Stat};
 use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
@@ -102,6 +102,17 @@ impl Union {
         }
         let _alone = self.clone_lock.lock();
         self.clone_chain(ino, rank, durable)
+    }
+
+    /// The directory with all of its copies, for whoever changes it itself: none is cloned meanwhile, which would
+    /// show the attributes of before.
+    pub(super) fn uncloned(&self, ino: Ino) -> Result<(Arc<Node>, Option<MutexGuard<'_, ()>>)> {
+        let node = self.dir(ino)?;
+        if node.copies().len() == self.tiers() {
+            return Ok((node, None));
+        }
+        let alone = self.clone_lock.lock();
+        Ok((self.dir(ino)?, Some(alone)))
     }
 
     /// As [`Union::ensure`], for whoever holds the lock on clones.
@@ -199,12 +210,14 @@ impl Union {
             Err(Errno::EPERM) if !self.settings.root => {}
             other => other?,
         }
-        for key in split_keys(&match from.list_xattr(None) {
+        let listed = match from.list_xattr(None) {
             Err(Errno::EOPNOTSUPP) => Vec::new(),
             other => other?,
-        }) {
+        };
+        for key in split_keys(&listed) {
             self.copy_xattr(from, &key, to)?;
         }
+        acl::strip(to, &|key| split_keys(&listed).iter().any(|has| has.as_c_str() == key))?;
         to.set_attr(None, &SetAttr { mode: Some(stat.mode), ..times(stat) })
     }
 
@@ -234,6 +247,12 @@ impl Union {
         self.check_trusted(rank, private.as_ref())?;
         let dir = open_or_make(private.as_ref(), &Name::new(name.as_bytes())?)?;
         self.check_trusted(rank, dir.as_ref())?;
+        // What is made here must not get the rights of it. An older version has made it with those of the root.
+        match acl::strip(dir.as_ref(), &|_| false) {
+            Ok(true) => dir.set_attr(None, &SetAttr { mode: Some(OWN_MODE), ..SetAttr::default() })?,
+            Ok(false) => {}
+            Err(errno) => tracing::warn!(tier = %rank, "the ACL of {PRIVATE_DIR}/{name} cannot be removed: {errno}"),
+        }
         Ok(dir)
     }
 
@@ -263,10 +282,13 @@ impl Union {
     }
 }
 
+/// Of directories of tierfs's own, which hold what only its owner may read.
+const OWN_MODE: u32 = 0o700;
+
 fn open_or_make(dir: &dyn Dir, name: &Name) -> Result<Arc<dyn Dir>> {
     match dir.open_dir(name) {
         Err(Errno::ENOENT) => {
-            match dir.mkdir(name, 0o700, &Caller::DAEMON) {
+            match dir.mkdir(name, OWN_MODE, &Caller::DAEMON) {
                 Err(Errno::EEXIST) => {}
                 other => other?,
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::inodes::Place;
 use super::{Union, dos};
-use crate::tier::{Dir, SetXattr, split_keys};
+use crate::tier::{Dir, SetXattr, acl, split_keys};
 use crate::types::attr::Kind;
 use crate::types::caller::Caller;
 use crate::types::errno::{Errno, Result};
@@ -32,7 +32,7 @@ const CONFIG: &CStr = c"user.tierfs.config";
 const CAPABILITY: &CStr = c"security.capability";
 
 /// The ACL that changes the mode (`acl(5)`).
-const ACCESS_ACL: &CStr = c"system.posix_acl_access";
+const ACCESS_ACL: &CStr = acl::ACCESS;
 
 /// `S_ISGID` of `inode(7)`.
 const SET_GID: u32 = 0o2000;
@@ -117,7 +117,7 @@ impl Union {
         let how = SetXattr { flags, keep_set_gid };
         if self.inodes.kind(ino)? == Kind::Dir {
             self.may_change_names()?;
-            let node = self.dir(ino)?;
+            let (node, _alone) = self.uncloned(ino)?;
             self.may_change_in(&node)?;
             return node.copies().rev().try_for_each(|(_, dir)| dir.set_xattr(None, key, value, how));
         }
@@ -147,7 +147,7 @@ impl Union {
             return file.remove_xattr(key);
         }
         self.may_change_names()?;
-        let node = self.dir(ino)?;
+        let (node, _alone) = self.uncloned(ino)?;
         self.may_change_in(&node)?;
         let mut result = Ok(());
         for (_, dir) in node.copies().rev() {

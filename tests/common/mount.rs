@@ -288,6 +288,9 @@ impl TestMount {
 
     /// All the daemon has said.
     pub(crate) fn log(&self) -> String {
+        if let Some(daemon) = &self.daemon {
+            wait::all_said(daemon.id());
+        }
         self.setup().log()
     }
 

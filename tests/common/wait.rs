@@ -35,6 +35,18 @@ pub(crate) fn within_steps<T>(limit: Duration, pause: Duration, mut look: impl F
     }
 }
 
+/// Waits until a daemon has written all that it had to say before this: a thread of its own, called `log`, does that,
+/// and sleeps only while nothing waits to be written.
+pub(crate) fn all_said(daemon: u32) {
+    let tasks = || std::fs::read_dir(format!("/proc/{daemon}/task")).into_iter().flatten().flatten();
+    let is_writing = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        ["R", "D"].iter().any(|state| stat.contains(&format!(" (log) {state} ")))
+    };
+    // One that never stops talking is read as it is.
+    let _written = within(Duration::from_secs(20), || (!tasks().any(is_writing)).then_some(()));
+}
+
 /// Runs a command that must end by itself soon; one that does not is killed, and the test fails.
 pub(crate) fn output(command: &mut Command) -> Output {
     output_within(PATIENCE, command)

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::common::fs::{get, ino, put, set_xattr, stat};
+use crate::common::fs::{get, ino, put, set_xattr, stat, xattr_names};
 use crate::common::loopfs::run;
 use crate::common::mount::{Setup, TestMount};
 use crate::common::need;
@@ -292,4 +292,36 @@ fn a_number_is_not_given_twice() {
     let tree = tierfs(&mount, [OsStr::new("where"), root.as_os_str()]);
     assert_eq!(tree.code, Some(0), "{tree:?}");
     assert_eq!(files(&mount.roots()[1]).len(), 100);
+}
+
+/// A default ACL of a tier's root, as usual under Samba, was on each file and directory that came to the tier.
+#[test]
+fn nobody_gets_the_rights_of_the_tier_that_a_file_moves_to() {
+    if need::programs(["setfacl"]).is_none() {
+        return;
+    }
+    let Some((_tiers, setup)) = on(["ext4", "xfs"], 320) else { return };
+    let grant = |path: &Path| run(Command::new("setfacl").args(["-m", "u:1234:rwx,d:u:1234:rwx,d:g:77:rwx"]).arg(path));
+    let setup = setup.seed(|roots| {
+        for (root, path) in roots.iter().zip(["down/f", "up/f"]) {
+            put(root.join(path), "secret");
+            std::fs::set_permissions(root.join(path), PermissionsExt::from_mode(0o640)).expect("chmod");
+        }
+        roots.iter().for_each(|root| drop(grant(root)));
+    });
+    let Some(mount) = setup.mount() else { return };
+    let bare = |rank, path| {
+        let path = mount.tier(rank, path);
+        let acls = xattr_names(&path).into_iter().filter(|key| key.contains("acl")).collect::<Vec<_>>();
+        assert_eq!(acls, Vec::<String>::new(), "{path:?}");
+    };
+    assert_eq!(moved_by(|| migrate(&mount, &[])), 1);
+    ["down", "down/f", ".tierfs/staging"].into_iter().for_each(|path| bare(1, path));
+    // Made by an older version.
+    std::fs::create_dir(mount.tier(0, ".tierfs/staging")).expect("mkdir");
+    run(Command::new("setfacl").args(["-m", "d:u:1234:rwx"]).arg(mount.tier(0, ".tierfs/staging")));
+    assert_eq!(moved_by(|| recall(&mount, "up")), 1);
+    ["up", "up/f", ".tierfs/staging"].into_iter().for_each(|path| bare(0, path));
+    assert_eq!(stat(mount.path("up/f")).mode() & 0o777, 0o640);
+    mount.unmount();
 }

@@ -137,7 +137,8 @@ fn a_hundred_thousand_entries_are_listed_once_each() {
     let sizes = with_stat.map(|entry| entry.expect("entry").metadata().expect("stat").len());
     assert_eq!(sizes.count(), count);
     let took = start.elapsed();
-    assert!(took.as_secs() < 60, "three walks over {count} entries took {took:?}");
+    // Seconds on a machine that has nothing else to do, and an hour if each call went through all of them.
+    assert!(took.as_secs() < 300, "three walks over {count} entries took {took:?}");
     put(mount.path("big/new"), "");
     assert_eq!(all(&mut open_dir(&mount, "big")).len(), count + 1);
 }

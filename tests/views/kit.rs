@@ -145,6 +145,9 @@ impl View {
     }
 
     pub(crate) fn log(&self) -> String {
+        if let Some(daemon) = &self.daemon {
+            wait::all_said(daemon.id());
+        }
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::open_below;
 use crate::migrate::contents::prove;
 use crate::migrate::record::{Moving, Record, STAGING, TRASH, Version};
+use crate::migrate::reserve;
 use crate::tier::{Dir, Open, Rename};
 use crate::types::attr::{Body, Kind, Stat};
 use crate::types::errno::{Errno, Result};
@@ -15,32 +16,37 @@ use crate::union::Union;
 use crate::union::moving::{LOST, trash_name};
 
 /// A batch that was cut short, on its two tiers.
-pub(super) struct Repair {
-    from: Side,
-    to: Side,
+pub(super) struct Repair<'u> {
+    from: Side<'u>,
+    to: Side<'u>,
     /// Programs use the union meanwhile.
     served: bool,
 }
 
 /// One tier of a batch.
-struct Side {
+struct Side<'u> {
+    union: &'u Union,
     rank: Rank,
     root: Arc<dyn Dir>,
     /// The trash of the tier the files leave, the staging directory of the other.
     own: Arc<dyn Dir>,
-    lost: Arc<dyn Dir>,
 }
 
 /// With the tier that failed.
 pub(super) type Fallible<T> = std::result::Result<T, (Rank, Errno)>;
 
-impl Side {
-    fn new(union: &Union, rank: Rank, own: &str) -> Fallible<Side> {
+impl<'u> Side<'u> {
+    fn new(union: &'u Union, rank: Rank, own: &str) -> Fallible<Side<'u>> {
         let open = || {
             let root = union.tier_of(rank)?.root();
-            Ok(Side { rank, root, own: union.own_dir(rank, own)?, lost: union.own_dir(rank, LOST)? })
+            Ok(Side { union, rank, root, own: reserve::with(union, || union.own_dir(rank, own))? })
         };
         open().map_err(|errno| (rank, errno))
+    }
+
+    /// Where that goes which is neither shown nor deleted. Made only for that: the tier may be full.
+    fn lost(&self) -> Result<Arc<dyn Dir>> {
+        reserve::with(self.union, || self.union.own_dir(self.rank, LOST))
     }
 
     fn at<T>(&self, result: Result<T>) -> Fallible<T> {
@@ -65,8 +71,14 @@ impl Side {
 
     /// Takes a name to where it is neither shown nor deleted.
     fn keep_in_lost(&self, dir: &dyn Dir, name: &Name, as_name: &Name) -> Fallible<()> {
-        let keep = || dir.rename(name, self.lost.as_ref(), as_name, Rename::Replace);
-        self.at(keeping_times(dir, keep).and_then(|()| self.lost.fsync()).and_then(|()| dir.fsync()))
+        let keep = || {
+            let lost = self.lost()?;
+            let rename = || dir.rename(name, lost.as_ref(), as_name, Rename::Replace);
+            keeping_times(dir, || reserve::with(self.union, rename))?;
+            lost.fsync()?;
+            dir.fsync()
+        };
+        self.at(keep())
     }
 
     /// Removes a name and makes that durable. Set the directory's times back: nothing has changed
@@ -84,8 +96,8 @@ fn keeping_times(dir: &dyn Dir, act: impl FnOnce() -> Result<()>) -> Result<()> 
     dir.set_attr(None, &SetAttr { atime, mtime, ..SetAttr::default() })
 }
 
-impl Repair {
-    pub(super) fn new(union: &Union, record: &Record, served: bool) -> Fallible<Repair> {
+impl<'u> Repair<'u> {
+    pub(super) fn new(union: &'u Union, record: &Record, served: bool) -> Fallible<Repair<'u>> {
         let (from, to) = (Side::new(union, record.from, TRASH)?, Side::new(union, record.to, STAGING)?);
         Ok(Repair { from, to, served })
     }
@@ -273,7 +285,10 @@ impl Repair {
         if self.in_trash(file, at)? {
             return Ok(true);
         }
-        let saved = || Ok(self.from.lost.stat(Some(&trash_name(&file.staged, at)?))?.is_some());
+        let saved = || {
+            let Some(lost) = self.from.union.own_dir_if_any(self.from.rank, LOST)? else { return Ok(false) };
+            Ok(lost.stat(Some(&trash_name(&file.staged, at)?))?.is_some())
+        };
         Ok(self.from.at(saved())? && !matches!(self.from.find(path)?, Some((_, _, Some(_)))))
     }
 
@@ -302,9 +317,10 @@ impl Repair {
 
     fn to_lost(&self, file: &Moving, at: usize) -> Fallible<()> {
         let keep = || {
-            let name = trash_name(&file.staged, at)?;
-            self.from.own.rename(&name, self.from.lost.as_ref(), &name, Rename::Replace)?;
-            self.from.lost.fsync()?;
+            let (name, lost) = (trash_name(&file.staged, at)?, self.from.lost()?);
+            let rename = || self.from.own.rename(&name, lost.as_ref(), &name, Rename::Replace);
+            reserve::with(self.from.union, rename)?;
+            lost.fsync()?;
             tracing::warn!(path = %first(file), tier = %self.from.rank, "the name of a file was removed or replaced while the file was on its way; its former contents are in .tierfs/lost/{name} of the tier. Delete them if they are not needed.");
             Ok(())
         };
