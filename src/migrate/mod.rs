@@ -41,6 +41,8 @@ mod rehearsal;
 #[cfg(test)]
 mod rehearsal_tests;
 #[cfg(test)]
+mod removals_tests;
+#[cfg(test)]
 mod renames_tests;
 mod reserve;
 mod room;

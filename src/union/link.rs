@@ -30,7 +30,9 @@ impl Union {
         let node = self.ensure(parent, spot.rank)?;
         self.check_absent(&node, name, None)?;
         let dir = node.copy(spot.rank)?;
+        self.order(&node, name, spot.rank)?;
         file.link_to(dir.as_ref(), name)?;
+        self.note_came(parent, name, spot.rank);
         let stat = dir.stat(Some(name))?.ok_or(Errno::ENOENT)?;
         self.enter(&node, name, &Resolution::File(spot.rank, stat))
     }

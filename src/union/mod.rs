@@ -52,6 +52,7 @@ mod pages;
 pub mod passthrough;
 mod place;
 pub mod readdir;
+mod removals;
 mod remove;
 mod rename;
 mod resolve;
@@ -174,6 +175,7 @@ pub struct Union {
     gates: gates::Gates,
     settling: gates::Settling,
     renames: unfinished::Renames,
+    removals: removals::Removals,
     room: space::Room,
     stamp_key: CString,
     registered: passthrough::Registered,
@@ -211,6 +213,7 @@ impl Union {
             gates: gates::Gates::default(),
             settling: gates::Settling::default(),
             renames: unfinished::Renames::default(),
+            removals: removals::Removals::default(),
             stamp_key: identity::stamp_key(settings.root).to_owned(),
             registered: passthrough::Registered::default(),
             told_ms: AtomicU64::new(0),

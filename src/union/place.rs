@@ -64,7 +64,9 @@ impl Union {
         for rank in self.candidates() {
             let attempt = self.ensure(parent, rank).and_then(|node| {
                 self.check_absent(&node, name, Some(rank))?;
+                self.order(&node, name, rank)?;
                 let made = make(node.copy(rank)?.as_ref())?;
+                self.note_came(parent, name, rank);
                 Ok((node, rank, made))
             });
             match attempt {

@@ -275,6 +275,6 @@ impl Union {
         {
             opened.copies().try_for_each(|(_, dir)| dir.fsync())?;
         }
-        node.copies().try_for_each(|(_, dir)| dir.fsync())
+        node.copies().try_for_each(|(rank, dir)| self.sync_copy(ino, rank, dir))
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::dirs::Node;
 use super::inodes::Leaving;
 use super::place::check_public;
+use super::removals::Into;
 use super::resolve::{Copies, Resolution};
 use super::{Found, Union};
 use crate::tier::{Dir, Open};
@@ -38,12 +39,13 @@ impl Union {
         }
         for (shadowed, _) in copies.shadowed.iter().rev() {
             let dir = node.copy(*shadowed)?;
-            dir.unlink(name)?;
+            self.went(&node, name, *shadowed, dir.unlink(name))?;
             // Tiers reach their disks in any order: without this a power failure could keep this
             // copy and not the visible one.
-            dir.fsync()?;
+            self.sync_copy(parent, *shadowed, dir)?;
         }
-        node.copy(rank)?.unlink(name)?;
+        self.order(&node, name, rank)?;
+        self.went(&node, name, rank, node.copy(rank)?.unlink(name))?;
         leaving.gone();
         self.inodes.unlinked(ino, parent, name, stat.nlink <= 1);
         Ok(())
@@ -82,11 +84,19 @@ impl Union {
                 check_empty(node.copy(*rank)?.open_dir(name)?.as_ref())?;
             }
         }
+        dirs.iter().try_for_each(|(rank, _)| self.order(&node, name, *rank))?;
         for (rank, _) in dirs.iter().rev() {
-            node.copy(*rank)?.rmdir(name)?;
+            self.went(&node, name, *rank, node.copy(*rank)?.rmdir(name))?;
         }
+        self.note_no_dir(below);
         self.inodes.unlinked(ino, parent, name, true);
         Ok(())
+    }
+
+    /// Notes that a name has gone, also where that failed: it may have been done all the same.
+    fn went(&self, node: &Node, name: &Name, rank: Rank, result: Result<()>) -> Result<()> {
+        self.note_went(node.ino, name, rank, Into::Here);
+        result
     }
 
     /// EBUSY where a name stands for a file on one tier and a directory on another.

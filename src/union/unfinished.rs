@@ -77,7 +77,9 @@ impl Union {
         // What the record promised must be durable before it goes.
         let durable = || {
             let mut dirs = [rename.dirs.0, rename.dirs.1].into_iter();
-            dirs.try_for_each(|ino| self.dir_in(ino, era)?.copies().try_for_each(|(_, dir)| dir.fsync()))
+            dirs.try_for_each(|ino| {
+                self.dir_in(ino, era)?.copies().try_for_each(|(rank, dir)| self.sync_copy(ino, rank, dir))
+            })
         };
         if undo == 0 {
             let Err(errno) = durable().and_then(|()| self.remove_journal(&rename.written)) else { return };

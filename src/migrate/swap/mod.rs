@@ -222,6 +222,7 @@ impl<'u, 'a> Swap<'u, 'a> {
     fn run(&mut self) -> std::result::Result<(), Broken> {
         let primary = |errno| Broken { rank: Rank::PRIMARY, errno };
         self.leave_out_strays()?;
+        self.order();
         if self.open().is_empty() {
             return Ok(());
         }

@@ -46,6 +46,18 @@ impl<'u> Swap<'u, '_> {
         Ok(())
     }
 
+    /// What went under a name from a third tier must not come back and hide the copy, or be hidden by it.
+    pub(super) fn order(&mut self) {
+        for at in self.open() {
+            let ordered = self.batch[at].names.iter().try_for_each(|(dir, name)| dir.order(name, self.to));
+            self.outcomes[at] = match ordered {
+                Ok(()) => None,
+                Err(Errno::ENOENT | Errno::ESTALE) => Some(Outcome::Skipped(Skip::Gone)),
+                Err(errno) => Some(Outcome::Failed(errno, "making former removals durable")),
+            };
+        }
+    }
+
     /// Whether the path of a directory leads to it on both tiers.
     fn is_in_place(&self, dir: &Walked<'_>) -> std::result::Result<bool, Broken> {
         for rank in [self.from, self.to] {
@@ -144,7 +156,7 @@ impl<'u> Swap<'u, '_> {
         let mut dirs: Vec<&Arc<Walked<'_>>> = self.batch.iter().flat_map(|r| r.names.iter().map(|(d, _)| d)).collect();
         dirs.sort_by_key(|dir| Arc::as_ptr(dir));
         dirs.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        let sync_dir = |dir: &&Arc<Walked<'_>>| match dir.copy(rank).and_then(|dir| dir.fsync()) {
+        let sync_dir = |dir: &&Arc<Walked<'_>>| match dir.sync(rank) {
             Err(Errno::ENOENT | Errno::ESTALE) => Ok(()),
             other => other,
         };

@@ -15,6 +15,7 @@ use super::dirs::Node;
 pub use super::gates::NamesClosed;
 use super::identity::{Identity, Shown, Stamp, of_body};
 use super::place::{Durable, check_public};
+use super::removals::Into;
 use super::resolve::Resolution;
 use super::{Found, Union};
 use crate::tier::{Dir, File, SetXattr, Tier, small};
@@ -172,6 +173,28 @@ impl Walked<'_> {
             return if taken { Err(Errno::EEXIST) } else { Ok(Arc::clone(dir)) };
         }
         Err(Errno::EIO)
+    }
+
+    /// Makes durable what went under `name` from other tiers, before the name is given to a copy on `rank`. Not
+    /// with a gate closed.
+    ///
+    /// # Errors
+    /// What a tier says.
+    pub fn order(&self, name: &Name, rank: Rank) -> Result<()> {
+        self.union.order(self.node()?.as_ref(), name, rank)
+    }
+
+    /// Makes its entries durable on a tier.
+    ///
+    /// # Errors
+    /// ENOENT if there is no copy of it; what the tier says.
+    pub fn sync(&self, rank: Rank) -> Result<()> {
+        self.union.sync_copy(self.ino(), rank, &self.copy(rank)?)
+    }
+
+    /// A name of a file has gone from a tier, or may have.
+    fn note_went(&self, name: &Name, rank: Rank) {
+        self.union.note_went(self.ino(), name, rank, Into::Here);
     }
 
     /// Its copy on a tier, cloned there with its ancestors if there is none. Clones on a slower tier

@@ -323,7 +323,11 @@ fn withdraw_names(subject: &Subject<'_>, links: &[Link<'_>], staged: &Staged, ra
     for link in links {
         let dir = link.dir.copy(rank)?;
         match dir.stat(Some(link.name))? {
-            Some(stat) if is_body_of(&stat, staged) && stat.is_copy_of(&subject.stat) => dir.unlink(link.name)?,
+            Some(stat) if is_body_of(&stat, staged) && stat.is_copy_of(&subject.stat) => {
+                let gone = dir.unlink(link.name);
+                link.dir.note_went(link.name, rank);
+                gone?;
+            }
             Some(stat) if is_body_of(&stat, staged) => {
                 tracing::warn!(dir = %link.dir.path, name = %link.name, "is on two tiers: a program changed the slower copy beside the mount, and `tierfs check` lists it");
             }
@@ -350,6 +354,7 @@ pub(super) fn aside(
         let name = trash_name(base, at)?;
         let back = |count| put_back(rank, links, base, trash, count);
         let moved = link.dir.copy(rank).and_then(|dir| dir.rename(link.name, trash, &name, Rename::NoReplace));
+        link.dir.note_went(link.name, rank);
         if let Err(errno) = moved {
             // A server that answers late or twice may have done it all the same.
             let done = if matches!(trash.stat(Some(&name)), Ok(None)) { at } else { at + 1 };

@@ -13,6 +13,7 @@ use crate::types::errno::{Errno, Result};
 use crate::types::ids::Rank;
 use crate::types::name::Name;
 use crate::union::Union;
+use crate::union::removals::Into;
 
 /// A rename that stopped between two steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +33,12 @@ impl Union {
         plan: &Plan,
         era: u64,
     ) -> std::result::Result<(), Failed> {
+        self.order_steps(old, new, plan, era).map_err(|errno| Failed { errno, undo: 0 })?;
         for (at, step) in plan.steps.iter().enumerate() {
-            if let Err(errno) = self.take((old, new, how), step, era) {
+            let done = self.take((old, new, how), step, era);
+            self.note_step(old, new, step, done.is_ok());
+            if let Err(errno) = done {
+                plan.steps[..at].iter().for_each(|step| self.note_step(old, new, step, false));
                 let dirs = |rank| {
                     let (from, to) = (self.dir_in(old.dir, era)?, self.dir_in(new.dir, era)?);
                     Ok((Arc::clone(from.copy(rank)?), Arc::clone(to.copy(rank)?)))
@@ -46,6 +51,46 @@ impl Union {
             }
         }
         Ok(())
+    }
+
+    /// What went under either name before this rename is durable before the name is changed on another tier.
+    fn order_steps(&self, old: Place<'_>, new: Place<'_>, plan: &Plan, era: u64) -> Result<()> {
+        let (old_dir, new_dir) = (self.dir_in(old.dir, era)?, self.dir_in(new.dir, era)?);
+        plan.steps.iter().try_for_each(|step| {
+            if !matches!(step.act, Act::Unlink(Side::New) | Act::Rmdir(Side::New)) {
+                self.order(&old_dir, old.name, step.rank)?;
+            }
+            if !matches!(step.act, Act::Unlink(Side::Old) | Act::Rmdir(Side::Old)) {
+                self.order(&new_dir, new.name, step.rank)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Remembers which names have gone with a step. One that is not `done` may have been, or is to be taken back: then
+    /// either name may have gone.
+    fn note_step(&self, old: Place<'_>, new: Place<'_>, step: &Step, done: bool) {
+        let old_went = || self.note_went(old.dir, old.name, step.rank, Into::Dir(new.dir));
+        let new_went = || self.note_went(new.dir, new.name, step.rank, Into::Dir(old.dir));
+        match step.act {
+            // Durable.
+            Act::Unlink(Side::Old) if done => {}
+            Act::Unlink(Side::Old) | Act::Rmdir(Side::Old) => self.note_went(old.dir, old.name, step.rank, Into::Here),
+            Act::Unlink(Side::New) | Act::Rmdir(Side::New) => self.note_went(new.dir, new.name, step.rank, Into::Here),
+            Act::Exchange if done => {}
+            Act::Forth if done => {
+                old_went();
+                self.note_came(new.dir, new.name, step.rank);
+            }
+            Act::Back if done => {
+                new_went();
+                self.note_came(old.dir, old.name, step.rank);
+            }
+            Act::Forth | Act::Back | Act::Exchange => {
+                old_went();
+                new_went();
+            }
+        }
     }
 
     fn take(&self, (old, new, how): (Place<'_>, Place<'_>, Rename), step: &Step, era: u64) -> Result<()> {
