@@ -5,7 +5,10 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
+use std::time::Duration;
 
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -25,6 +28,15 @@ const FACILITY: u8 = 3 << 3;
 
 /// Whether standard error is gone.
 static DETACHED: AtomicBool = AtomicBool::new(false);
+
+/// Messages that wait for a reader of standard error. What comes beyond that is dropped and counted.
+const WAITING_MAX: usize = 1024;
+
+/// How long the end of the process waits for that reader.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What writes to standard error, once requests are served.
+static WRITER: OnceLock<Waiting> = OnceLock::new();
 
 /// Starts logging. `verbosity` counts the `-v`: 1 shows what happens, 2 why, 3 everything.
 ///
@@ -54,6 +66,82 @@ pub fn start(verbosity: u8) -> Result<(), String> {
 /// From now on there is no standard error: messages go to the system log.
 pub fn detach() {
     DETACHED.store(true, Ordering::Relaxed);
+}
+
+/// From now on nobody waits for whoever reads standard error, which may be a program that waits for this very
+/// filesystem: a thread of its own writes there.
+pub fn queue() {
+    let (sender, receiver) = sync_channel(WAITING_MAX);
+    let started = std::thread::Builder::new().name("log".into()).spawn(move || write_all(&receiver, io::stderr));
+    match started {
+        Ok(_) => drop(WRITER.set(Waiting::new(sender))),
+        Err(error) => tracing::warn!("messages may have to wait for their reader: no thread could be started: {error}"),
+    }
+}
+
+/// Waits, but not for long, until all messages so far are written. For the end of the process.
+pub fn flush() {
+    let Some(waiting) = WRITER.get() else { return };
+    let (written, is_written) = channel();
+    if waiting
+        .queue
+        .try_send(Job { dropped: waiting.dropped.swap(0, Ordering::Relaxed), then: Then::Tell(written) })
+        .is_ok()
+    {
+        // Whoever does not read by then is not waited for.
+        let _in_time = is_written.recv_timeout(LAST_WORDS);
+    }
+}
+
+/// Messages on their way to standard error.
+#[derive(Debug)]
+struct Waiting {
+    queue: SyncSender<Job>,
+    /// How many found no room since the last that did.
+    dropped: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Job {
+    /// How many messages were dropped before this one.
+    dropped: u64,
+    then: Then,
+}
+
+#[derive(Debug)]
+enum Then {
+    Write(Vec<u8>),
+    Tell(std::sync::mpsc::Sender<()>),
+}
+
+impl Waiting {
+    fn new(queue: SyncSender<Job>) -> Waiting {
+        Waiting { queue, dropped: AtomicU64::new(0) }
+    }
+
+    /// Never waits.
+    fn put(&self, line: Vec<u8>) {
+        let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) =
+            self.queue.try_send(Job { dropped, then: Then::Write(line) })
+        {
+            self.dropped.fetch_add(job.dropped + 1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Writes what comes, for as long as something can come.
+fn write_all<W: Write>(jobs: &Receiver<Job>, to: impl Fn() -> W) {
+    for Job { dropped, then } in jobs {
+        if dropped > 0 {
+            // Nobody is left to tell of a failure here.
+            let _told = writeln!(to(), "tierfs: warning: {dropped} messages were dropped: nobody read them in time");
+        }
+        match then {
+            Then::Write(line) => drop(to().write_all(&line)),
+            Then::Tell(written) => drop(written.send(())),
+        }
+    }
 }
 
 /// Whether standard error is the journal (`JOURNAL_STREAM`, `systemd.exec(5)`). The variable alone
@@ -139,7 +227,10 @@ impl Write for Line {
         line.extend_from_slice(message);
         match self.to {
             To::Syslog => send(line.trim_ascii_end()),
-            To::Stderr | To::Journal | To::Nowhere => io::stderr().write_all(&line)?,
+            To::Stderr | To::Journal | To::Nowhere => match WRITER.get() {
+                Some(waiting) => waiting.put(line),
+                None => io::stderr().write_all(&line)?,
+            },
         }
         Ok(message.len())
     }
@@ -176,5 +267,51 @@ where
         }
         context.field_format().format_fields(writer.by_ref(), event)?;
         writeln!(writer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Debug, Clone, Default)]
+    struct Read(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Read {
+        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(data);
+            Ok(data.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A request that was refused waited for a journal that waited for the disk.
+    #[test]
+    fn a_message_waits_for_no_reader_and_what_was_dropped_is_told() {
+        let (sender, jobs) = sync_channel(2);
+        let waiting = Waiting::new(sender);
+        (0..5).for_each(|number| waiting.put(format!("{number}\n").into_bytes()));
+        // Somebody reads again.
+        let read = Read::default();
+        std::thread::scope(|scope| {
+            let to = read.clone();
+            scope.spawn(move || write_all(&jobs, || to.clone()));
+            let (written, is_written) = channel();
+            let mut job = Job { dropped: waiting.dropped.swap(0, Ordering::Relaxed), then: Then::Tell(written) };
+            while let Err(TrySendError::Full(back)) = waiting.queue.try_send(job) {
+                job = back;
+                std::thread::yield_now();
+            }
+            is_written.recv().unwrap();
+            waiting.put(b"last\n".to_vec());
+            drop(waiting);
+        });
+        let told = "tierfs: warning: 3 messages were dropped: nobody read them in time\n";
+        let wanted = format!("0\n1\n{told}last\n");
+        assert_eq!(String::from_utf8(read.0.lock().unwrap().clone()).unwrap(), wanted);
     }
 }

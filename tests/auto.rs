@@ -97,6 +97,24 @@ fn a_written_file_moves_up_and_others_stay() {
     assert_eq!(get(mount.path("d/read")), "xxxxx12");
 }
 
+/// A mount that began without one of its tiers never followed its policy again.
+#[test]
+fn what_is_written_while_a_tier_is_away_moves_up_when_it_is_back() {
+    let setup =
+        Setup::new().tiers(3).option("on_missing=degraded").seed(|roots| aged(roots[1].join("written"), 5, 365));
+    let Some(mount) = with_policy(setup, "promote: {when: write}").mount() else { return };
+    let setup = mount.unmount();
+    let (tier, away) = (setup.tier(2).to_path_buf(), setup.home().join("away"));
+    fs::rename(&tier, &away).unwrap();
+    let Some(mount) = setup.mount() else { return };
+    append(mount.path("written"));
+    assert!(exists(mount.tier(1, "written")));
+    fs::rename(&away, &tier).unwrap();
+    until_on(&mount, 0, "written");
+    assert_eq!(get(mount.path("written")), "xxxxxmore");
+    mount.unmount();
+}
+
 #[test]
 fn the_option_alone_promotes_what_is_written() {
     let setup = Setup::new().seed(|roots| aged(roots[1].join("f"), 5, 365)).option("on_write=promote");

@@ -222,19 +222,42 @@ fn what_a_user_may_not_read_is_told() {
 }
 
 /// What chromium makes of a page: its arguments, then the file. `None`, and a skip, without it.
-fn chromium(home: &Path, arguments: &[&str], page: &Path) -> Option<String> {
+///
+/// On a busy machine a browser may come to no end, or end before it has shown anything: whoever asks says what is whole,
+/// and what is not is asked for again.
+fn chromium(home: &Path, arguments: &[&str], page: &Path, whole: impl Fn(&str) -> bool) -> Option<String> {
     let [chromium] = need::programs(["chromium"])?;
-    let profile = format!("--user-data-dir={}", home.join("profile").display());
-    let output = Command::new(chromium)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1200,1600"])
-        .args(["--virtual-time-budget=5000", &profile])
-        .args(arguments)
-        .arg(format!("file://{}", page.display()))
-        .env("HOME", home)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    Some(words(&output).0)
+    let mut last = None;
+    for _ in 0..4 {
+        let profile = tempfile::tempdir_in(home).unwrap();
+        let output = Command::new("timeout")
+            .args(["--signal=KILL", "120"])
+            .arg(&chromium)
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1200,1600"])
+            .args(["--disable-dev-shm-usage", "--virtual-time-budget=5000"])
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .args(arguments)
+            .arg(format!("file://{}", page.display()))
+            .env("HOME", home)
+            .output()
+            .unwrap();
+        let told = words(&output).0;
+        if output.status.success() && whole(&told) {
+            return Some(told);
+        }
+        eprintln!("once more: {output:?}");
+        last = Some(output);
+        // What the browser has started may still write there.
+        let _kept = profile.keep();
+    }
+    panic!("{last:?}");
+}
+
+/// A picture of a page. Reports a skip and returns `None` without a browser.
+fn screenshot(home: &Path, page: &Path, picture: &Path) -> Option<()> {
+    let argument = format!("--screenshot={}", picture.display());
+    let whole = |_: &str| picture.metadata().is_ok_and(|found| found.len() > 0);
+    chromium(home, &[&argument], page, whole).map(drop)
 }
 
 /// Lets the browser read a picture: how many pixels there are of each of `colours` (as `r,g,b`),
@@ -251,7 +274,7 @@ fn count_pixels(home: &Path, picture: &Path, colours: &[&str]) -> Option<Vec<u64
     let source = format!("'data:image/png;base64,{}'", String::from_utf8(encoded.stdout).unwrap());
     let script = script.replace("WANTED", &format!("[{wanted}]")).replace("PICTURE", &source);
     put(&reader, format!("<html><head><title>none</title></head><body><script>{script}</script></body></html>"));
-    let told = chromium(home, &["--dump-dom"], &reader)?;
+    let told = chromium(home, &["--dump-dom"], &reader, |told| !told.contains("<title>none</title>"))?;
     let title = told.split("<title>").nth(1).unwrap().split("</title>").next().unwrap();
     Some(title.split(' ').map(|number| number.parse().expect("a number of pixels")).collect())
 }
@@ -270,7 +293,7 @@ fn a_browser_shows_the_page_and_asks_nobody_for_anything() {
         assert!(!source.contains(way_out), "the page names {way_out}");
     }
     assert!(source.contains("default-src 'none'"));
-    let Some(dom) = chromium(home.path(), &["--dump-dom"], &page) else { return };
+    let Some(dom) = chromium(home.path(), &["--dump-dom"], &page, |told| told.contains("</html>")) else { return };
     for says in [
         "Storage report: ",
         "What moving old files down would free",
@@ -287,7 +310,7 @@ fn a_browser_shows_the_page_and_asks_nobody_for_anything() {
         assert!(dom.contains(says), "{says}");
     }
     let picture = home.path().join("page.png");
-    chromium(home.path(), &[&format!("--screenshot={}", picture.display())], &page);
+    screenshot(home.path(), &page, &picture);
     // The colours of `src/report/page.css`: what would be free, files of one to two years, text.
     let pixels = count_pixels(home.path(), &picture, &["15,111,184", "59,130,196", "28,39,51"]).unwrap();
     assert!(pixels[0] > 10_000, "the bars of what would be free: {pixels:?}");
@@ -301,10 +324,10 @@ fn an_empty_tree_gives_a_page_that_says_so() {
     let page = home.path().join("empty.html");
     let output = report(&[&spec(&roots), "--html".as_ref(), page.as_os_str()]);
     assert!(output.status.success(), "{output:?}");
-    let Some(dom) = chromium(home.path(), &["--dump-dom"], &page) else { return };
+    let Some(dom) = chromium(home.path(), &["--dump-dom"], &page, |told| told.contains("</html>")) else { return };
     assert!(dom.contains("There are no files here") && !dom.contains("<table"), "{dom}");
     let picture = home.path().join("empty.png");
-    chromium(home.path(), &[&format!("--screenshot={}", picture.display())], &page);
+    screenshot(home.path(), &page, &picture);
     let pixels = count_pixels(home.path(), &picture, &["28,39,51"]).unwrap();
     assert!(pixels[0] > 100, "text: {pixels:?}");
 }

@@ -8,7 +8,6 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -185,8 +184,7 @@ impl Pjdfstest<'_> {
 /// remount,ro`, and mount(8) would hand that to `/sbin/mount.fuse`, which can only mount anew.
 fn plain_mount(home: &Path) -> OsString {
     let script = home.join("mount");
-    std::fs::write(&script, "#!/bin/sh\nexec /usr/bin/mount -i \"$@\"\n").expect("script");
-    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).expect("chmod");
+    common::fs::put_script(&script, "#!/bin/sh\nexec /usr/bin/mount -i \"$@\"\n");
     let mut path = home.as_os_str().to_owned();
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
@@ -223,7 +221,7 @@ fn without_colours(text: &str) -> String {
 }
 
 /// How long a suite may take on a loaded machine.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(1800);
 
 /// Four runs; with and without passthrough they are a million operations.
 fn fsx(option: &str, operations: u32, seeds: [u32; 4], dress: impl Fn(Setup) -> Setup) {

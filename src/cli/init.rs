@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
@@ -12,6 +13,7 @@ use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::{absolute, conflicts, next, print};
 use crate::config::{Draft, TierConfig, check, load, spec, template};
 use crate::daemon::unlock;
+use crate::sys::durable::Lock;
 use crate::sys::overlap;
 use crate::tier::marker::verify::{self, Found, Verdict};
 use crate::tier::marker::{self, Id, Marker};
@@ -35,7 +37,8 @@ Examples:
   tierfs init /fast/docs:/slow/docs:/cold/docs     add a third tier
 
 Exit codes:
-  0 done   1 refused, with the reason   2 wrong usage   77 wrong passphrase   78 wrong configuration"
+  0 done   1 refused, with the reason   2 wrong usage   75 a tier is in use   77 wrong passphrase
+  78 wrong configuration"
 )]
 pub struct Init {
     /// The tiers, fastest first: PRIMARY:SECONDARY[:...]; write \: for a colon in a path
@@ -57,6 +60,9 @@ pub struct Init {
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
+
+/// How long something that only starts is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Init {
     /// Adopts the tiers.
@@ -87,19 +93,18 @@ impl Init {
             None => overlap::check_tiers(&paths),
         }
         .map_err(Failure::error)?;
-        let found: Vec<Found> = paths.iter().zip(&roots).map(|(path, root)| Found::look(path, Ok(root))).collect();
-        let expected = draft.tiers.iter().map(|tier| tier.id.as_deref().and_then(Id::parse));
-        refuse(&found, &expected.collect::<Vec<_>>())?;
-        let fresh: Vec<&Path> =
-            found.iter().filter(|tier| tier.marker().is_none()).map(|tier| tier.path.as_path()).collect();
-        if let Some(nested) = overlap::nested(&fresh) {
-            return Err(Failure::error(nested));
+        let expected: Vec<_> = draft.tiers.iter().map(|tier| tier.id.as_deref().and_then(Id::parse)).collect();
+        let found = acceptable(&paths, &roots, &expected)?;
+        let is_whole = marker::is_whole(&found.iter().map(Found::marker).collect::<Vec<_>>());
+        if !self.dry_run && !is_whole {
+            // The comparison takes long: who is in the way is told before it.
+            keep_out(&paths, &roots)?;
         }
         report(&places);
         if self.dry_run {
             return Ok(Exit::Ok);
         }
-        let markers = adopt(&paths, &roots, &found)?;
+        let markers = adopt(&paths, &roots, &expected)?;
         for (tier, marker) in draft.tiers.iter_mut().zip(&markers) {
             eprintln!("{}: tier {} is {}", marker.rank, marker.tier, tier.path.display());
             tier.id = Some(marker.tier.to_string());
@@ -224,9 +229,49 @@ fn report(places: &[Place]) {
     }
 }
 
-fn adopt(paths: &[&Path], roots: &[Root], found: &[Found]) -> Result<Vec<Marker>, Failure> {
+/// What is there, if it can be or become a union.
+fn acceptable(paths: &[&Path], roots: &[Root], expected: &[Option<Id>]) -> Result<Vec<Found>, Failure> {
+    let found: Vec<Found> = paths.iter().zip(roots).map(|(path, root)| Found::look(path, Ok(root))).collect();
+    refuse(&found, expected)?;
+    let fresh: Vec<&Path> =
+        found.iter().filter(|tier| tier.marker().is_none()).map(|tier| tier.path.as_path()).collect();
+    overlap::nested(&fresh).map_or(Ok(found), |nested| Err(Failure::error(nested)))
+}
+
+/// Keeps mounts, runs and other adoptions out of the tiers.
+fn keep_out(paths: &[&Path], roots: &[Root]) -> Result<Vec<Lock>, Failure> {
+    let mut locks = Vec::new();
+    for (path, root) in paths.iter().zip(roots) {
+        let path = path.display();
+        let broken = |errno| Failure::error(format!("{path} cannot be locked: {errno}"));
+        let taken = root.lock_to_adopt(PATIENCE).map_err(broken)?;
+        let line = || format!("{path}: another program has locked it, perhaps another tierfs that starts: wait");
+        locks.push(taken.ok_or_else(|| Failure::new(Exit::Busy, line()))?);
+        match root.lock(Duration::ZERO) {
+            Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(broken(errno)),
+            Ok(Some(lock)) => locks.push(lock),
+            Ok(None) => {
+                let line =
+                    "is in use, by a mount or a run: `tierfs status` tells which; unmount or wait, then try again";
+                return Err(Failure::new(Exit::Busy, format!("{path} {line}")));
+            }
+        }
+    }
+    Ok(locks)
+}
+
+/// Makes the tiers a union. One that is whole stays as it is, so that it may be in use meanwhile.
+fn adopt(paths: &[&Path], roots: &[Root], expected: &[Option<Id>]) -> Result<Vec<Marker>, Failure> {
+    let known = |found: &[Found]| found.iter().map(Found::marker).collect::<Vec<_>>();
+    let old = known(&acceptable(paths, roots, expected)?);
+    if marker::is_whole(&old) {
+        return Ok(old.into_iter().flatten().collect());
+    }
+    let _locks = keep_out(paths, roots)?;
+    // Whoever had them may have changed what is there.
+    let old = known(&acceptable(paths, roots, expected)?);
     let roots: Vec<_> = roots.iter().collect();
-    let old: Vec<Option<Marker>> = found.iter().map(Found::marker).collect();
     marker::adopt(&roots, &old).map_err(|(rank, errno)| {
         let path = paths.get(rank.index()).map(|path| path.display().to_string());
         let path = path.unwrap_or_default();

@@ -103,7 +103,12 @@ impl Mount {
         let places = unlock::places(&config).map_err(|error| Failure { line: error.line, code: error.code })?;
         if self.foreground {
             manager::connect();
-            return serve(&config, &places, || manager::ready(&status(&config)));
+            let outcome = serve(&config, &places, || {
+                log::queue();
+                manager::ready(&status(&config));
+            });
+            log::flush();
+            return outcome;
         }
         match process::background() {
             Err(errno) => Err(Failure::error(format!("going to the background: {errno}"))),

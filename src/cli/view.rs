@@ -60,7 +60,9 @@ impl Running {
         log::start(self.verbose).map_err(|line| Failure::new(Exit::Usage, line))?;
         let view = open().map_err(failure)?;
         if self.foreground {
-            return serve(&view, || {});
+            let outcome = serve(&view, log::queue);
+            log::flush();
+            return outcome;
         }
         match process::background() {
             Err(errno) => Err(Failure::error(format!("going to the background: {errno}"))),

@@ -113,8 +113,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused() {
         for (line, says) in [
-            (&br#"{"version":3,"command":"info","more":1}"#[..], "unknown field `more`"),
-            (br#"{"version":3,"command":"stop"}"#, "unknown variant `stop`"),
+            (&br#"{"version":4,"command":"info","more":1}"#[..], "unknown field `more`"),
+            (br#"{"version":4,"command":"stop"}"#, "unknown variant `stop`"),
             (br#"{"version":1,"command":{"old":{}}}"#, "different versions"),
             (br#"{"command":"info"}"#, "missing field `version`"),
             (b"GET / HTTP/1.1", "not the control format"),

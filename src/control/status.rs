@@ -40,8 +40,24 @@ pub struct Status {
     pub last: Option<Ended>,
     /// The last run that is written down, promotions left out; one of before the mount, too.
     pub written: Option<Written>,
+    /// Files that cannot be changed since a move of them was stopped halfway; none if there are none.
+    pub held: Option<Held>,
     /// What it does by itself, and when.
     pub next: Next,
+}
+
+/// Files whose move an error of a tier has stopped halfway: they can be read, and not changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Held {
+    /// How many.
+    pub files: u64,
+    /// Since when the first of them is.
+    pub since: u64,
+    /// The tier that gave the error; both tiers of the move where it is not known which.
+    pub ranks: Vec<u8>,
+    /// The error, in words.
+    pub why: String,
 }
 
 /// A tier of a mount.

@@ -11,7 +11,7 @@ use super::status::Status;
 use crate::stats::Snapshot;
 
 /// The version of the format, in every line. One more with every change of what can be in a line.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Read first: what any version of the format has.
 #[derive(Debug, Deserialize)]

@@ -90,6 +90,7 @@ impl Ending {
             // What has failed while the mount is still there has been said.
             let failed = mount::is_mounted(&mountpoint);
             tracing::warn!("{line}");
+            crate::log::flush();
             std::process::exit(if failed { i32::from(FAILED) } else { 0 });
         };
         if let Err(error) = std::thread::Builder::new().name("tierfs-end".into()).spawn(look) {

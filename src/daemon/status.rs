@@ -16,7 +16,7 @@ use super::{Standing, hours, work};
 use crate::config::{self, MountConfig};
 use crate::control::convert;
 use crate::control::status::{
-    Mark, MinFree, Next, Own, Status, TierSpace, TierState, TierStatus, Watching, Written, WrittenEnd,
+    self, Mark, MinFree, Next, Own, Status, TierSpace, TierState, TierStatus, Watching, Written, WrittenEnd,
 };
 use crate::control::wire::{Closed, Text};
 use crate::migrate::manifest::{self, Line, PROMOTIONS};
@@ -26,7 +26,7 @@ use crate::sys::mountinfo;
 use crate::tier::Found;
 use crate::types::attr::Space;
 use crate::types::errno::Result;
-use crate::types::health::{Condition, Health};
+use crate::types::health::{Condition, Health, Held};
 use crate::types::ids::Rank;
 use crate::types::units;
 use crate::union::{self, Union};
@@ -218,7 +218,17 @@ pub(super) fn told(facts: &Facts, asked: &Asked, union: &Arc<Union>, standing: &
         running,
         last,
         written,
+        held: union.held().map(held),
         next: next(&standing.policy(), standing),
+    }
+}
+
+fn held(held: Held) -> status::Held {
+    status::Held {
+        files: held.files,
+        since: seconds(held.since).unwrap_or(0),
+        ranks: held.tiers.iter().map(|rank| rank.0).collect(),
+        why: held.errno.to_string(),
     }
 }
 

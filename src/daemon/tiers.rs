@@ -64,13 +64,10 @@ pub(super) fn open(config: &MountConfig, places: &[Place], purpose: Purpose) -> 
     let roots: Vec<Result<Root, Errno>> = places.iter().map(Root::open).collect();
     let paths: Vec<_> = config.tiers.iter().map(|tier| tier.path.as_path()).collect();
     overlap::check(&paths, &config.mountpoint).map_err(|error| Error::new(CONFIG, error.to_string()))?;
-    let found: Vec<Found> = config
-        .tiers
-        .iter()
-        .zip(&roots)
-        .map(|(tier, root)| Found::look(&tier.path, root.as_ref().map_err(|errno| *errno)))
-        .collect();
-    let markers = markers(config, &found, &roots, purpose)?;
+    let (markers, _adopting) = match markers(config, &look(config, &roots), purpose)? {
+        Some(markers) => (markers, Vec::new()),
+        None => adopt(config, &roots, purpose)?,
+    };
     roots
         .into_iter()
         .zip(&config.tiers)
@@ -95,12 +92,41 @@ fn in_use(error: Error, config: &MountConfig, purpose: Purpose) -> Error {
     error
 }
 
-fn markers(
-    config: &MountConfig,
-    found: &[Found],
-    roots: &[Result<Root, Errno>],
-    purpose: Purpose,
-) -> Result<Vec<Option<Marker>>, Error> {
+fn look(config: &MountConfig, roots: &[Result<Root, Errno>]) -> Vec<Found> {
+    let each = config.tiers.iter().zip(roots);
+    each.map(|(tier, root)| Found::look(&tier.path, root.as_ref().map_err(|errno| *errno))).collect()
+}
+
+/// What [`open`] goes by: the markers of the tiers that are there, and what keeps others from adopting them.
+type Adopted = (Vec<Option<Marker>>, Vec<durable::Lock>);
+
+/// Makes the tiers a union, unless somebody else has done it meanwhile.
+fn adopt(config: &MountConfig, roots: &[Result<Root, Errno>], purpose: Purpose) -> Result<Adopted, Error> {
+    let mut locks = Vec::new();
+    for (tier, root) in config.tiers.iter().zip(roots) {
+        let path = tier.path.display();
+        let Ok(root) = root else { continue };
+        let lock = root.lock_to_adopt(PATIENCE);
+        let lock = lock.map_err(|errno| Error::new(FAILED, format!("{path} cannot be locked: {errno}")))?;
+        let line = || format!("{path}: another program has locked it, perhaps another tierfs that starts: wait");
+        locks.push(lock.ok_or_else(|| Error::new(BUSY, line()))?);
+    }
+    let found = look(config, roots);
+    if let Some(markers) = markers(config, &found, purpose)? {
+        return Ok((markers, locks));
+    }
+    let known: Vec<Option<Marker>> = found.iter().map(Found::marker).collect();
+    let roots: Vec<_> = roots.iter().flatten().collect();
+    let written = marker::adopt(&roots, &known).map_err(|(rank, errno)| {
+        let path = config.tiers.get(rank.index()).map(|tier| tier.path.display().to_string());
+        let path = path.unwrap_or_default();
+        Error::new(FAILED, format!("{path}/.tierfs/marker cannot be written: {errno}"))
+    })?;
+    Ok((written.into_iter().map(Some).collect(), locks))
+}
+
+/// `None` if the tiers are no union yet.
+fn markers(config: &MountConfig, found: &[Found], purpose: Purpose) -> Result<Option<Vec<Option<Marker>>>, Error> {
     let expected: Vec<_> = config.tiers.iter().map(|tier| tier.id.as_deref().and_then(Id::parse)).collect();
     let known: Vec<Option<Marker>> = found.iter().map(Found::marker).collect();
     // Nothing was known of it when keys were asked for. Served like this it would be taken for missing, or adopted
@@ -110,11 +136,11 @@ fn markers(
         return Err(Error::new(BUSY, format!("{} {line}", late.path.display())));
     }
     match verify(found, &expected) {
-        Verdict::Good => Ok(known),
+        Verdict::Good => Ok(Some(known)),
         Verdict::Foreign(reason) => Err(Error::new(CONFIG, reason)),
         Verdict::Missing(ranks) => missing(config, found, ranks, purpose).map(|()| {
             let at = |(rank, marker): (u8, Option<Marker>)| marker.filter(|_| !ranks.has(Rank(rank)));
-            (0u8..).zip(known).map(at).collect()
+            Some((0u8..).zip(known).map(at).collect())
         }),
         Verdict::Fresh if config.options.read_only => Err(Error::new(
             CONFIG,
@@ -125,13 +151,7 @@ fn markers(
             if let Some(nested) = overlap::nested(&paths) {
                 return Err(Error::new(CONFIG, nested.to_string()));
             }
-            let roots: Vec<_> = roots.iter().flatten().collect();
-            let written = marker::adopt(&roots, &known).map_err(|(rank, errno)| {
-                let path = config.tiers.get(rank.index()).map(|tier| tier.path.display().to_string());
-                let path = path.unwrap_or_default();
-                Error::new(FAILED, format!("{path}/.tierfs/marker cannot be written: {errno}"))
-            })?;
-            Ok(written.into_iter().map(Some).collect())
+            Ok(None)
         }
     }
 }
@@ -217,10 +237,18 @@ fn open_one(
             tracing::warn!(tier = %path, "track_access has no effect: {errno}: mount the tier with relatime instead");
         }
     }
-    let made = root.serve(view.as_ref(), marker).map_err(broken)?;
     let lock = lock(tier, &root, patience)?;
+    // Whoever had the lock may have written it anew since it was read.
+    let marker = match root.look() {
+        What::Marker(now) if (now.union, now.tier) == (marker.union, marker.tier) => now,
+        _ => {
+            let line = "has changed its .tierfs/marker just now: try again";
+            return Err(Error::new(BUSY, format!("{} {line}", tier.path.display())));
+        }
+    };
+    let made = root.serve(view.as_ref(), &marker).map_err(broken)?;
     let spot = overlap::tier(&tier.path);
-    Ok(Opened { tier: made, marker: *marker, root, view, spot, _lock: lock })
+    Ok(Opened { tier: made, marker, root, view, spot, _lock: lock })
 }
 
 /// How long a mount that was just taken down may need to let go.
@@ -236,4 +264,68 @@ fn lock(tier: &TierConfig, root: &Root, patience: Duration) -> Result<durable::L
             "another tierfs is at work on it, a mount or a run without one: see tierfs status, then unmount or wait";
         Error::new(BUSY, format!("{path}: {line}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Draft, check};
+    use crate::daemon::unlock;
+
+    fn union(home: &std::path::Path) -> (MountConfig, Vec<Place>) {
+        let paths = ["m", "0", "1"].map(|name| home.join(name));
+        paths.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+        let [mountpoint, tiers @ ..] = paths;
+        let tiers = tiers.map(TierConfig::at).to_vec();
+        let config = check::finish(Draft { mountpoint: Some(mountpoint), tiers, ..Draft::default() }).unwrap();
+        let places = unlock::places(&config).unwrap();
+        (config, places)
+    }
+
+    fn open_all(config: &MountConfig, places: &[Place]) -> Vec<Marker> {
+        let opened = open(config, places, Purpose::Serve).unwrap();
+        opened.into_iter().map(|opened| opened.unwrap().marker).collect()
+    }
+
+    /// A unit and a line of fstab: each made a union of its own, of which no later start made sense.
+    #[test]
+    fn two_first_starts_at_once_make_one_union() {
+        for _ in 0..20 {
+            let home = tempfile::tempdir().unwrap();
+            let (config, places) = union(home.path());
+            let both = std::thread::scope(|scope| {
+                let starts = [(); 2].map(|()| scope.spawn(|| open_all(&config, &places)));
+                starts.map(|start| start.join().unwrap())
+            });
+            assert_eq!(both[0], both[1]);
+            assert_eq!(both[0], open_all(&config, &places));
+        }
+    }
+
+    /// What a run announced while a mount waited for it was not known to the mount: moved files had other numbers.
+    #[test]
+    fn what_is_announced_before_the_lock_is_known_after_it() {
+        let home = tempfile::tempdir().unwrap();
+        let (config, places) = union(home.path());
+        assert!(!open_all(&config, &places)[1].stamps);
+        let root = Root::open(&places[1]).unwrap();
+        let lock = root.lock(Duration::ZERO).unwrap().unwrap();
+        let known = std::thread::scope(|scope| {
+            let (looked, has_looked) = std::sync::mpsc::channel();
+            let tier = &config.tiers[1];
+            let found = root.look();
+            let (config, places) = (&config, &places);
+            let start = scope.spawn(move || {
+                let marker = Found { path: tier.path.clone(), what: found }.marker().unwrap();
+                looked.send(()).unwrap();
+                let root = Root::open(&places[1]).unwrap();
+                open_one(tier, root, &marker, (config.options.track_access, PATIENCE)).unwrap().marker
+            });
+            has_looked.recv().unwrap();
+            marker::announce(root.dir(), |marker| Marker { stamps: true, ..marker }).unwrap();
+            drop(lock);
+            start.join().unwrap()
+        });
+        assert!(known.stamps);
+    }
 }

@@ -277,6 +277,8 @@ pub struct Served {
     pub locked: Option<u64>,
     /// Those that do not serve, with why, where it says so.
     pub gone: Option<Vec<String>>,
+    /// Files that cannot be changed since an error has stopped their move halfway, and that error.
+    pub held: Option<(u64, String)>,
     /// Tiers of which it is told late, or in part, what changes beside the mount.
     pub late: Vec<PathBuf>,
     /// Its policy file.

@@ -82,6 +82,14 @@ fn alive(book: &mut Book, mount: &Mount, served: &Served, union: Option<&Union>)
         ),
         None => {}
     }
+    match &served.held {
+        Some((files, why)) => book.trouble(
+            "held",
+            format!("{files} files can be read but not changed: an error ({why}) has stopped their move halfway"),
+            format!("look at the disk or server (tierfs status; dmesg | tail), then tierfs umount {point} and mount it again"),
+        ),
+        None => book.fine("held", "no file is held by a move that was stopped halfway"),
+    }
     late(book, mount, served, union);
     if let Some(why) = &served.refused {
         let todo = served.policy.as_ref().map(|path| format!("tierfs config check {}", word(path))).unwrap_or_default();
@@ -160,6 +168,7 @@ mod tests {
             (Served { dead: true, ..good() }, ("mount", Level::Trouble)),
             (Served { program: Some("/usr/bin/tierfs (deleted)".into()), ..good() }, ("upgrade", Level::Hint)),
             (Served { gone: Some(vec!["/b: gone".into()]), ..good() }, ("degraded", Level::Trouble)),
+            (Served { held: Some((3, "Input/output error".into())), ..good() }, ("held", Level::Trouble)),
             (Served { late: vec!["/b".into()], ..good() }, ("beside-seen", Level::Hint)),
             (Served { refused: Some("p:1:1: wrong".into()), ..good() }, ("policy-in-force", Level::Warning)),
             (Served { descriptors: Some(1024), ..good() }, ("descriptors", Level::Hint)),

@@ -3,14 +3,13 @@
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::time::Duration;
 
 use super::race_tests::{Bench, PATIENCE, down, go, look, union_of, up};
 use super::spy_tests::{Spy, beside};
 use super::*;
 use crate::types::attr::SetAttr;
 use crate::types::caller::Caller;
-use crate::types::ids::Ino;
+use crate::types::ids::{Ino, Ranks};
 use crate::types::name::Name;
 use crate::union::open::Access;
 
@@ -125,7 +124,7 @@ fn a_swap_that_dies_holds_nobody_up() {
     assert_eq!(summary.stopped, Some(Stop::Errors), "a run that died says so");
     let fh = union.open(ino, Access::Write, 0, None).unwrap().fh;
     let synced = beside(move || union.fsync(ino, fh, false));
-    assert_eq!(synced.recv_timeout(Duration::from_secs(2)), Ok(Ok(())), "fsync hangs for ever");
+    assert_eq!(synced.recv_timeout(PATIENCE), Ok(Ok(())), "fsync hangs for ever");
 }
 
 /// While names change under a closed gate a directory has times that it gets set back.
@@ -325,6 +324,10 @@ fn a_file_whose_move_was_cut_short_is_changed_by_nobody_until_it_is_at_rest() {
     assert_eq!(union.setxattr(ino, c"user.a", b"b", 0, &me, &Vec::new), Err(Errno::EIO));
     assert_eq!(union.set_flags(ino, 0), Err(Errno::EIO));
     assert!(union.open(ino, Access::Read, 0, None).is_ok(), "it can be read");
+    let held = union.held().expect("whoever asks is told");
+    assert_eq!((held.files, held.tiers, held.errno), (1, Ranks::only(Rank::PRIMARY), Errno::EIO));
+    std::fs::write(bench.on(0, "other"), "other").unwrap();
+    assert_eq!(go(union, &down()).moved, 1, "the next run moves what is not held");
     let union = bench.next_start();
     let ino = look(&union, Ino::ROOT, "f").unwrap().ino;
     assert!(union.open(ino, Access::Write, 0, None).is_ok());

@@ -62,6 +62,8 @@ pub fn run(
 ) -> std::result::Result<Summary, Error> {
     let started = Instant::now();
     union.may_move().map_err(|_| Error::ReadOnly)?;
+    // What moves into half a renamed directory would be in its way.
+    union.finish_renames().map_err(|errno| Error::Tier(Rank::PRIMARY, errno))?;
     let pace = Pace::new(request.limits.bytes_per_sec, request.limits.duration);
     let tell = Mutex::new(tell);
     let one_by_one = |event| (tell.lock())(event);
@@ -279,7 +281,7 @@ impl<'r> Run<'r> {
             summary.lock().failed += 1;
             self.teller.tell(Event::Failed { path, errno: broken.errno, during });
         }
-        tracing::error!(tier = %broken.rank, "moving stops: {}", broken.errno);
+        tracing::error!(tier = %broken.rank, "this run stops: {}", broken.errno);
         summary.lock().stopped = Some(Stop::Failed(broken.rank));
     }
 }

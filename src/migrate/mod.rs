@@ -35,6 +35,8 @@ mod recover;
 mod rehearsal;
 #[cfg(test)]
 mod rehearsal_tests;
+#[cfg(test)]
+mod renames_tests;
 mod reserve;
 mod room;
 pub mod scan;

@@ -120,7 +120,7 @@ pub(super) fn look(union: &Union, dir: Ino, text: &str) -> Option<crate::union::
     }
 }
 
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A lookup that has looked on the primary before a file comes back to it, and looks on the
 /// secondary after that.

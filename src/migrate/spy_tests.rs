@@ -153,7 +153,8 @@ impl Dir for SpiedDir {
     }
     fn unlink(&self, name: &Name) -> Outcome<()> {
         self.at("unlink", Some(name))?;
-        self.inner.unlink(name)
+        self.inner.unlink(name)?;
+        self.at("unlinked", Some(name))
     }
     fn rmdir(&self, name: &Name) -> Outcome<()> {
         self.at("rmdir", Some(name))?;

@@ -25,6 +25,14 @@ pub fn open_root(path: &Path) -> Result<OwnedFd> {
     Ok(openat(AT_FDCWD, path, DIRECTORY, Mode::empty())?)
 }
 
+/// Opens a directory once more: locks taken on the two do not share their fate.
+///
+/// # Errors
+/// What `open(2)` says.
+pub fn open_again(dir: &OwnedFd) -> Result<OwnedFd> {
+    Ok(openat(dir, ".", DIRECTORY, Mode::empty())?)
+}
+
 /// Keeps others out of a directory until it is dropped or the process ends (`flock(2)`).
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "held for its effect")] nix::fcntl::Flock<OwnedFd>);

@@ -259,6 +259,16 @@ impl Root {
         durable::lock(dir.descriptor()?, patience)
     }
 
+    /// Keeps others from making the directory a tier meanwhile, waiting for another's lock no longer than
+    /// `patience`. `None` if it is still held then. Whoever holds this may wait for [`Root::lock`], and nobody
+    /// waits the other way round.
+    ///
+    /// # Errors
+    /// What duplicating a descriptor and `flock(2)` say.
+    pub fn lock_to_adopt(&self, patience: Duration) -> Result<Option<durable::Lock>> {
+        durable::lock(durable::open_again(&self.fd)?, patience)
+    }
+
     /// The tier, to be served: what it announces is written to its marker. It is reached through `view`,
     /// where there is another view of its mount.
     ///

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::SystemTime;
 
+use super::errno::Errno;
+use super::ids::Ranks;
+
 /// Whether a tier serves, and if not, why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Condition {
@@ -64,6 +67,19 @@ pub struct Health {
     pub reason: String,
     /// How often it has gone since the mount began.
     pub times_gone: u64,
+}
+
+/// Files whose move an error of a tier has stopped halfway: they can be read, and not changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// How many; each counts once, whatever names it has.
+    pub files: u64,
+    /// Since when the first of them is held.
+    pub since: SystemTime,
+    /// The tier that gave the error; both tiers of the move where it is not known which.
+    pub tiers: Ranks,
+    /// The error.
+    pub errno: Errno,
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ impl Union {
         };
         let opened = backing().and_then(|backing| self.serve(ino, access, (backing, &losses), || Ok(file)));
         if opened.is_err() {
-            self.inodes.released(ino, access.writes(), false);
+            self.inodes.released(ino, access.writes(), false, None);
         }
         opened
     }

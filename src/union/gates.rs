@@ -10,11 +10,13 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::types::errno::{Errno, Result};
-use crate::types::ids::Ino;
+use crate::types::health::Held;
+use crate::types::ids::{Ino, Ranks};
 
 /// Fewer requests wait for a gate that is closed for another file.
 const SHARDS: usize = 64;
@@ -154,6 +156,8 @@ struct Unsettled {
     /// A tier has failed meanwhile: only what brings the record to rest can tell which body stays. What a program
     /// did with one of them until then could be lost with it.
     cut: HashSet<Ino>,
+    /// By what and since when the first of these were.
+    why: Option<(SystemTime, Ranks, Errno)>,
 }
 
 impl Settling {
@@ -161,19 +165,29 @@ impl Settling {
         self.files.lock().soon.insert(ino);
     }
 
-    /// These were cut short: they stay as they are until they are at rest.
-    pub(super) fn cut(&self, inos: impl Iterator<Item = Ino>) {
+    /// These were cut short by an error of these tiers: they stay as they are until they are at rest.
+    pub(super) fn cut(&self, inos: impl Iterator<Item = Ino>, (tiers, errno): (Ranks, Errno)) {
         let mut files = self.files.lock();
         for ino in inos {
             files.soon.remove(&ino);
             files.cut.insert(ino);
+            files.why.get_or_insert_with(|| (SystemTime::now(), tiers, errno));
         }
         self.settled.notify_all();
     }
 
     /// All that was cut short is at rest.
     pub(super) fn mend(&self) {
-        self.files.lock().cut.clear();
+        let mut files = self.files.lock();
+        files.cut.clear();
+        files.why = None;
+    }
+
+    /// What is cut short, and by what; nothing if nothing is.
+    pub(super) fn held(&self) -> Option<Held> {
+        let files = self.files.lock();
+        let (since, tiers, errno) = files.why?;
+        Some(Held { files: files.cut.len() as u64, since, tiers, errno })
     }
 
     /// Whether it was cut short.
@@ -219,6 +233,7 @@ impl Settling {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::ids::Rank;
 
     #[test]
     fn who_waits_for_a_file_whose_move_is_cut_short_is_told_so() {
@@ -227,14 +242,16 @@ mod tests {
         settling.add(Ino(2));
         std::thread::scope(|scope| {
             let (one, two) = (scope.spawn(|| settling.wait(Ino(1))), scope.spawn(|| settling.wait(Ino(2))));
-            settling.cut(std::iter::once(Ino(1)));
+            settling.cut(std::iter::once(Ino(1)), (Ranks::only(Rank(1)), Errno::EIO));
             assert_eq!(one.join().expect("no panic"), Err(Errno::EIO));
             settling.remove([Ino(1), Ino(2)].into_iter());
             assert_eq!(two.join().expect("no panic"), Ok(()));
         });
         assert!(settling.has(Ino(1)) && settling.is_cut(Ino(1)) && !settling.has(Ino(2)));
+        let held = settling.held().expect("one is held");
+        assert_eq!((held.files, held.tiers, held.errno), (1, Ranks::only(Rank(1)), Errno::EIO));
         settling.mend();
-        assert!(settling.is_empty() && settling.wait(Ino(1)) == Ok(()));
+        assert!(settling.is_empty() && settling.wait(Ino(1)) == Ok(()) && settling.held().is_none());
     }
 
     #[test]

@@ -20,11 +20,12 @@ use std::sync::Arc;
 
 use super::Union;
 use super::rename::{Act, Side, Step};
+use super::unfinished::Unfinished;
 use crate::tier::{Dir, Rename, small};
 use crate::types::attr::Body;
 use crate::types::errno::{Errno, Result};
 use crate::types::hex;
-use crate::types::ids::{Rank, Ranks};
+use crate::types::ids::{Ino, Rank, Ranks};
 use crate::types::name::Name;
 
 const DIRECTORY: &str = "renames";
@@ -114,15 +115,25 @@ impl Union {
         self.private(rank, DIRECTORY)
     }
 
-    pub(super) fn write_journal(&self, record: &Record) -> Result<Written> {
+    pub(super) fn write_journal(&self, record: Record, dirs: (Ino, Ino)) -> Result<Unfinished> {
         let (dir, name) = (self.journal_dir()?, small::unique_name()?);
-        small::write(dir.as_ref(), &name, record.to_text().as_bytes())?;
-        Ok(Written { dir, name })
+        let written = small::write(dir.as_ref(), &name, record.to_text().as_bytes());
+        let there = written.is_err() && dir.stat(Some(&name)) != Ok(None);
+        let rename = Unfinished { written: Written { dir, name }, record, dirs, undo: 0 };
+        if there {
+            // It is whole, perhaps: the next start must not do what was refused.
+            self.renames.add(rename);
+            return Err(written.err().unwrap_or(Errno::EIO));
+        }
+        written.map(|()| rename)
     }
 
     pub(super) fn remove_journal(&self, written: &Written) -> Result<()> {
-        written.dir.unlink(&written.name)?;
-        written.dir.fsync()
+        match written.dir.unlink(&written.name) {
+            // Done before, though it was not said.
+            Ok(()) | Err(Errno::ENOENT) => written.dir.fsync(),
+            other => other,
+        }
     }
 
     /// Whether a rename was cut short that is still to be finished.
@@ -230,7 +241,7 @@ fn read_record(dir: &dyn Dir, name: &Name) -> Result<Option<Record>> {
 }
 
 /// The directory below `root`, `None` if the tier does not have it.
-fn walk(root: &Arc<dyn Dir>, names: &[Name]) -> Result<Option<Arc<dyn Dir>>> {
+pub(super) fn walk(root: &Arc<dyn Dir>, names: &[Name]) -> Result<Option<Arc<dyn Dir>>> {
     let mut dir = Arc::clone(root);
     for name in names {
         dir = match dir.open_dir(name) {

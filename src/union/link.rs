@@ -15,6 +15,7 @@ impl Union {
     /// EEXIST if any tier has the name; ENOENT for a file without names; what a tier says.
     pub fn link(&self, ino: Ino, parent: Ino, name: &Name) -> Result<Attr> {
         self.may_change_names()?;
+        self.finish_renames()?;
         check_public(parent, name)?;
         let _passing = loop {
             self.settling.wait(ino)?;

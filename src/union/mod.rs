@@ -13,7 +13,7 @@
 //!
 //! - [`gates`] keeps the migrator and requests apart while a file changes its tier.
 //!
-//! Lock order: gates, then `clone_lock`, then a shard of the inode table, then nothing. No lock of the table
+//! Lock order: who brings renames to rest ([`unfinished`]), then gates, then `clone_lock`, then a shard of the inode table, then nothing. No lock of the table
 //! is held across a call into a tier. The kernel serialises changes of one directory (it holds the
 //! directory's lock across the request), so two requests never create or remove the same name.
 
@@ -58,6 +58,7 @@ mod resolve;
 mod space;
 #[cfg(test)]
 mod tests;
+mod unfinished;
 pub mod uses;
 mod xattrs;
 
@@ -172,6 +173,7 @@ pub struct Union {
     clone_lock: Mutex<()>,
     gates: gates::Gates,
     settling: gates::Settling,
+    renames: unfinished::Renames,
     room: space::Room,
     stamp_key: CString,
     registered: passthrough::Registered,
@@ -208,6 +210,7 @@ impl Union {
             clone_lock: Mutex::new(()),
             gates: gates::Gates::default(),
             settling: gates::Settling::default(),
+            renames: unfinished::Renames::default(),
             stamp_key: identity::stamp_key(settings.root).to_owned(),
             registered: passthrough::Registered::default(),
             told_ms: AtomicU64::new(0),

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::health::Losses;
 use super::inodes::Serving;
+use super::pages::{Counted, Served};
 use super::passthrough::{Registrar, Registration};
 use super::readdir::Stream;
 use super::{Attr, Union};
@@ -57,7 +58,7 @@ pub struct Opened {
 #[derive(Debug)]
 pub(super) enum Handle {
     /// tierfs serves the data.
-    Plain { file: Arc<dyn File>, rank: Rank, writes: bool },
+    Plain { file: Arc<dyn File>, rank: Rank, writes: bool, counted: Counted },
     /// The kernel serves the data. `errors` is how many failures to sync this handle knows of, `losses` how
     /// often its tier was lost before: once that is more, what it has written may be gone.
     Writer { errors: u64, rank: Rank, losses: Losses },
@@ -174,7 +175,7 @@ impl Union {
         let opened =
             self.keep_leaving(ino).and_then(|()| self.open_counted(ino, access, how, serving, (with, era, &losses)));
         if opened.is_err() {
-            self.inodes.released(ino, access.writes(), false);
+            self.inodes.released(ino, access.writes(), false, None);
         }
         opened
     }
@@ -217,11 +218,17 @@ impl Union {
             // It does not move while it is open.
             let rank = self.inodes.rank(ino)?;
             match self.serve_plain(ino, access, file.as_ref())? {
-                None => {
-                    let fh = self.handles.insert(Handle::Plain { file: file.into(), rank, writes: access.writes() });
+                Served::Plain(mut counted) => {
+                    let file: Arc<dyn File> = file.into();
+                    if self.states.is_lost_since(rank, losses) && file.stat().is_err() {
+                        // Counted too late for `Union::lose`, perhaps: it can write nothing.
+                        self.inodes.uncount(ino, counted.take());
+                    }
+                    let writes = access.writes();
+                    let fh = self.handles.insert(Handle::Plain { file, rank, writes, counted });
                     return Ok(Opened { fh, backing: None });
                 }
-                other => return self.serve_by_kernel(ino, access, other, losses),
+                Served::ByKernel(backing) => return self.serve_by_kernel(ino, access, Some(backing), losses),
             }
         }
         self.serve_by_kernel(ino, access, backing, losses)
@@ -254,13 +261,13 @@ impl Union {
 
     /// The last close of a handle.
     pub fn release(&self, ino: Ino, fh: Fh) {
-        let (writes, plain) = match self.handles.remove(fh) {
-            None => (false, false),
-            Some(Handle::Writer { .. }) => (true, false),
-            Some(Handle::Plain { writes, .. }) => (writes, true),
+        let (writes, plain, counted) = match self.handles.remove(fh) {
+            None => (false, false, None),
+            Some(Handle::Writer { .. }) => (true, false, None),
+            Some(Handle::Plain { writes, counted, .. }) => (writes, true, counted),
             Some(Handle::Dir(_)) => return,
         };
-        let closed = self.inodes.released(ino, writes, plain);
+        let closed = self.inodes.released(ino, writes, plain, counted);
         self.tell_closed(ino, closed);
     }
 

@@ -9,6 +9,9 @@
 //! are they dropped with the answer to an open, which takes effect when other opens have been answered.
 //! They are dropped while the open waits, and other opens of the file wait, too.
 //!
+//! A tier that is lost takes with it what was not synced, and the kernel may still hold that: nobody must read it
+//! once the tier is back, since no fsync would write it. Handles of before write nothing any more and do not count.
+//!
 //! Beside the mount anybody may write at any time; a change that is told is passed on at once.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -49,6 +52,19 @@ pub(super) enum Pages {
     Of(u64),
     /// What may be of an earlier version, or written by programs of the mount since.
     Unsure,
+}
+
+/// How a handle is counted among those that write, where tierfs serves them: how often it had lost its tier by then.
+/// `None` if it is not.
+pub(super) type Counted = Option<u32>;
+
+/// How the data of a handle is served.
+#[derive(Debug)]
+pub(super) enum Served {
+    /// By the kernel: another open has settled for that meanwhile.
+    ByKernel(Arc<Registration>),
+    /// By tierfs.
+    Plain(Counted),
 }
 
 /// What is known of a file when it is opened.
@@ -158,14 +174,15 @@ impl Union {
     }
 
     /// Counts an open handle whose data tierfs serves, unless another open has settled for the kernel
-    /// meanwhile: its registration. Nothing outdated is in the kernel's memory afterwards.
-    pub(super) fn serve_plain(&self, ino: Ino, access: Access, file: &dyn File) -> Result<Option<Arc<Registration>>> {
+    /// meanwhile. Nothing outdated is in the kernel's memory afterwards.
+    pub(super) fn serve_plain(&self, ino: Ino, access: Access, file: &dyn File) -> Result<Served> {
         let stat = file.stat().ok();
         let told = self.trusted() > self.settings.ttl;
         let anew = !told || access != Access::Write && stat.is_some_and(|stat| self.awaits_read(ino, &stat));
         let version = stat.as_ref().and_then(|stat| version(stat, SystemTime::now()));
-        match self.inodes.serve_plain(ino, access, (version, anew), DROP_MAX)? {
-            Plain::Kernel(backing) => return Ok(Some(backing)),
+        let (plain, counted) = self.inodes.serve_plain(ino, access, (version, anew), DROP_MAX)?;
+        match plain {
+            Plain::Kernel(backing) => return Ok(Served::ByKernel(backing)),
             Plain::Kept => {}
             Plain::Outdated(dropping, alone) => {
                 if !self.drop_pages(ino, access, dropping, alone) {
@@ -173,7 +190,7 @@ impl Union {
                 }
             }
         }
-        Ok(None)
+        Ok(Served::Plain(counted))
     }
 
     /// Whether the kernel has dropped what it holds.

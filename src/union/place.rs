@@ -56,6 +56,7 @@ impl Union {
         make: impl Fn(&dyn Dir) -> Result<T>,
     ) -> Result<(Arc<Node>, Rank, T)> {
         self.may_change_names()?;
+        self.finish_renames()?;
         check_public(parent, name)?;
         let _passing = self.gates.names(parent);
         let mut full = Errno::ENOSPC;

@@ -21,6 +21,7 @@ use super::journal::Record;
 use super::place::check_public;
 use super::remove::check_empty;
 use super::resolve::{Copies, Resolution};
+use super::unfinished::Unfinished;
 use crate::tier::Rename;
 use crate::types::attr::{Body, Stat};
 use crate::types::errno::{Errno, Result};
@@ -163,16 +164,6 @@ struct Held<'a> {
     _tree: Option<RwLockWriteGuard<'a, ()>>,
 }
 
-/// A rename that stopped between two steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Failed {
-    pub errno: Errno,
-    /// Whether everything is as it was before.
-    pub whole: bool,
-}
-
-type Performed = std::result::Result<(), Failed>;
-
 /// A name and the directory it is in.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
@@ -188,6 +179,7 @@ impl Union {
     /// for a file on one tier and a directory on another; EROFS; what a tier says.
     pub fn rename(&self, old: (Ino, &Name), new: (Ino, &Name), how: Rename) -> Result<()> {
         self.may_change_names()?;
+        self.finish_renames()?;
         check_public(old.0, old.1)?;
         check_public(new.0, new.1)?;
         let (old, new) = (Place { dir: old.0, name: old.1 }, Place { dir: new.0, name: new.1 });
@@ -214,10 +206,9 @@ impl Union {
         } else {
             self.note_stayed(old, new, &sides, inos, how);
         }
-        match (&record, &done) {
-            // What could not be taken back stays on record: the next start finishes it.
-            (None, _) | (Some(_), Err(Failed { whole: false, .. })) => {}
-            (Some(record), Ok(()) | Err(_)) => self.clear_record(record, old.dir, new.dir, from.era)?,
+        if let Some(record) = record {
+            // It took place, or it did not, whatever becomes of its record.
+            self.clear_record(record, done.as_ref().map_or_else(|failed| failed.undo, |()| 0), from.era);
         }
         done.map_err(|failed| failed.errno)
     }
@@ -306,76 +297,15 @@ impl Union {
         Ok((Some(ino), None))
     }
 
-    pub(super) fn write_record(&self, old: Place<'_>, new: Place<'_>, plan: &Plan) -> Result<super::journal::Written> {
-        self.write_journal(&Record {
+    pub(super) fn write_record(&self, old: Place<'_>, new: Place<'_>, plan: &Plan) -> Result<Unfinished> {
+        let record = Record {
             old_dir: self.path_of(old.dir)?,
             old_name: old.name.clone(),
             new_dir: self.path_of(new.dir)?,
             new_name: new.name.clone(),
             steps: plan.steps.clone(),
-        })
-    }
-
-    /// What the record promised must be durable before the record goes.
-    fn clear_record(&self, record: &super::journal::Written, old: Ino, new: Ino, era: u64) -> Result<()> {
-        for ino in [old, new] {
-            self.dir_in(ino, era)?.copies().try_for_each(|(_, dir)| dir.fsync())?;
-        }
-        self.remove_journal(record)
-    }
-
-    pub(super) fn perform(&self, old: Place<'_>, new: Place<'_>, plan: &Plan, era: u64) -> Performed {
-        for (at, step) in plan.steps.iter().enumerate() {
-            if let Err(errno) = self.take(old, new, step, era) {
-                let whole = self.take_back(old, new, &plan.steps[..at], era);
-                return Err(Failed { errno, whole });
-            }
-        }
-        Ok(())
-    }
-
-    fn take(&self, old: Place<'_>, new: Place<'_>, step: &Step, era: u64) -> Result<()> {
-        let (old_dir, new_dir) = (self.dir_in(old.dir, era)?, self.dir_in(new.dir, era)?);
-        let (from, to) = (old_dir.find(step.rank).ok_or(Errno::EIO), new_dir.find(step.rank).ok_or(Errno::EIO));
-        match step.act {
-            Act::Unlink(Side::Old) => {
-                // The copy that hides it may have got its name by a move that is not durable yet.
-                old_dir.copies().filter(|(rank, _)| *rank != step.rank).try_for_each(|(_, dir)| dir.fsync())?;
-                from?.unlink(old.name)?;
-                // Without this a power failure could keep the copy and not the rename that follows.
-                from?.fsync()
-            }
-            Act::Unlink(Side::New) => {
-                // What takes the place of the copy must be as durable as its removal: a power
-                // failure could otherwise leave neither under this name.
-                new_dir.copies().filter(|(rank, _)| *rank != step.rank).try_for_each(|(_, dir)| dir.fsync())?;
-                to?.unlink(new.name)
-            }
-            Act::Rmdir(Side::Old) => from?.rmdir(old.name),
-            Act::Rmdir(Side::New) => to?.rmdir(new.name),
-            Act::Forth => from?.rename(old.name, to?.as_ref(), new.name, Rename::Replace),
-            Act::Back => to?.rename(new.name, from?.as_ref(), old.name, Rename::Replace),
-            Act::Exchange => from?.rename(old.name, to?.as_ref(), new.name, Rename::Exchange),
-        }
-    }
-
-    /// Undoes steps that were done, the last first. What a step removed was shadowed or an empty
-    /// directory, and stays away. Returns whether both names stand for what they did before.
-    fn take_back(&self, old: Place<'_>, new: Place<'_>, done: &[Step], era: u64) -> bool {
-        let undone = done.iter().rev().try_for_each(|step| {
-            let (from, to) = (self.dir_in(old.dir, era)?, self.dir_in(new.dir, era)?);
-            let (from, to) = (from.copy(step.rank)?, to.copy(step.rank)?);
-            match step.act {
-                Act::Unlink(_) | Act::Rmdir(_) => Ok(()),
-                Act::Forth => to.rename(new.name, from.as_ref(), old.name, Rename::NoReplace),
-                Act::Back => from.rename(old.name, to.as_ref(), new.name, Rename::NoReplace),
-                Act::Exchange => from.rename(old.name, to.as_ref(), new.name, Rename::Exchange),
-            }
-        });
-        if let Err(errno) = undone {
-            tracing::error!(old = %old.name, new = %new.name, "a failed rename cannot be taken back: {errno}; the next mount finishes it");
-        }
-        undone.is_ok()
+        };
+        self.write_journal(record, (old.dir, new.dir))
     }
 
     /// Between the rename on the tier and its note in the table an open file must still be found.
@@ -446,5 +376,10 @@ fn rank_of(copies: &Copies) -> Rank {
     }
 }
 
+mod steps;
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(super) use steps::Failed;
+pub(super) use steps::take_back;

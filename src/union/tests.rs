@@ -130,7 +130,7 @@ fn a_rename_that_fails_changes_nothing() {
         plan.steps.extend([rename::Step { act: rename::Act::Rmdir(rename::Side::Old), ..last }, last]);
         let place = |name| rename::Place { dir: Ino::ROOT, name };
         let done = tree.union.perform(place(&old), place(&new), &plan, root.era);
-        assert_eq!(done, Err(rename::Failed { errno, whole: true }));
+        assert_eq!(done, Err(rename::Failed { errno, undo: 0 }));
     }
     for path in ["0/b", "1/a", "0/d/f", "1/d/g"] {
         let (rank, inside) = path.split_once('/').unwrap();

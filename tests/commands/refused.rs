@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::common::fs::put;
+use crate::common::fs::{get, put};
 use crate::common::mount::Setup;
 use crate::common::user::User;
 use crate::common::{mount, need};
@@ -229,4 +229,24 @@ fn mistakes_are_told_in_one_line() {
     // A relative path below what is not there moves nothing and says so.
     ran(&mut mount.tierfs_with(&["migrate", "--older-than", "1y", root, "absent"])).refused(1, "absent");
     assert!(crate::common::fs::exists(mount.tier(0, "dir/a")));
+}
+
+/// What a mount announces in its markers meanwhile was lost.
+#[test]
+fn init_changes_no_union_that_is_in_use() {
+    let Some(mount) = Setup::new().mount() else { return };
+    let marker = |rank| get(mount.tier(rank, ".tierfs/marker"));
+    let before = [marker(0), marker(1)];
+    let third = mount.home().join("third");
+    std::fs::create_dir(&third).expect("mkdir");
+    let whole = mount.union();
+    let mut grown = whole.clone();
+    grown.push(":");
+    grown.push(&third);
+    assert_eq!(ran(mount.tierfs().arg("init").arg(&whole)).code, Some(0));
+    ran(mount.tierfs().arg("init").arg(&grown)).refused(75, "is in use");
+    assert_eq!([marker(0), marker(1)], before);
+    assert!(!third.join(".tierfs").exists());
+    let setup = mount.unmount();
+    assert_eq!(ran(setup.tierfs().arg("init").arg(&grown)).code, Some(0));
 }

@@ -116,6 +116,20 @@ pub(crate) fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>, flags: rustix
     Ok(rustix::fs::renameat_with(here, from.as_ref(), here, to.as_ref(), flags)?)
 }
 
+/// A script, to be run. Made by another process, for the reason of [`copy_program`].
+pub(crate) fn put_script(path: impl AsRef<Path>, text: impl AsRef<[u8]>) {
+    use std::os::unix::fs::PermissionsExt;
+    let path = path.as_ref();
+    let draft = path.with_extension("draft");
+    put(&draft, text);
+    // A program that runs it now goes on with the former.
+    let _first = std::fs::remove_file(path);
+    copy_program(&draft, path);
+    std::fs::remove_file(&draft).unwrap_or_else(|error| panic!("{draft:?}: {error}"));
+    let rights = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(path, rights).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+}
+
 /// A copy of a program, to be run. Made by another process: while this one has it open for writing, a child
 /// that another test starts has it open, too, and running it says ETXTBSY.
 pub(crate) fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {

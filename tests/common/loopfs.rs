@@ -79,6 +79,19 @@ impl LoopFs {
             .expect("mount runs")
     }
 
+    /// Mounts what was unmounted. `mount` takes a loop device that has the image already, and where the last user of
+    /// that ends in this moment, the device goes before it is mounted.
+    fn mount_again(&self) {
+        super::wait::until("the image can be mounted", || {
+            let mounted = self.mount();
+            let words = String::from_utf8_lossy(&mounted.stderr);
+            mounted.status.success().then_some(()).or_else(|| {
+                eprintln!("not yet: {words}");
+                None
+            })
+        });
+    }
+
     /// Drops everything that is not durable yet; from here on every call fails. `false` where the
     /// filesystem cannot.
     pub(crate) fn cut_power(&self) -> bool {
@@ -104,11 +117,15 @@ impl LoopFs {
     /// The same, once. `false` while somebody has it open: it is busy, or the kernel gives the same dead
     /// filesystem again. That of a process that has just died goes soon.
     pub(crate) fn lives_again(&self) -> bool {
-        if rustix::mount::unmount(&self.point, rustix::mount::UnmountFlags::empty()).is_err() {
+        let there = mount::is_mounted(&self.point);
+        if there && rustix::mount::unmount(&self.point, rustix::mount::UnmountFlags::empty()).is_err() {
             return false;
         }
         let mounted = self.mount();
-        assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
+        if !mounted.status.success() {
+            eprintln!("not yet: {}", String::from_utf8_lossy(&mounted.stderr));
+            return false;
+        }
         let probe = self.point.join("probe");
         std::fs::File::create(&probe).and_then(|_| std::fs::remove_file(&probe)).is_ok()
     }
@@ -121,8 +138,7 @@ impl LoopFs {
         run(Command::new("cp").arg("--sparse=always").arg(&dead).arg(self.image()));
         rustix::mount::unmount(&self.point, rustix::mount::UnmountFlags::DETACH).expect("umount -l");
         std::fs::remove_file(dead).expect("rm");
-        let mounted = self.mount();
-        assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
+        self.mount_again();
     }
 
     fn unmount(&self) {
@@ -140,8 +156,7 @@ impl LoopFs {
             _ => ("btrfs", &["check", "--readonly"]),
         };
         run(Command::new(program).args(arguments).arg(self.image()));
-        let mounted = self.mount();
-        assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
+        self.mount_again();
     }
 
     /// Its root directory.

@@ -15,7 +15,7 @@ use super::{need, wait};
 
 /// A mount that still serves after this time hangs: its daemon is killed, and the test fails
 /// with ENOTCONN instead of standing for ever.
-const HANG_LIMIT: Duration = Duration::from_secs(180);
+const HANG_LIMIT: Duration = Duration::from_secs(900);
 
 /// What is to be mounted.
 #[derive(Debug)]

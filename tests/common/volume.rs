@@ -118,7 +118,7 @@ impl Volume {
         command.args(["-fsck", "-q", "-nosyslog", "-passfile"]).arg(&self.passfile).arg("--").arg(&self.cipher);
         let output = wait::output(&mut command);
         // It looks for a system log, is told of its own unmount, and does not seek on small blocks.
-        let noise = ["syslog", "opcode: RELEASEDIR", "disabling SEEK_DATA"];
+        let noise = ["syslog", "opcode: RELEASE", "disabling SEEK_DATA"];
         let words = told(&output);
         let words = words.lines().filter(|line| !noise.iter().any(|word| line.contains(word))).collect::<Vec<_>>();
         let words = words.join("\n");

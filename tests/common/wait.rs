@@ -1,10 +1,12 @@
 //! Waiting for something that happens by itself: always with a deadline, never a fixed pause.
 
+use std::io::Read;
 use std::process::{Command, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long anything that should happen "at once" may take on a loaded machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long anything that should happen "at once" may take on a loaded machine. Only what fails takes so long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Asks `look` again and again until it answers or `PATIENCE` is over.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -42,11 +44,23 @@ pub(crate) fn output(command: &mut Command) -> Output {
 pub(crate) fn output_within(limit: Duration, command: &mut Command) -> Output {
     let piped = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    // Read meanwhile: who writes more than a pipe holds would wait for ever.
+    let (stdout, stderr) = (reading(child.stdout.take()), reading(child.stderr.take()));
     let ended = within(limit, || child.try_wait().expect("wait"));
-    if ended.is_none() {
+    let Some(status) = ended else {
         child.kill().expect("kill");
         child.wait().expect("wait");
         panic!("did not end: {command:?}");
-    }
-    child.wait_with_output().expect("output")
+    };
+    let [stdout, stderr] = [stdout, stderr].map(|reader| reader.join().expect("a reader"));
+    Output { status, stdout, stderr }
+}
+
+/// All that comes out of a pipe, to its end.
+fn reading(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut all = Vec::new();
+        let _killed = pipe.map(|mut pipe| pipe.read_to_end(&mut all));
+        all
+    })
 }

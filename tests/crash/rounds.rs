@@ -66,7 +66,7 @@ impl Rounds {
         let fs = vec![LoopFs::with(kind, size_mib, "noatime")?, LoopFs::with(kind, size_mib, "noatime")?];
         let roots: Vec<PathBuf> = fs.iter().map(|fs| fs.path().join("tier")).collect();
         let mut rng = Rng::new(seed);
-        let setup = Setup::new().roots(&roots).option("suid").hangs_after(Duration::from_secs(600));
+        let setup = Setup::new().roots(&roots).option("suid").hangs_after(Duration::from_secs(1800));
         let setup = if encrypted { setup.encrypted(Encrypted::only(&[1])) } else { setup };
         let setup = setup.seed(|roots| tree::plant(&roots[0].join("still"), &mut rng));
         for (name, text) in [("down.yaml", DEMOTE), ("up.yaml", PROMOTE)] {

@@ -89,7 +89,8 @@ fn union_with_server() -> Option<(TestMount, Server)> {
     if !need::root() {
         return None;
     }
-    let setup = Setup::new().plain().option("tier_timeout=2s").option("threads=4");
+    // So long a server that is well may take on a busy machine.
+    let setup = Setup::new().plain().option("tier_timeout=5s").option("threads=4");
     let server = Server::start(setup.home())?;
     let setup = setup.seed(|tiers| {
         put(tiers[0].join("dir/fast"), "fast");

@@ -6,5 +6,6 @@ mod common;
 mod disk;
 mod gone;
 mod hang;
+mod memory;
 mod moves;
 mod waits;

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::fs::{get, put};
+use crate::common::fs::{get, put, put_script};
 use crate::common::mount::{Setup, program, temp_dir};
 use crate::common::user::User;
 use crate::common::{need, wait};
@@ -29,8 +29,7 @@ fn journal(home: &Path) -> std::ffi::OsString {
          2026-11-30 host tierfs[1]: cannot read /srv/docs/Smith vs Jones.pdf: no space\n"
     );
     put(home.join("bin/lines"), lines);
-    put(home.join("bin/journalctl"), format!("#!/bin/sh\nexec cat {}/bin/lines\n", home.display()));
-    std::fs::set_permissions(home.join("bin/journalctl"), std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    put_script(home.join("bin/journalctl"), format!("#!/bin/sh\nexec cat {}/bin/lines\n", home.display()));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let all = std::iter::once(home.join("bin")).chain(std::env::split_paths(&path));
     std::env::join_paths(all).expect("a path")

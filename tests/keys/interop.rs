@@ -63,8 +63,8 @@ fn a_passphrase_that_gocryptfs_changes_is_the_new_one_here() {
     // It takes both from the same program.
     home.secret("both", "correct horse\n");
     let script = "#!/bin/sh\nif [ -e second ]; then echo battery staple; else touch second; echo correct horse; fi\n";
-    let program = home.secret("ask", script);
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).expect("mode");
+    let program = home.path("ask");
+    fs::put_script(&program, script);
     command.args(["-passwd", "-q", "-scryptn", "10", "-extpass"]).arg(&program).arg("--").arg(home.volume());
     let output = wait::output(command.current_dir(home.dir.path()));
     assert!(output.status.success(), "{output:?}");

@@ -8,8 +8,7 @@ fn no_passphrase_is_seen_from_outside() {
     let master = home.master("old");
     // A program that waits while the command can be looked at.
     let script = "#!/bin/sh\necho running > mark\nwhile [ ! -e go ]; do sleep 0.05; done\ncat old\n";
-    let program = home.secret("ask", script);
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).expect("mode");
+    fs::put_script(home.path("ask"), script);
     let mut command = home.command("test --extpass ./ask VOLUME");
     command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
     let child = command.stderr(std::process::Stdio::piped()).spawn().expect("tierfs runs");

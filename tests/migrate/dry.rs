@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::common::fs::{exists, put};
 use crate::common::loopfs::{LoopFs, run};
 use crate::common::mount::{Setup, TestMount};
-use crate::common::need;
+use crate::common::{need, wait};
 use crate::kit::{Ran, files, migrate, on, pattern};
 
 /// What is told of files, in an order of its own and without ages, which grow.
@@ -80,8 +80,10 @@ fn regression_a_read_only_target_is_known_before() {
     let Some((tiers, setup)) = on(["ext4", "xfs"], 512) else { return };
     put(setup.tier(0).join("f"), "x");
     let Some(mount) = setup.mount() else { return };
-    let turned = Command::new("mount").args(["-o", "remount,ro"]).arg(tiers[1].path()).output().expect("mount");
-    if !turned.status.success() {
+    let turn = || Command::new("mount").args(["-o", "remount,ro"]).arg(tiers[1].path()).output().expect("mount");
+    // For a moment the mount may have something open there to write.
+    let turned = wait::within(std::time::Duration::from_secs(20), || turn().status.success().then_some(()));
+    if turned.is_none() {
         return need::skip("cannot turn a filesystem in use read-only");
     }
     let said = both(&mount).ends(1);

@@ -13,7 +13,7 @@ use crate::common::mount::{Setup, TestMount};
 use crate::common::need;
 use crate::common::setting::only_plain;
 use crate::common::user::User;
-use crate::kit::{Seen, files, migrate, nothing_left_behind, on, pattern, recall, tierfs};
+use crate::kit::{Seen, files, migrate, moved_by, nothing_left_behind, on, pattern, recall, tierfs};
 
 /// Times to the nanosecond, from long before 1970 to long after 2038.
 const MOMENTS: [(i64, u32); 6] = [
@@ -229,9 +229,9 @@ fn flags_go_along() {
         word.chars().filter(|flag| "AdS".contains(*flag)).collect::<String>()
     };
     assert_eq!(flags(), "SdA");
-    assert_eq!(migrate(&mount, &[]).ends(0).count("moved"), 1);
+    assert_eq!(moved_by(|| migrate(&mount, &[])), 1);
     assert_eq!(flags(), "SdA", "on the secondary");
-    assert_eq!(recall(&mount, "").ends(0).count("moved"), 1);
+    assert_eq!(moved_by(|| recall(&mount, "")), 1);
     assert_eq!(flags(), "SdA", "back on the primary");
 }
 
@@ -250,9 +250,9 @@ fn no_copy_on_write_goes_along() {
     let has =
         || run(Command::new(&lsattr).arg(mount.path("f"))).split(' ').next().is_some_and(|word| word.contains('C'));
     assert!(has());
-    assert_eq!(migrate(&mount, &[]).ends(0).count("moved"), 1);
+    assert_eq!(moved_by(|| migrate(&mount, &[])), 1);
     assert!(has(), "on the secondary");
-    assert_eq!(recall(&mount, "").ends(0).count("moved"), 1);
+    assert_eq!(moved_by(|| recall(&mount, "")), 1);
     assert!(has(), "back on the primary");
 }
 
@@ -268,7 +268,7 @@ fn a_moved_file_that_changes_shows_it() {
     put(mount.path("f"), "newer");
     let changed = stat(mount.path("f"));
     assert!((changed.ctime(), changed.ctime_nsec()) > (before.ctime(), before.ctime_nsec()));
-    assert_eq!(recall(&mount, "").ends(0).count("moved"), 1);
+    assert_eq!(moved_by(|| recall(&mount, "")), 1);
     let back = stat(mount.path("f"));
     assert_eq!((back.ctime(), back.ctime_nsec(), back.ino()), (changed.ctime(), changed.ctime_nsec(), number));
     assert_eq!(get(mount.path("f")), "newer");
@@ -286,7 +286,7 @@ fn a_number_is_not_given_twice() {
             put(&path, "x");
             assert!(seen.insert(ino(&path)), "round {round}: a number is there twice");
         }
-        migrate(&mount, &[]).ends(0);
+        moved_by(|| migrate(&mount, &[]));
     }
     let root = mount.root();
     let tree = tierfs(&mount, [OsStr::new("where"), root.as_os_str()]);

@@ -84,6 +84,18 @@ pub(crate) fn migrate(mount: &TestMount, more: &[&str]) -> Ran {
     Ran::of(&mount.tierfs().args(words).arg(root).output().expect("tierfs runs"))
 }
 
+/// Runs again while files are in use that nobody has open any more: the kernel tells of a close a moment later. How many
+/// files these runs have moved.
+#[track_caller]
+pub(crate) fn moved_by(run: impl Fn() -> Ran) -> u64 {
+    let mut moved = 0;
+    crate::common::wait::until("no file is in use", || {
+        let ran = run().ends(0);
+        moved += ran.count("moved");
+        (!ran.skipped().contains_key("in use")).then_some(moved)
+    })
+}
+
 /// Brings everything below `path` back.
 pub(crate) fn recall(mount: &TestMount, path: &str) -> Ran {
     Ran::of(&mount.tierfs().args(["recall", "-r", "--json"]).arg(mount.path(path)).output().expect("tierfs runs"))

@@ -328,7 +328,7 @@ fn find_all(mount: &TestMount, known: &Known) {
 /// A soak that is long must not be taken for a hang.
 fn patient(setup: Setup) -> Setup {
     let seconds: u64 = std::env::var("TIERFS_SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-    setup.hangs_after(Duration::from_secs(seconds + 300))
+    setup.hangs_after(Duration::from_secs(seconds + 900))
 }
 
 fn soak_on(kinds: [&'static str; 2], option: &str) {

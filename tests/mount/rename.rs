@@ -206,23 +206,23 @@ fn a_reader_beside_renames_always_finds_a_whole_file() {
     let Some(mount) = setup.mount() else { return };
     let done = std::sync::atomic::AtomicBool::new(false);
     let order = std::sync::atomic::Ordering::Relaxed;
+    let seen = std::sync::atomic::AtomicU32::new(0);
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
-            let mut seen = 0u32;
             while !done.load(order) {
                 let text = get(mount.path("name"));
                 assert_eq!(text.len(), 5000, "{:.20}", text);
                 assert!(text.bytes().all(|byte| byte == text.as_bytes()[0]));
-                seen += 1;
+                seen.fetch_add(1, order);
             }
-            seen
         });
-        for round in 0..500u32 {
+        // On a busy machine the reader may come late.
+        for round in (0..).take_while(|round| *round < 500u32 || seen.load(order) == 0 && !reader.is_finished()) {
             put(mount.path("tmp"), format!("{}", round % 10).repeat(5000));
             std::fs::rename(mount.path("tmp"), mount.path("name")).expect("rename");
         }
         done.store(true, order);
-        assert!(reader.join().expect("the reader finds whole files only") > 0);
+        reader.join().expect("the reader finds whole files only");
     });
 }
 

@@ -18,7 +18,7 @@ use crate::writer::Writer;
 const WRITERS: u64 = 3;
 
 /// How long what was known while a tier was away may be shown once it is back.
-pub(crate) const SETTLES_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const SETTLES_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a campaign is made of.
 #[derive(Debug, Clone)]
@@ -108,10 +108,14 @@ impl Bench {
     /// while one was away.
     pub(crate) fn check(&mut self, whole: bool) -> Vec<String> {
         let patience = if whole { Duration::ZERO } else { SETTLES_WITHIN };
-        let look = |writers: &[Writer]| writers.iter().flat_map(Writer::wrong_now).collect::<Vec<_>>();
+        // Ciphertext is not what is shown.
+        let roots = if self.roots.len() == self.disks.len() { &self.roots[..] } else { &[] };
+        let of = |writer: &Writer| [writer.wrong_now(), writer.not_there(roots)].concat();
+        let look = |writers: &[Writer]| writers.iter().flat_map(of).collect::<Vec<_>>();
         let mut wrong = look(&self.writers);
         if !wrong.is_empty() {
             let first = wrong.clone();
+            crate::rounds::tell(&format!("at first: {first:#?}"));
             wait::within(patience, || {
                 wrong = look(&self.writers);
                 wrong.is_empty().then_some(())

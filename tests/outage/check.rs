@@ -31,6 +31,19 @@ impl Writer {
         wrong
     }
 
+    /// What is shown and is not what the fastest copy holds: it would be gone with the kernel's memory, and no
+    /// fsync would help.
+    pub(crate) fn not_there(&self, roots: &[PathBuf]) -> Vec<String> {
+        let differs = |path: &PathBuf| {
+            let shown = self.now_at(path);
+            let below = shown.strip_prefix(&self.root).expect("below the mount point");
+            let copy = roots.iter().map(|root| root.join(below)).find(|copy| short::exists(copy))?;
+            let (shown, copy) = (look(&shown).ok()?, look(&copy).ok()?);
+            (shown != copy).then(|| format!("{path:?}: shows {shown:?}, and has {copy:?}"))
+        };
+        self.files.keys().filter_map(differs).collect()
+    }
+
     /// The same path below the directory that there is.
     fn now_at(&self, path: &Path) -> PathBuf {
         match &self.dir_renamed {

@@ -66,7 +66,7 @@ impl Server {
     /// A client in the server's network; one that hangs is ended.
     fn client(&self, program: &str, words: &[&str]) -> Command {
         let mut command = Command::new("timeout");
-        command.args(["60", "nsenter", "--net", "-t", &self.child.id().to_string(), program]).args(words);
+        command.args(["120", "nsenter", "--net", "-t", &self.child.id().to_string(), program]).args(words);
         command
     }
 

@@ -10,7 +10,7 @@ use crate::common::wait;
 use crate::kit::{Ran, files, migrate, nothing_left_behind, on, recall};
 
 /// A program that has not met so many moves after this time never will.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// What the mover has done so far.
 #[derive(Debug, Default)]

@@ -16,18 +16,22 @@ import time
 PATIENCE = 60
 
 
+def patiently(act):
+    """What is no part of a transaction. Two that make, join or leave the log of a database at once: SQLite tells one
+    of them at once that it is locked, on any filesystem, and asks no timeout. Programs try again."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return act()
+        except sqlite3.OperationalError as error:
+            if not any(words in str(error) for words in ("database is locked", "locking protocol")) or time.monotonic() > end:
+                raise
+
+
 def opened(path, journal=None):
     base = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
-    # Two that make a log of a new database at once: SQLite tells one of them at once that it is
-    # locked, on any filesystem, and asks no timeout. Programs try again.
-    end = time.monotonic() + PATIENCE
-    while journal:
-        try:
-            base.execute(f"pragma journal_mode={journal}")
-            break
-        except sqlite3.OperationalError as error:
-            if "database is locked" not in str(error) or time.monotonic() > end:
-                raise
+    if journal:
+        patiently(lambda: base.execute(f"pragma journal_mode={journal}"))
     return base
 
 
@@ -40,9 +44,10 @@ def write(path, journal, writer, count):
     while number < count:
         # A new connection for some rows each: between them nobody has the file open.
         base = opened(path, journal)
-        base.execute("create table if not exists t (writer integer, number integer, text text, primary key (writer, number))")
+        table = "t (writer integer, number integer, text text, primary key (writer, number))"
+        patiently(lambda: base.execute(f"create table if not exists {table}"))
         for _ in range(5):
-            base.execute("begin immediate")
+            patiently(lambda: base.execute("begin immediate"))
             base.execute("insert into t values (?, ?, ?)", (writer, number, str(number) * 300))
             base.execute("update t set text = text || 'x' where writer = ? and number = ?", (writer, number // 2))
             base.execute("commit")
@@ -56,7 +61,7 @@ def read(path):
     while looks == 0 or not select.select([sys.stdin], [], [], 0)[0]:
         base = opened(path)
         try:
-            found = rows(base)
+            found = patiently(lambda: rows(base))
         except sqlite3.OperationalError as error:
             if "no such table" not in str(error):
                 raise

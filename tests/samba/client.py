@@ -33,6 +33,7 @@ def main():
     creds.set_password(password)
     creds.set_kerberos_state(credentials.DONT_USE_KERBEROS)
     conn = libsmb.Conn("127.0.0.1", share, lp=parameters, creds=creds)
+    conn.settimeout(300_000)
     if what == "watch":
         watch(conn, path)
     else:

@@ -16,7 +16,7 @@ use crate::common::user::User;
 use crate::common::{need, wait};
 
 /// How long one command of a client may take: a directory of many files while all of them move, on a busy machine.
-const CLIENT_LIMIT: Duration = Duration::from_secs(120);
+const CLIENT_LIMIT: Duration = Duration::from_secs(300);
 
 /// What clients send as password.
 const PASSWORD: &str = "p4ss of a test";
@@ -100,6 +100,9 @@ impl Server {
     /// Everything smbclient says to these commands; whether all went well.
     pub(crate) fn try_client(&self, user: &User, share: &str, commands: &str) -> (bool, String) {
         let mut client = self.inside("smbclient");
+        // One answer has all of a huge directory in it. By itself a client waits for 20 s, then closes what it listed,
+        // takes the answer that comes now for one to the close, and speaks of an invalid response.
+        client.args(["-t", &CLIENT_LIMIT.as_secs().to_string()]);
         client.arg(format!("//127.0.0.1/{share}")).args(["-U", &self.credentials(user), "-c", commands]);
         let said = finished(&mut client);
         let text = [said.stdout, said.stderr].concat();
@@ -323,6 +326,26 @@ impl Shared {
         let _not_there = std::fs::remove_file(&into);
         self.client(user, &format!("get \"{path}\" {}", into.display()));
         std::fs::read(&into).expect("what was got")
+    }
+
+    /// Moves everything down until these files are there. Who has just closed one may have it open for a moment longer:
+    /// the kernel tells of a close after it.
+    #[track_caller]
+    pub(crate) fn demote_all(&self, paths: &[&str]) {
+        self.move_all(demote, paths, 1);
+    }
+
+    /// The same way up.
+    #[track_caller]
+    pub(crate) fn promote_all(&self, paths: &[&str]) {
+        self.move_all(promote, paths, 0);
+    }
+
+    fn move_all(&self, run: fn(&TestMount) -> String, paths: &[&str], rank: usize) {
+        wait::until(&format!("{paths:?} are on tier {rank}"), || {
+            run(&self.mount);
+            paths.iter().all(|path| self.rank(path) == Some(rank)).then_some(())
+        });
     }
 
     /// The rank of the tier that holds a file.

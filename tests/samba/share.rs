@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::kit::{Shared, demote, promote};
+use crate::kit::Shared;
 
 /// All that a client can ask of a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,11 +87,11 @@ fn what_clients_see_of_a_file_is_the_same_after_moves() {
             assert_eq!(&shared.seen(name), before, "{name} {when}");
         }
     };
-    demote(&shared.mount);
+    shared.demote_all(&names);
     same("after the demotion", 1);
-    promote(&shared.mount);
+    shared.promote_all(&names);
     same("after the promotion", 0);
-    demote(&shared.mount);
+    shared.demote_all(&names);
     same("after the second demotion", 1);
     usable("after all");
 }
@@ -113,14 +113,14 @@ fn demoted_files_are_offline_where_that_is_wanted() {
     };
     let all = || ["kept", "bare", "folder"].map(attributes);
     assert_eq!(all(), ["attributes: A (20)", "attributes:  (80)", "attributes: D (10)"]);
-    demote(&shared.mount);
+    shared.demote_all(&["kept", "bare"]);
     assert_eq!(all(), ["attributes: OA (1020)", "attributes: O (1000)", "attributes: D (10)"]);
     let listed = shared.client(0, "ls");
     assert!(listed.lines().any(|line| line.contains("kept") && line.contains(" Ao ")), "{listed}");
     // A client that changes attributes sends back all it has seen.
     shared.client(0, "setmode kept +h; setmode bare +s");
     assert_eq!(all(), ["attributes: OHA (1022)", "attributes: OS (1004)", "attributes: D (10)"]);
-    promote(&shared.mount);
+    shared.promote_all(&["kept", "bare"]);
     assert_eq!(all(), ["attributes: HA (22)", "attributes: S (4)", "attributes: D (10)"]);
 }
 
@@ -134,7 +134,7 @@ fn a_pin_set_by_a_client_keeps_its_file() {
         &format!("put {} pinned; put {} other; setea pinned tierfs.pin primary", local.display(), local.display()),
     );
     shared.refused(1, "setea other tierfs.pin primary", "NT_STATUS_ACCESS_DENIED");
-    demote(&shared.mount);
+    shared.demote_all(&["other"]);
     assert_eq!((shared.rank("pinned"), shared.rank("other")), (Some(0), Some(1)));
 }
 
@@ -144,8 +144,7 @@ fn a_document_is_saved_over_one_that_was_demoted() {
     let Some(shared) = Shared::over("ext4", 32, &[]) else { return };
     let first = shared.local("first", b"first version");
     shared.client(0, &format!("put {} plan.docx", first.display()));
-    demote(&shared.mount);
-    assert_eq!(shared.rank("plan.docx"), Some(1));
+    shared.demote_all(&["plan.docx"]);
     let second = shared.local("second", b"second version");
     shared.client(
         0,
@@ -155,7 +154,7 @@ fn a_document_is_saved_over_one_that_was_demoted() {
         ),
     );
     assert_eq!(shared.get(0, "plan.docx"), b"second version");
-    demote(&shared.mount);
+    shared.demote_all(&["plan.docx"]);
     let third = shared.local("third", b"third version");
     shared.client(0, &format!("put {} ~tmp02.tmp; rename ~tmp02.tmp plan.docx -f", third.display()));
     assert_eq!(shared.get(0, "plan.docx"), b"third version");
@@ -163,7 +162,7 @@ fn a_document_is_saved_over_one_that_was_demoted() {
         let there = crate::common::fs::names(shared.mount.tier(rank, ""));
         assert!(there.iter().all(|name| !name.as_encoded_bytes().starts_with(b"~")), "{there:?}");
     }
-    demote(&shared.mount);
+    shared.demote_all(&["plan.docx"]);
     assert_eq!(shared.get(0, "plan.docx"), b"third version");
 }
 

@@ -1,18 +1,26 @@
 //! Metrics for Prometheus, on a port and in a file.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use crate::common::fs::{exists, get, put};
 use crate::common::mount::{Setup, TestMount};
 use crate::common::user::User;
 use crate::common::{need, wait};
 
-/// A port that nobody listens on at this moment.
+/// A port that nobody listens on at this moment, and that no other test was given: its mount may not listen yet.
 fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number")
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let at = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number");
+        if GIVEN.lock().expect("lock").insert(at.port()) {
+            return at;
+        }
+    }
 }
 
 fn ask(at: SocketAddr, question: &str) -> Option<String> {
@@ -135,7 +143,10 @@ fn the_file_is_there_for_everybody_while_the_mount_is() {
     });
     is_read_by_prometheus(&page);
     assert_eq!(std::fs::metadata(&file).expect("stat").permissions().mode() & 0o777, 0o644);
-    assert_eq!(std::fs::read_dir(home.path()).expect("list").count(), 1, "nothing half written is left");
+    // It is written every second, and has another name meanwhile.
+    wait::until("nothing half written is left", || {
+        (std::fs::read_dir(home.path()).expect("list").count() == 1).then_some(())
+    });
     drop(mount.unmount());
     assert!(!exists(&file), "what no longer serves is not told to be up");
 }

@@ -1,12 +1,11 @@
 //! What is configured and not mounted, and what systemd says of it. The configurations are the test's own.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
 
-use crate::common::fs::put;
+use crate::common::fs::{put, put_script};
 use crate::common::mount::{program, temp_dir};
 use crate::{Ran, ran};
 
@@ -30,12 +29,11 @@ fn what_is_configured_and_not_mounted_is_told() {
     put(home.join("etc/view.yaml"), "version: 1\nmountpoint: /nowhere/view\nsources: [{path: /home}]\n");
     put(home.join("etc/wrong.yaml"), "version: 1\ntears: []\n");
     put(home.join("other.yaml"), config("/nowhere/other"));
-    put(
+    put_script(
         home.join("bin/systemctl"),
         "#!/bin/sh\nprintf 'Id=tierfs-migrate@docs.timer\\nActiveState=active\\nNextElapseUSecRealtime=@1900000000\\n\\n'\n\
          printf 'Id=tierfs-migrate@docs.service\\nActiveState=failed\\n'\n",
     );
-    std::fs::set_permissions(home.join("bin/systemctl"), std::fs::Permissions::from_mode(0o755)).unwrap();
     status(home, &["docs"]).says(
         0,
         &[
@@ -57,7 +55,7 @@ fn what_is_configured_and_not_mounted_is_told() {
         all.out
     );
     // A systemd that does not answer holds nobody up.
-    put(home.join("bin/systemctl"), "#!/bin/sh\nexec sleep 600\n");
+    put_script(home.join("bin/systemctl"), "#!/bin/sh\nexec sleep 600\n");
     assert!(status(home, &["docs", "--json"]).object()["timer"].is_null());
     let unknown = status(home, &["nosuch"]);
     assert_eq!(unknown.code, Some(2), "{}{}", unknown.out, unknown.err);

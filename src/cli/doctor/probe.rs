@@ -205,6 +205,7 @@ fn mount(point: &Path) -> Result<Served, String> {
             served.gone = Some(gone.map(told).collect());
             let late = status.tiers.iter().filter(|tier| !matches!(tier.watch, Watching::Whole | Watching::Never));
             served.late = late.filter_map(|tier| path(&tier.path)).collect();
+            served.held = status.held.map(|held| (held.files, held.why));
             served.policy = status.policy.as_ref().and_then(path);
             served.refused = status.refused;
         }

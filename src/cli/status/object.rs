@@ -80,6 +80,10 @@ fn put_mount(object: &mut Value, status: &Status, now: u64) {
     put_path(object, "policy", status.policy.as_ref().map(path).as_deref());
     object["policy_refused"] = json!(status.refused);
     object["running"] = json!(status.running.as_ref().map(running));
+    object["held"] = json!(status.held.as_ref().map(|held| json!({
+        "files": held.files, "since": held.since, "reason": held.why,
+        "tiers": held.ranks.iter().map(|rank| Rank(*rank).to_string()).collect::<Vec<_>>(),
+    })));
     object["last_run"] = json!(status.last.as_ref().map(last));
     object["last_run_written"] = json!(status.written.as_ref().map(written));
     let next = &status.next;

@@ -1,7 +1,10 @@
 //! What somebody has to look after, decided from what was told.
 
+use std::time::Duration;
+
 use super::found::{Found, State, service_name};
-use crate::control::status::{Ended, MinFree, Status, TierState, TierStatus, Written};
+use crate::cli::output::age;
+use crate::control::status::{Ended, Held, MinFree, Status, TierState, TierStatus, Written};
 use crate::doctor::word;
 use crate::types::ids::Rank;
 use crate::types::units;
@@ -68,6 +71,7 @@ fn absent(found: &Found) -> String {
 
 fn of_mount(status: &Status, now: u64) -> Vec<String> {
     let mut lines: Vec<String> = status.tiers.iter().flat_map(|tier| of_tier(tier, status, now)).collect();
+    lines.extend(status.held.as_ref().map(|held| of_held(held, now)));
     if let Some(line) = &status.refused {
         lines.push(format!("the policy file is not in force, the one before is: {line}"));
     }
@@ -77,6 +81,19 @@ fn of_mount(status: &Status, now: u64) -> Vec<String> {
         (None, _) => {}
     }
     lines
+}
+
+/// Files whose move was stopped halfway.
+fn of_held(held: &Held, now: u64) -> String {
+    let files = if held.files == 1 { "1 file".to_owned() } else { format!("{} files", held.files) };
+    let tiers: Vec<String> = held.ranks.iter().map(|rank| format!("the {}", Rank(*rank))).collect();
+    let for_long = age(Duration::from_secs(now.saturating_sub(held.since)));
+    format!(
+        "{files} can be read but not changed, for {for_long}: {} failed ({}) just when {files} moved, and that is not \
+         finished: look at the disk or server, then unmount and mount again, which finishes it",
+        tiers.join(" or "),
+        held.why
+    )
 }
 
 fn of_last(last: &Ended) -> Option<String> {
@@ -156,4 +173,21 @@ fn of_tier(tier: &TierStatus, status: &Status, now: u64) -> Vec<String> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_a_move_holds_are_told_with_what_to_do() {
+        let held = Held { files: 2, since: 1000, ranks: vec![0, 1], why: "Input/output error".into() };
+        let line = of_held(&held, 1060);
+        for part in
+            ["2 files can be read but not changed", "the primary or the secondary", "Input/output", "mount again"]
+        {
+            assert!(line.contains(part), "{line}");
+        }
+        assert!(of_held(&Held { files: 1, ..held }, 1060).starts_with("1 file can"));
+    }
 }

@@ -56,6 +56,7 @@ fn status() -> Status {
         }),
         last: None,
         written: None,
+        held: None,
         next: Next::default(),
     }
 }

@@ -70,7 +70,8 @@ impl Auto {
         turns: &Arc<Turns>,
         engine: Engine,
     ) -> Option<Auto> {
-        if standing.path().is_none() && !standing.promotes_writes(&standing.policy()) || union.may_move().is_err() {
+        // Where a tier is away files move once it is back.
+        if standing.path().is_none() && !standing.promotes_writes(&standing.policy()) || union.settings().read_only {
             return None;
         }
         let signal = Arc::new(Signal::default());

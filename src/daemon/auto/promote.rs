@@ -19,6 +19,9 @@ const SPACING: Duration = Duration::from_secs(2);
 /// Files of one run.
 const FILES_MAX: usize = 1024;
 
+/// While a tier is away it is looked this often whether it is back.
+const AWAY_NAP: Duration = Duration::from_secs(3);
+
 /// Nothing to wait for.
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -38,6 +41,10 @@ impl Promoter {
         let wait = self.after.saturating_duration_since(Instant::now());
         if !wait.is_zero() {
             return if self.used.next().is_some() { wait } else { NEVER };
+        }
+        // With a tier away nothing moves, and what was used is still due when it is back.
+        if background.union.may_move().is_err() {
+            return self.used.next().map_or(NEVER, |_| AWAY_NAP);
         }
         let mut files: HashMap<UnionPath, Due> = HashMap::new();
         for (path, due) in self.used.take(FILES_MAX) {

@@ -116,6 +116,9 @@ fn tiers(page: &mut Page, status: &Status) {
             page.sample("tierfs_journal_pending", &[("tier", &tier(one.rank)), ("kind", kind)], count as f64);
         }
     }
+    let held = status.held.as_ref().map_or(0, |held| held.files);
+    let help = "Files that cannot be changed since an error has stopped their move halfway.";
+    page.single("tierfs_held_files", "gauge", help, held as f64);
     page.family("tierfs_lost_files", "gauge", "Contents that recovery could not give a name, by tier.");
     for one in &status.tiers {
         one.own.iter().for_each(|own| {

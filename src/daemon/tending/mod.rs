@@ -346,7 +346,7 @@ impl Keeper {
             } else if missing {
                 Event::Looked(rank, shared.bring_back(rank))
             } else {
-                Event::Probed(rank, shared.probe(rank, thorough))
+                Event::Probed(rank, shared.find_fault(rank, thorough))
             };
             let _ended = shared.seats.events.send(found);
         });

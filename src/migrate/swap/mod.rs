@@ -35,7 +35,7 @@ use super::trash::Leftovers;
 use super::{Skip, plan::Item};
 use crate::tier::{Dir, File, Rename, Syncing, small};
 use crate::types::errno::{Errno, Result};
-use crate::types::ids::Rank;
+use crate::types::ids::{Rank, Ranks};
 use crate::types::name::Name;
 use crate::types::path::UnionPath;
 use crate::union::Union;
@@ -176,11 +176,18 @@ fn swap_all<'u>(
     let settled = Settled { union, batch };
     let result = swap.run();
     // Those that wait are told so. Else a program would go on with a copy whose source may come back with its tier.
-    union.cut_short(swap.stuck.iter().map(|at| &batch[*at].subject), true);
-    if result.is_err() {
+    if let Some(first) = swap.stuck.first() {
+        let errno = match swap.outcomes.get(*first) {
+            Some(Some(Outcome::Failed(errno, _))) => *errno,
+            _ => Errno::EIO,
+        };
+        let why = (Ranks::only(from).with(to), errno);
+        union.cut_short(swap.stuck.iter().map(|at| &batch[*at].subject), true, why);
+    }
+    if let Err(broken) = result {
         // Those that have moved durably stay moved whatever becomes of the record.
         let cut = batch.iter().zip(&swap.outcomes).filter(|(_, outcome)| **outcome != Some(Outcome::Moved));
-        union.cut_short(cut.map(|(ready, _)| &ready.subject), false);
+        union.cut_short(cut.map(|(ready, _)| &ready.subject), false, (Ranks::only(broken.rank), broken.errno));
     }
     drop(tree);
     drop(settled);

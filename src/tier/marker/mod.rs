@@ -345,6 +345,19 @@ pub fn adopt(roots: &[&Root], old: &[Option<Marker>]) -> Result<Vec<Marker>, (Ra
     Ok(markers)
 }
 
+/// Whether these are the markers of one union, to which [`adopt`] would add nothing.
+pub fn is_whole(markers: &[Option<Marker>]) -> bool {
+    let fits = |(index, marker): (usize, &Option<Marker>)| {
+        marker.is_some_and(|marker| {
+            marker.state == State::Member
+                && marker.rank.index() == index
+                && usize::from(marker.tiers) == markers.len()
+                && markers.iter().flatten().all(|other| other.union == marker.union)
+        })
+    };
+    markers.iter().enumerate().all(fits)
+}
+
 /// Records something in the marker, durably.
 ///
 /// # Errors

@@ -115,6 +115,7 @@ impl Inodes {
             let mut shard = shard.lock();
             let there = shard.values_mut().filter(|inode| inode.kind != Kind::Dir && inode.rank == rank);
             for inode in there {
+                inode.lose_tier();
                 if inode.handles > inode.plain {
                     let rare = inode.rare();
                     rare.reborn = rare.reborn.wrapping_add(1);

@@ -9,7 +9,7 @@ use crate::types::errno::Result;
 use crate::types::ids::{Ino, Rank, Ranks};
 use crate::types::name::Name;
 use crate::union::identity::Shown;
-use crate::union::pages::Pages;
+use crate::union::pages::{Counted, Pages};
 use crate::union::passthrough::Registration;
 
 /// Names kept of one hard-linked file; more are found again by a lookup.
@@ -27,7 +27,7 @@ pub(super) struct Inode {
     pub(super) writers: u32,
     /// Those of the handles whose data tierfs serves itself.
     pub(super) plain: u32,
-    /// And those of these that write.
+    /// And those of these that write, but for those whose tier was lost since: they write nothing any more.
     pub(super) plain_writers: u32,
     /// What the kernel may hold of the contents.
     pub(super) pages: Pages,
@@ -67,6 +67,8 @@ pub(super) struct Rare {
     pub(super) acl: Option<Box<[u8]>>,
     /// How often its tier was lost while the kernel served it past tierfs.
     pub(super) reborn: u32,
+    /// How often its tier was lost while tierfs served handles that write: those of before are not counted any more.
+    pub(super) bereft: u32,
 }
 
 /// By what the kernel decides who may do what in a directory, as its fastest copy says it.
@@ -162,9 +164,9 @@ impl Inode {
             // Another file has the number now: nothing that was known holds.
             closed = (self.backing.take(), self.rare.as_mut().and_then(|rare| rare.orphan.take()));
             // But the kernel may have a handle on the number.
-            self.rare = self.rare.take().filter(|rare| rare.reborn > 0);
+            self.rare = self.rare.take().filter(|rare| rare.reborn > 0 || rare.bereft > 0);
             if let Some(rare) = &mut self.rare {
-                **rare = Rare { reborn: rare.reborn, ..Rare::default() };
+                **rare = Rare { reborn: rare.reborn, bereft: rare.bereft, ..Rare::default() };
             }
             self.acl_of = None;
             self.was_open = false;
@@ -193,6 +195,28 @@ impl Inode {
     pub(super) fn ranks_after(&self, seen: &Seen<'_>, outdated: bool) -> (Ranks, Ranks) {
         let found = if outdated { self.ranks.or(seen.ranks) } else { seen.ranks };
         (found.or(self.ranks.and(seen.missing)), self.maybe.and(seen.missing))
+    }
+
+    /// Its tier is lost, and what was not synced with it: what the kernel holds may be nowhere else, also where the
+    /// version looks the same. The handles of before write nothing any more, so that nobody overtakes them.
+    pub(super) fn lose_tier(&mut self) {
+        self.pages = self.pages.doubted();
+        if std::mem::take(&mut self.plain_writers) > 0 {
+            let rare = self.rare();
+            rare.bereft = rare.bereft.wrapping_add(1);
+        }
+    }
+
+    /// See [`Rare::bereft`].
+    pub(super) fn bereft(&self) -> u32 {
+        self.rare.as_ref().map_or(0, |rare| rare.bereft)
+    }
+
+    /// A handle writes no more that was counted as one that does.
+    pub(super) fn uncount(&mut self, counted: Counted) {
+        if counted.is_some_and(|bereft| bereft == self.bereft()) {
+            self.plain_writers = self.plain_writers.saturating_sub(1);
+        }
     }
 
     /// What is kept open of a file that has a name.

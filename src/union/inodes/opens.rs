@@ -7,6 +7,7 @@ use super::{Inodes, Serving};
 use crate::stats::touch;
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::{Ino, Rank};
+use crate::union::pages::Counted;
 use crate::union::passthrough::Registration;
 
 /// Handles of files that are open.
@@ -46,8 +47,8 @@ impl Inodes {
         self.with(ino, |inode| inode.rank)
     }
 
-    /// Counts a handle off again. The tier of the file if it was the last.
-    pub(in crate::union) fn released(&self, ino: Ino, writes: bool, plain: bool) -> Option<Rank> {
+    /// Counts a handle off again, `plain` if tierfs serves its data. The tier of the file if it was the last.
+    pub(in crate::union) fn released(&self, ino: Ino, writes: bool, plain: bool, counted: Counted) -> Option<Rank> {
         let mut shard = self.shard(ino).lock();
         let inode = shard.get_mut(&ino.0)?;
         self.open.fetch_sub(u64::from(inode.handles > 0), Ordering::Relaxed);
@@ -55,7 +56,7 @@ impl Inodes {
         inode.handles = inode.handles.saturating_sub(1);
         inode.writers = inode.writers.saturating_sub(u32::from(writes));
         inode.plain = inode.plain.saturating_sub(u32::from(plain));
-        inode.plain_writers = inode.plain_writers.saturating_sub(u32::from(plain && writes));
+        inode.uncount(counted);
         // Another open of a file without a name may be on its way: only the forget ends it.
         let closed = (inode.handles == 0).then_some(inode.rank);
         let gone = if inode.handles == 0 && inode.lookups == 0 { shard.remove(&ino.0) } else { None };

@@ -11,7 +11,7 @@ use super::Inodes;
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::Ino;
 use crate::union::Access;
-use crate::union::pages::{AtOpen, Outdated, Pages};
+use crate::union::pages::{AtOpen, Counted, Outdated, Pages};
 use crate::union::passthrough::Registration;
 
 /// Files of which the kernel is being made to drop pages, and how many are at it. One is begun with the
@@ -93,13 +93,13 @@ impl Inodes {
         access: Access,
         (version, anew): (Option<u64>, bool),
         patience: Duration,
-    ) -> Result<Plain> {
+    ) -> Result<(Plain, Counted)> {
         let mut in_time = true;
         loop {
             let mut shard = self.shard(ino).lock();
             let inode = shard.get_mut(&ino.0).ok_or(Errno::ESTALE)?;
             if let Some(backing) = &inode.backing {
-                return Ok(Plain::Kernel(Arc::clone(backing)));
+                return Ok((Plain::Kernel(Arc::clone(backing)), None));
             }
             if in_time && self.drops.has(ino) {
                 drop(shard);
@@ -112,12 +112,15 @@ impl Inodes {
             inode.plain_writers += u32::from(access.writes());
             self.open_plain.fetch_add(1, Ordering::Relaxed);
             inode.pages = if in_time { pages } else { Pages::Unsure };
-            return Ok(if in_time && outdated {
-                Plain::Outdated(self.drops.begin(ino), open.alone)
-            } else {
-                Plain::Kept
-            });
+            let counted = access.writes().then(|| inode.bereft());
+            let kept = !in_time || !outdated;
+            return Ok((if kept { Plain::Kept } else { Plain::Outdated(self.drops.begin(ino), open.alone) }, counted));
         }
+    }
+
+    /// A handle writes no more that was counted as one that does.
+    pub(in crate::union) fn uncount(&self, ino: Ino, counted: Counted) {
+        let _forgotten = self.with(ino, |inode| inode.uncount(counted));
     }
 
     /// Waits until the kernel drops no pages of the file any more: a write may begin only then. For a handle
@@ -168,7 +171,7 @@ mod tests {
     }
 
     fn serve(inodes: &Inodes, access: Access, patience: Duration) -> Plain {
-        inodes.serve_plain(INO, access, (Some(7), false), patience).unwrap()
+        inodes.serve_plain(INO, access, (Some(7), false), patience).unwrap().0
     }
 
     /// The second guard was dropped with the table locked, and stopped the mount.
@@ -213,7 +216,7 @@ mod tests {
         assert!(matches!(inodes.outdated(INO, false), Outdated::Attributes));
         assert!(matches!(inodes.outdated(INO, true), Outdated::All(None)));
         for _ in 0..2 {
-            inodes.released(INO, true, true);
+            inodes.released(INO, true, true, Some(0));
         }
         assert!(matches!(inodes.outdated(INO, false), Outdated::All(Some(_))));
     }

@@ -20,7 +20,8 @@ use super::{Found, Union};
 use crate::tier::{Dir, File, SetXattr, Tier};
 use crate::types::attr::{Body, Kind, Stat};
 use crate::types::errno::{Errno, Result};
-use crate::types::ids::{Ino, Rank};
+use crate::types::health::Held;
+use crate::types::ids::{Ino, Rank, Ranks};
 use crate::types::name::Name;
 use crate::types::path::UnionPath;
 
@@ -392,10 +393,15 @@ impl Union {
 
     /// These were cut short when a tier failed: `all` of them, and of the others those that programs see already
     /// where they go. Until the record is brought to rest nobody changes them, gives them other names or is told
-    /// that they are durable: EIO.
-    pub fn cut_short<'a>(&self, subjects: impl Iterator<Item = &'a Subject<'a>>, all: bool) {
+    /// that they are durable: EIO. `why` is the error and which tiers may have given it.
+    pub fn cut_short<'a>(&self, subjects: impl Iterator<Item = &'a Subject<'a>>, all: bool, why: (Ranks, Errno)) {
         let inos = subjects.map(|subject| subject.identity.0);
-        self.settling.cut(inos.filter(|ino| all || self.settling.has(*ino)).collect::<Vec<_>>().into_iter());
+        self.settling.cut(inos.filter(|ino| all || self.settling.has(*ino)).collect::<Vec<_>>().into_iter(), why);
+    }
+
+    /// The files that were cut short, as long as they are not at rest.
+    pub fn held(&self) -> Option<Held> {
+        self.settling.held()
     }
 
     /// Everything that was cut short is at rest.

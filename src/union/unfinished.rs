@@ -1,0 +1,124 @@
+//! Renames whose record stays though the mount goes on.
+//!
+//! A record ([`super::journal`]) is rolled forward at the next start, by what is found under its two names. That is right
+//! only as long as nothing has come to these names since. Where a tier refuses to remove the record, or to have a failed
+//! rename taken back, the record is noted here, and nobody makes or changes a name before it is gone: each who wants to
+//! tries first to bring the rename to rest, and gets EIO if the tier still refuses. Removing names is always possible:
+//! a step that finds nothing does nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::Union;
+use super::journal::{Record, Written, walk};
+use super::rename::take_back;
+use crate::tier::Dir;
+use crate::types::errno::{Errno, Result};
+use crate::types::ids::{Ino, Rank, Ranks};
+use crate::types::name::Name;
+
+/// A rename that is on record.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    pub(super) written: Written,
+    pub(super) record: Record,
+    /// The directories of its names.
+    pub(super) dirs: (Ino, Ino),
+    /// So many of its steps are done and to be taken back. What is left of any other is to be made durable.
+    pub(super) undo: usize,
+}
+
+/// Those whose record could not be removed.
+#[derive(Debug, Default)]
+pub(super) struct Renames {
+    count: AtomicUsize,
+    /// The last is the newest.
+    left: Mutex<Vec<Unfinished>>,
+    /// Held by who brings them to rest. No gate is held by who waits for it.
+    finishing: Mutex<()>,
+}
+
+impl Renames {
+    pub(super) fn add(&self, rename: Unfinished) {
+        let mut left = self.left.lock();
+        left.push(rename);
+        self.count.store(left.len(), Ordering::SeqCst);
+    }
+
+    fn take(&self) -> Option<Unfinished> {
+        self.left.lock().pop()
+    }
+
+    fn recount(&self) {
+        let left = self.left.lock();
+        self.count.store(left.len(), Ordering::SeqCst);
+    }
+}
+
+impl Union {
+    /// Removes the record of a rename that was made in this `era`, and of which `undo` steps are still to be taken
+    /// back. Where that cannot be, it is tried again before the next name is made or changed.
+    pub(super) fn clear_record(&self, rename: Unfinished, undo: usize, era: u64) {
+        let rename = Unfinished { undo, ..rename };
+        // What the record promised must be durable before it goes.
+        let durable = || {
+            let mut dirs = [rename.dirs.0, rename.dirs.1].into_iter();
+            dirs.try_for_each(|ino| self.dir_in(ino, era)?.copies().try_for_each(|(_, dir)| dir.fsync()))
+        };
+        if undo == 0 {
+            let Err(errno) = durable().and_then(|()| self.remove_journal(&rename.written)) else { return };
+            tracing::warn!(old = %rename.record.old_name, new = %rename.record.new_name, "the record of a rename cannot be removed: {errno}; it is tried again before the next name is made or changed");
+        }
+        self.renames.add(rename);
+    }
+
+    /// Brings renames to rest whose record stayed. To be called, with no gate passed, before a name is made or changed.
+    ///
+    /// # Errors
+    /// EIO where a tier still refuses: then no name may be made or changed.
+    pub fn finish_renames(&self) -> Result<()> {
+        if self.renames.count.load(Ordering::SeqCst) == 0 {
+            return Ok(());
+        }
+        let _alone = self.renames.finishing.lock();
+        while let Some(rename) = self.renames.take() {
+            if let Err(errno) = self.finish(&rename) {
+                tracing::debug!(old = %rename.record.old_name, "a rename cannot be brought to rest: {errno}");
+                self.renames.add(rename);
+                return Err(Errno::EIO);
+            }
+            tracing::info!(old = %rename.record.old_name, new = %rename.record.new_name, "a rename that was cut short is at rest");
+        }
+        self.renames.recount();
+        Ok(())
+    }
+
+    fn finish(&self, rename: &Unfinished) -> Result<()> {
+        let Record { old_dir, old_name, new_dir, new_name, steps } = &rename.record;
+        if rename.undo > 0 {
+            // As for a rename of a directory: nobody clones one, or changes names beside it.
+            let _tree = self.gates.rename_tree();
+            let _names = self.gates.close_names(&[rename.dirs.0, rename.dirs.1]);
+            let _alone = self.clone_lock.lock();
+            take_back(&steps[..rename.undo], (old_name, new_name), |rank| {
+                let from = self.copy_of(rename.dirs.0, old_dir, rank)?;
+                Ok((from, self.copy_of(rename.dirs.1, new_dir, rank)?))
+            })?;
+        }
+        // Whatever has become of the directories: all that the tiers have.
+        for rank in steps.iter().fold(Ranks::NONE, |ranks, step| ranks.with(step.rank)).iter() {
+            self.tier(rank)?.syncing()?.sync()?;
+        }
+        self.remove_journal(&rename.written)
+    }
+
+    /// A directory on a tier: by its number or, if the kernel has forgotten that, by its path.
+    fn copy_of(&self, ino: Ino, path: &[Name], rank: Rank) -> Result<Arc<dyn Dir>> {
+        match self.dir(ino) {
+            Err(Errno::ESTALE) => walk(&self.tier(rank)?.root(), path)?.ok_or(Errno::EIO),
+            node => node?.copy(rank).map(Arc::clone),
+        }
+    }
+}
