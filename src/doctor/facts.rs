@@ -196,6 +196,8 @@ pub struct Tier {
     pub inodes: (u64, u64),
     /// What was tried on it.
     pub tried: Asked<Tried>,
+    /// Whether a file can be renamed so that none of the new name would be replaced; tried in its `.tierfs`.
+    pub renames: Option<Asked<bool>>,
     /// What is in `.tierfs`, where that can be read.
     pub own: Option<Own>,
 }

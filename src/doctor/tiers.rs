@@ -33,6 +33,7 @@ pub fn judge(union: &Union, machine: &Machine) -> Vec<Finding> {
             root(&mut book, path, tier);
         }
         features(&mut book, path, tier, union.shared);
+        renames(&mut book, path, tier, config.options.read_only);
         own(&mut book, path, tier, union.mounted);
         found.extend(book.close());
     }
@@ -227,6 +228,28 @@ fn features(book: &mut Book, path: &Path, tier: &Tier, samba: bool) {
     capacity(book, path, tier, tried, samba);
 }
 
+/// What a move does with names must never cost a file that a program has made meanwhile.
+fn renames(book: &mut Book, path: &Path, tier: &Tier, read_only: bool) {
+    const CHECK: &str = "renames";
+    let shown = path.display();
+    match &tier.renames {
+        Some(Asked::Told(false)) if !read_only => book.warning(
+            CHECK,
+            format!(
+                "{shown} on {} cannot rename a file without the danger of replacing another (RENAME_NOREPLACE): no \
+                 files are moved to it or from it, and a directory that is on another tier only cannot be made there",
+                tier.kind
+            ),
+            "put the tier on ext4, xfs or btrfs, on this machine or by iSCSI: NFS and many FUSE servers cannot do it. \
+             What is on the tier is served all the same",
+        ),
+        Some(Asked::Told(_)) => book.fine(CHECK, format!("{shown} can rename without replacing")),
+        Some(Asked::Refused(why)) => book.fine(CHECK, format!("{shown}: renames were not tried: {why}")),
+        // That it does not answer has been said.
+        Some(Asked::Silent) | None => {}
+    }
+}
+
 fn attributes_cure(tier: &Tier) -> &'static str {
     match tier.kind.as_str() {
         "tmpfs" => "a tmpfs keeps user.* since Linux 6.6; a tmpfs as tier loses its files at every boot anyway",
@@ -293,6 +316,7 @@ mod tests {
             options: vec!["rw".into(), "relatime".into()],
             mode: 0o755,
             tried: Asked::Told(Tried { largest: 65536, ..Tried::default() }),
+            renames: None,
             own: Some(Own::default()),
             ..Tier::default()
         }
@@ -353,6 +377,7 @@ mod tests {
             (tried(Tried { acl: none(), largest: 65536, ..Tried::default() }), ("acl", Level::Warning)),
             (tried(Tried { largest: 3800, ..Tried::default() }), ("attribute-size", Level::Hint)),
             (Tier { tried: Asked::Silent, ..tier() }, ("attributes", Level::Trouble)),
+            (Tier { renames: Some(Asked::Told(false)), ..tier() }, ("renames", Level::Warning)),
             (Tier { own: Some(Own { records: 1, ..Own::default() }), ..tier() }, ("pending", Level::Hint)),
             (Tier { own: Some(Own { lost: 1, ..Own::default() }), ..tier() }, ("lost", Level::Warning)),
         ] {

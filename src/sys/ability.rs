@@ -1,13 +1,16 @@
-//! What a filesystem is able to, tried on files without a name, which are gone when they are closed.
+//! What a filesystem is able to, tried on files without a name, which are gone when they are closed; renames on an
+//! empty one that is removed again.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{OFlag, open, openat};
 use nix::libc;
 use nix::sys::stat::Mode;
 
+use super::at::{self, RenameFlag};
 use super::{check, io, xattr};
 use crate::types::errno::{Errno, Result};
 
@@ -79,6 +82,26 @@ pub fn acl(file: &File) -> Result<()> {
     attribute(file, c"system.posix_acl_access", &value)
 }
 
+/// Has an empty file renamed so that none of the new name would be replaced (`RENAME_NOREPLACE`, `renameat2(2)`).
+/// It is made for that in `dir`, and removed.
+///
+/// # Errors
+/// EINVAL where the filesystem cannot; EROFS, EACCES and what else making a file says.
+pub fn rename_unless_there(dir: &Path) -> Result<()> {
+    let held = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let dir = open(dir, held, Mode::empty())?;
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+    let name =
+        |what: &str| CString::new(format!("doctor-{what}-{}-{since}", std::process::id())).map_err(|_| Errno::EINVAL);
+    let (old, new) = (name("old")?, name("new")?);
+    let made = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    drop(openat(&dir, old.as_c_str(), made, Mode::S_IRUSR | Mode::S_IWUSR)?);
+    let renamed = at::rename(dir.as_fd(), &old, dir.as_fd(), &new, RenameFlag::NoReplace);
+    // Both: a server may do what it says that it does not.
+    let _gone = [&old, &new].map(|name| at::unlink(dir.as_fd(), name));
+    renamed
+}
+
 /// Why something cannot be done, in words of a tired administrator.
 pub fn in_words(errno: Errno) -> String {
     match errno {
@@ -100,6 +123,8 @@ mod tests {
         for outcome in [acl(&file), reserve(&file, 1 << 20), punch(&file, 4096), share_blocks(&file, &other)] {
             assert!(matches!(outcome, Ok(()) | Err(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::EXDEV)), "{outcome:?}");
         }
+        let renamed = rename_unless_there(dir.path());
+        assert!(matches!(renamed, Ok(()) | Err(Errno::EINVAL)), "{renamed:?}");
         assert!(!is_casefold(&File::open(dir.path()).unwrap()));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }

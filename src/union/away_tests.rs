@@ -239,3 +239,38 @@ fn permissions_of_a_directory_stay_while_its_fastest_copy_is_away() {
     assert_eq!(mode(), 0o711);
     assert_eq!(tree.union.inodes.front(d), None, "nothing is kept of what is the same everywhere");
 }
+
+/// An ACL that denies a user was forgotten with the tier: the copy that is left had none, and let him in.
+#[test]
+fn the_access_acl_of_a_directory_stays_while_its_fastest_copy_is_away() {
+    use std::os::fd::AsFd;
+
+    use crate::sys::{ability, xattr};
+    use crate::union::xattrs::ACCESS_ACL;
+    let tree = tree(&["0/d/a", "1/d/b"]);
+    let [fast, slow] = [0, 1].map(|rank| std::fs::File::open(tree.on(rank).join("d")).unwrap());
+    if ability::acl(&fast).is_err() {
+        return eprintln!("skipped: no ACLs here");
+    }
+    let value = xattr::get(fast.as_fd(), None, ACCESS_ACL).unwrap();
+    let d = tree.find("d").ino;
+    let shown = || tree.union.getxattr(d, ACCESS_ACL);
+    lose(&tree.union, 0);
+    assert_eq!(shown().as_ref(), Ok(&value), "nobody has asked for it before");
+    tree.union.regain(Rank(0)).unwrap();
+    xattr::remove(fast.as_fd(), None, ACCESS_ACL).unwrap();
+    ability::acl(&slow).unwrap();
+    assert_eq!(shown(), Err(Errno::ENODATA));
+    lose(&tree.union, 0);
+    assert_eq!(shown(), Err(Errno::ENODATA), "what only the slower copy has opens nothing");
+    tree.union.regain(Rank(0)).unwrap();
+    let by = Caller { uid: 0, gid: 0, umask: 0, pid: 0 };
+    tree.union.setxattr(d, ACCESS_ACL, &value, 0, &by, &Vec::new).unwrap();
+    xattr::remove(slow.as_fd(), None, ACCESS_ACL).unwrap();
+    lose(&tree.union, 0);
+    assert_eq!(shown().as_ref(), Ok(&value), "as it was set through the mount");
+    tree.union.regain(Rank(0)).unwrap();
+    tree.union.removexattr(d, ACCESS_ACL, &by).unwrap();
+    lose(&tree.union, 0);
+    assert_eq!(shown(), Err(Errno::ENODATA));
+}

@@ -134,7 +134,12 @@ impl Union {
             self.may_change_in(&node)?;
             self.before_change(&node)?;
             // The copy that shows the change comes last, so that it never shows half of it.
-            node.copies().rev().try_for_each(|(_, dir)| dir.set_attr(None, change))?;
+            let changed = node.copies().rev().try_for_each(|(_, dir)| dir.set_attr(None, change));
+            if change.mode.is_some() {
+                // It is also the mask of an ACL.
+                self.after_acl(&node);
+            }
+            changed?;
             drop(alone);
             return self.getattr(ino);
         }

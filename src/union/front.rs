@@ -3,13 +3,18 @@
 //! The kernel decides that by owner, group and mode as the fastest copy has them. Slower copies may have
 //! others: they were given others beside the mount, or a change failed before it came to the fastest. While
 //! the fastest is away the mount goes on to say what it said.
+//!
+//! The access ACL belongs to that: without it, or by another one of a slower copy, a directory could be open to
+//! whom it was closed. The default ACL does not: nothing is made while a tier is away.
 
 use super::Union;
 use super::dirs::Node;
 use super::inodes::Front;
+use super::xattrs::ACCESS_ACL;
 use crate::types::attr::Stat;
-use crate::types::errno::Result;
+use crate::types::errno::{Errno, Result};
 use crate::types::ids::{Ino, Rank, Ranks};
+use crate::types::name::Name;
 
 fn of((rank, stat): &(Rank, Stat)) -> Front {
     Front { rank: *rank, mode: stat.mode, uid: stat.uid, gid: stat.gid }
@@ -40,6 +45,56 @@ impl Union {
                 Stat { mode: front.mode, uid: front.uid, gid: front.gid, ..stat }
             }
             Some(_) | None => stat,
+        }
+    }
+
+    /// The same where the directory was looked up as `name` in `above`: its access ACL is learned with it.
+    pub(super) fn fronted_as(
+        &self,
+        ino: Ino,
+        (above, name): (&Node, &Name),
+        copies: &[(Rank, Stat)],
+        stat: Stat,
+    ) -> Stat {
+        if let [(first, _), _, ..] = copies
+            && is_fastest(*first, above.missing)
+            && let Some(dir) = above.find(*first)
+        {
+            self.note_acl(ino, *first, &dir.get_xattr(Some(name), ACCESS_ACL));
+        }
+        self.fronted(ino, above.missing, copies, stat)
+    }
+
+    /// An error of the tier tells nothing: what is known stays.
+    fn note_acl(&self, ino: Ino, rank: Rank, answer: &Result<Vec<u8>>) {
+        match answer {
+            Ok(acl) => self.inodes.set_acl(ino, rank, Some(acl.clone())),
+            Err(Errno::ENODATA | Errno::EOPNOTSUPP) => self.inodes.set_acl(ino, rank, None),
+            Err(_) => {}
+        }
+    }
+
+    /// The access ACL of a directory, which is that of its fastest copy also while that is away.
+    pub(super) fn access_acl(&self, node: &Node) -> Result<Vec<u8>> {
+        let (first, dir) = node.copies().next().ok_or(Errno::EIO)?;
+        if is_fastest(first, node.missing) {
+            let answer = dir.get_xattr(None, ACCESS_ACL);
+            if node.copies().len() > 1 || !node.missing.is_empty() {
+                self.note_acl(node.ino, first, &answer);
+            }
+            return answer;
+        }
+        match self.inodes.acl(node.ino) {
+            Some((rank, acl)) if node.missing.has(rank) && rank < first => acl.map(Vec::from).ok_or(Errno::ENODATA),
+            Some(_) | None => dir.get_xattr(None, ACCESS_ACL),
+        }
+    }
+
+    /// The access ACL of a directory may have changed, on all copies or on some.
+    pub(super) fn after_acl(&self, node: &Node) {
+        if node.copies().len() > 1 {
+            // What it says is only to be known.
+            let _learned = self.access_acl(node);
         }
     }
 

@@ -170,7 +170,7 @@ impl Union {
                 self.dirs.close(known);
             }
             self.dirs.learn(known, copies);
-            let stat = self.fronted(known, node.missing, copies, stat);
+            let stat = self.fronted_as(known, (node, name), copies, stat);
             let ttl = self.ttl_in(node);
             return Ok(Some(Attr { ino: known, generation, stat, ttl, name_ttl: ttl }));
         }
@@ -181,7 +181,7 @@ impl Union {
                 self.dirs.close(ino);
             }
             self.dirs.learn(ino, copies);
-            stat = self.fronted(ino, node.missing, copies, stat);
+            stat = self.fronted_as(ino, (node, name), copies, stat);
         }
         let name_ttl = self.ttl_in(node);
         let ttl = if stat.kind() == Kind::File { self.file_ttl(ino, name_ttl) } else { name_ttl };
@@ -230,6 +230,10 @@ impl Union {
                 copies = node.stats()?;
             }
             let stat = self.fronted(ino, node.missing, &copies, self.merged(&copies)?);
+            if ino == Ino::ROOT {
+                // Nobody looks it up.
+                self.after_acl(&node);
+            }
             let generation = copies.last().map_or(0, |(_, stat)| stat.generation);
             return Ok(Union::attr(ino, generation, stat, self.ttl_in(&node)));
         }

@@ -32,7 +32,7 @@ const CONFIG: &CStr = c"user.tierfs.config";
 const CAPABILITY: &CStr = c"security.capability";
 
 /// The ACL that changes the mode (`acl(5)`).
-const ACCESS_ACL: &CStr = acl::ACCESS;
+pub(super) const ACCESS_ACL: &CStr = acl::ACCESS;
 
 /// `S_ISGID` of `inode(7)`.
 const SET_GID: u32 = 0o2000;
@@ -50,6 +50,9 @@ impl Union {
             return self.answer(ino, key);
         }
         if self.inodes.kind(ino)? == Kind::Dir {
+            if key == ACCESS_ACL {
+                return self.access_acl(self.dir(ino)?.as_ref());
+            }
             return self.fastest(ino)?.get_xattr(None, key);
         }
         // The kernel asks for this one before the first write to each file, to know whether it must
@@ -119,7 +122,11 @@ impl Union {
             self.may_change_names()?;
             let (node, _alone) = self.uncloned(ino)?;
             self.may_change_in(&node)?;
-            return node.copies().rev().try_for_each(|(_, dir)| dir.set_xattr(None, key, value, how));
+            let set = node.copies().rev().try_for_each(|(_, dir)| dir.set_xattr(None, key, value, how));
+            if key == ACCESS_ACL {
+                self.after_acl(&node);
+            }
+            return set;
         }
         self.may_change_data()?;
         let _passing = self.gates.file(ino);
@@ -153,8 +160,11 @@ impl Union {
         for (_, dir) in node.copies().rev() {
             result = dir.remove_xattr(None, key);
             if !matches!(result, Ok(()) | Err(Errno::ENODATA)) {
-                return result;
+                break;
             }
+        }
+        if key == ACCESS_ACL {
+            self.after_acl(&node);
         }
         result
     }

@@ -220,3 +220,40 @@ fn a_tier_that_is_only_unmounted_or_hidden_goes_on() {
     assert_eq!(everything(&mount.root()).len(), before.len());
     mount.unmount();
 }
+
+/// Who may not enter a directory by an ACL may not while the disk is away that has it.
+#[test]
+fn an_acl_that_keeps_a_user_out_holds_while_the_disk_is_away_that_has_it() {
+    let (Some([setfacl]), Some([kept_out, _])) = (need::programs(["setfacl"]), User::two()) else { return };
+    let Some(disk) = LoopFs::new("ext4", 64) else { return };
+    let setup = Setup::new().plain();
+    let roots = [disk.path().join("tier"), setup.tier(1).to_owned()];
+    let setup = setup.roots(&roots).seed(|tiers| {
+        for dir in ["asked", "never asked"] {
+            put(tiers[0].join(dir).join("fast"), "fast");
+            put(tiers[1].join(dir).join("slow"), "slow");
+            let rule = format!("u:{}:-", kept_out.uid);
+            let set = Command::new(&setfacl).args(["-m", &rule]).arg(tiers[0].join(dir)).status();
+            assert!(set.expect("setfacl").success());
+        }
+    });
+    disk.sync();
+    let Some(mount) = setup.mount() else { return };
+    let refused = |dir: &str| {
+        let read = kept_out.run(|| std::fs::read(mount.path(dir).join("slow")));
+        assert!(read.is_err(), "{dir}: {:?}", read.map(|read| String::from_utf8_lossy(&read).into_owned()));
+    };
+    refused("asked");
+    assert_eq!(get(mount.path("asked/slow")), "slow");
+    assert_eq!(get(mount.path("never asked/slow")), "slow");
+    assert!(disk.cut_power());
+    until_gone(&mount, "asked/fast");
+    refused("asked");
+    refused("never asked");
+    disk.restart();
+    until_back(&mount);
+    refused("asked");
+    refused("never asked");
+    assert_eq!(get(mount.path("asked/slow")), "slow");
+    mount.unmount();
+}

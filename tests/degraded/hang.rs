@@ -199,3 +199,27 @@ fn a_mount_with_a_tier_that_hangs_can_be_unmounted() {
     drop(server);
     drop(setup);
 }
+
+/// NFS and many FUSE servers only know renames that replace what is there.
+#[test]
+fn a_server_that_cannot_rename_without_replacing_takes_no_files_and_that_is_said() {
+    let Some((mount, server)) = union_with_server() else { return };
+    let (here, flags) = (rustix::fs::CWD, rustix::fs::RenameFlags::NOREPLACE);
+    put(server.at.join("of the test"), "x");
+    if rustix::fs::renameat_with(here, server.at.join("of the test"), here, server.at.join("new"), flags).is_ok() {
+        return need::skip("this bindfs can do it");
+    }
+    let run = wait::output(mount.tierfs_with(&["migrate", "--older-than", "0s"]).arg(mount.root()));
+    let told = [run.stdout, run.stderr].map(|told| String::from_utf8_lossy(&told).into_owned()).concat();
+    assert!(told.contains("RENAME_NOREPLACE") && told.contains("tierfs doctor"), "{told}");
+    assert_eq!(get(mount.tier(0, "dir/fast")), "fast", "it stays where it is");
+    assert_eq!(get(mount.path("dir/fast")), "fast");
+    let before = names(server.at.join(".tierfs"));
+    let said = wait::output(mount.tierfs_with(&["doctor"]).arg(mount.root()));
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert_eq!(said.matches("RENAME_NOREPLACE").count(), 1, "of that tier only: {said}");
+    assert_eq!(names(server.at.join(".tierfs")), before);
+    let setup = mount.unmount();
+    drop(server);
+    drop(setup);
+}

@@ -28,8 +28,8 @@ UNION is a mount point, a configuration file (*.yaml), the name of one in /etc/t
 PRIMARY:SECONDARY. Without one: all configurations in /etc/tierfs and all mounts of tierfs. As root it \
 sees most.
 
-What tiers can do is tried with files that have no name and are gone at once. `tierfs check` looks at \
-the files of a union.
+What tiers can do is tried with files that have no name and are gone at once, renaming with an empty one in \
+.tierfs of the tier that is removed again. `tierfs check` looks at the files of a union.
 
 Examples:
   tierfs doctor

@@ -23,6 +23,7 @@ use crate::sys::{ability, by_path, creds, local, mountinfo, overlap, stat, xattr
 use crate::tier::marker::verify::{Found, Verdict, verify};
 use crate::tier::place::{Form, Place};
 use crate::types::errno::Errno;
+use crate::types::name::PRIVATE_DIR;
 
 /// Before the path of a tier whose files are in clear, and of one that holds ciphertext.
 pub(crate) const PLAIN: u8 = b'+';
@@ -44,6 +45,7 @@ pub(super) fn answer(question: &str, words: &[OsString]) -> Outcome {
     match question {
         "tier" => tell(&tier(first)),
         "try" => tell(&Ok::<_, String>(tried(first))),
+        "rename" => tell(&renames(first)),
         "union" => tell(&union(first, words.get(1..).unwrap_or_default())),
         "mount" => tell(&mount(first)),
         "names" => tell(&look(words)),
@@ -84,6 +86,7 @@ fn tier(path: &Path) -> Result<Tier, String> {
         bytes: (space.blocks.saturating_mul(unit), space.bavail.saturating_mul(unit)),
         inodes: (space.files, space.ffree),
         tried: Asked::Silent,
+        renames: None,
         own: own(path),
     })
 }
@@ -123,6 +126,14 @@ fn tried(path: &Path) -> Asked<Tried> {
         punch: ability::punch(&file, 1 << 12).is_ok(),
         user,
     })
+}
+
+fn renames(tier: &Path) -> Result<bool, String> {
+    match ability::rename_unless_there(&tier.join(PRIVATE_DIR)) {
+        Ok(()) => Ok(true),
+        Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(false),
+        Err(errno) => Err(errno.to_string()),
+    }
 }
 
 fn shares_blocks(file: &File, path: &Path) -> bool {

@@ -298,6 +298,8 @@ fn ask_tier(tier: &TierConfig) -> Asked<Tier> {
                 // What is called so there is not ours.
                 found.own = None;
             }
+            // Before the first mount there is no place for it.
+            found.renames = found.own.is_some().then(|| child::ask("rename", &[&tier.path], PATIENCE));
             Asked::Told(found)
         }
         other => other,

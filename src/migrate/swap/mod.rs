@@ -69,6 +69,10 @@ impl<'a> Ready<'a> {
     }
 }
 
+/// What was being done where one of the two filesystems cannot do it.
+const NO_RENAME: &str =
+    "renaming without replacing (RENAME_NOREPLACE), which one of the two filesystems cannot do (tierfs doctor)";
+
 /// What became of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -86,6 +90,8 @@ impl From<Refused> for Outcome {
             Refused::Occupied => Outcome::Skipped(Skip::Occupied),
             Refused::NoLease => Outcome::Skipped(Skip::NoLease),
             Refused::Failed(Errno::EXDEV) => Outcome::Skipped(Skip::Nested),
+            // Of a server, such as NFS, whose renames can only replace.
+            Refused::Failed(errno @ Errno::EINVAL) => Outcome::Failed(errno, NO_RENAME),
             Refused::Failed(errno) | Refused::Stuck(errno) => Outcome::Failed(errno, "swapping the copies"),
         }
     }

@@ -88,6 +88,23 @@ impl Inodes {
         self.with(ino, |inode| inode.rare.as_ref().and_then(|rare| rare.front)).ok().flatten()
     }
 
+    /// The access ACL of a directory, as its copy on `rank` has it.
+    pub(in crate::union) fn set_acl(&self, ino: Ino, rank: Rank, acl: Option<Vec<u8>>) {
+        let _forgotten = self.with(ino, |inode| {
+            inode.acl_of = Some(rank);
+            if acl.is_some() || inode.rare.is_some() {
+                inode.rare().acl = acl.map(Vec::into_boxed_slice);
+            }
+        });
+    }
+
+    /// The same, as it was last seen, and of which copy.
+    pub(in crate::union) fn acl(&self, ino: Ino) -> Option<(Rank, Option<Box<[u8]>>)> {
+        let known =
+            |inode: &mut super::Inode| Some((inode.acl_of?, inode.rare.as_ref().and_then(|rare| rare.acl.clone())));
+        self.with(ino, known).ok().flatten()
+    }
+
     /// Drops the registrations of files on `rank`, and what is kept open of them: their bodies are another filesystem's
     /// from here on. One that the kernel serves for an open handle is another file to it from the next lookup on
     /// ([`Inodes::reborn`]).

@@ -44,6 +44,8 @@ pub(super) struct Inode {
     pub(super) unnamed: bool,
     /// Names that are about to go.
     pub(super) leaving: u32,
+    /// Of a directory: the tier of the copy whose access ACL is known. Where [`Rare`] has none, it has none.
+    pub(super) acl_of: Option<Rank>,
     pub(super) backing: Option<Arc<Registration>>,
     pub(super) rare: Option<Box<Rare>>,
 }
@@ -61,6 +63,8 @@ pub(super) struct Rare {
     pub(super) shown: Option<Shown>,
     /// Of a directory whose copies differ: what the fastest says.
     pub(super) front: Option<Front>,
+    /// Of a directory: its access ACL ([`Inode::acl_of`]).
+    pub(super) acl: Option<Box<[u8]>>,
     /// How often its tier was lost while the kernel served it past tierfs.
     pub(super) reborn: u32,
     /// How often its tier was lost while tierfs served handles that write: those of before are not counted any more.
@@ -80,6 +84,33 @@ pub(in crate::union) struct Front {
 pub(super) type Closed = (Option<Arc<Registration>>, Option<Arc<dyn File>>);
 
 impl Inode {
+    /// The root of the mount, which has copies on `ranks`.
+    pub(super) fn root(ranks: Ranks) -> Inode {
+        Inode {
+            parent: Ino::ROOT,
+            name: Box::default(),
+            body: Body(0),
+            lookups: 1,
+            generation: 0,
+            handles: 0,
+            writers: 0,
+            plain: 0,
+            pages: Pages::None,
+            plain_writers: 0,
+            rank: ranks.fastest().unwrap_or(Rank::PRIMARY),
+            ranks,
+            maybe: Ranks::NONE,
+            kind: Kind::Dir,
+            maybe_mapped: false,
+            was_open: false,
+            unnamed: false,
+            leaving: 0,
+            acl_of: None,
+            backing: None,
+            rare: None,
+        }
+    }
+
     pub(super) fn new(seen: &Seen<'_>) -> Inode {
         let rare = seen.shown.map(|shown| Box::new(Rare { shown: Some(shown), ..Rare::default() }));
         Inode {
@@ -101,6 +132,7 @@ impl Inode {
             was_open: false,
             unnamed: false,
             leaving: 0,
+            acl_of: None,
             backing: None,
             rare,
         }
@@ -136,6 +168,7 @@ impl Inode {
             if let Some(rare) = &mut self.rare {
                 **rare = Rare { reborn: rare.reborn, bereft: rare.bereft, ..Rare::default() };
             }
+            self.acl_of = None;
             self.was_open = false;
             self.pages = self.pages.doubted();
         }

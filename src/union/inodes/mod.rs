@@ -25,7 +25,6 @@ pub(in crate::union) use inode::Front;
 use inode::{Closed, Inode};
 
 use super::identity::Shown;
-use super::pages::Pages;
 use super::passthrough::Registration;
 use crate::stats::touch;
 use crate::tier::File;
@@ -199,29 +198,7 @@ impl Inodes {
     }
 
     pub(in crate::union) fn insert_root(&self, ranks: Ranks) {
-        let root = Inode {
-            parent: Ino::ROOT,
-            name: Box::default(),
-            body: Body(0),
-            lookups: 1,
-            generation: 0,
-            handles: 0,
-            writers: 0,
-            plain: 0,
-            pages: Pages::None,
-            plain_writers: 0,
-            rank: ranks.fastest().unwrap_or(Rank::PRIMARY),
-            ranks,
-            maybe: Ranks::NONE,
-            kind: Kind::Dir,
-            maybe_mapped: false,
-            was_open: false,
-            unnamed: false,
-            leaving: 0,
-            backing: None,
-            rare: None,
-        };
-        self.shard(Ino::ROOT).lock().insert(Ino::ROOT.0, root);
+        self.shard(Ino::ROOT).lock().insert(Ino::ROOT.0, Inode::root(ranks));
     }
 
     /// Counts one lookup of what was seen. Returns whether the directory's ranks have changed; nothing
