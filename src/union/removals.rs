@@ -237,11 +237,12 @@ impl Union {
         let here = node.find(rank);
         // A directory that is not open any more is reached with all the rest.
         if to.as_ref().is_some_and(Option::is_none) || here.is_none() {
-            // Where that cannot be believed what is open is synced below, and the rest is left to its server.
+            // Where that cannot be believed what is open is synced below, here and whenever it is asked for again: the rest
+            // is left to its server.
             if let Some(whole) = self.tier(rank)?.syncing()? {
                 whole.sync()?;
+                self.removals.synced_whole(rank, begun);
             }
-            self.removals.synced_whole(rank, begun);
         }
         if let Some(Some(to)) = to {
             to.fsync()?;
