@@ -34,7 +34,7 @@ fn another_user_is_refused() {
     assert_eq!(socket.metadata().expect("stat").permissions().mode() & 0o777, 0o600);
     mode(&socket.path(), 0o666);
     refused();
-    assert!(mount.log().contains("a command of another user is refused"), "{}", mount.log());
+    mount.until_said("a command of another user is refused");
     mode(&runtime, 0o700);
 }
 

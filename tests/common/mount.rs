@@ -294,6 +294,13 @@ impl TestMount {
         self.setup().log()
     }
 
+    /// Waits until the daemon has said that. Its words may be written after the reply to the request that they are about.
+    #[track_caller]
+    pub(crate) fn until_said(&self, words: &str) {
+        let said = wait::within(wait::PATIENCE, || self.log().contains(words).then_some(()));
+        assert!(said.is_some(), "the log does not say {words:?}:\n{}", self.log());
+    }
+
     /// Kills the daemon and leaves the dead mount behind.
     pub(crate) fn kill(&mut self) {
         if let Some(daemon) = &mut self.daemon {

@@ -35,16 +35,23 @@ pub(crate) fn within_steps<T>(limit: Duration, pause: Duration, mut look: impl F
     }
 }
 
-/// Waits until a daemon has written all that it had to say before this: a thread of its own, called `log`, does that,
-/// and sleeps only while nothing waits to be written.
+/// Waits until a daemon that serves has written all that it had to say before this: a thread of its own, called `log`,
+/// does that, and sleeps only while nothing waits to be written.
+///
+/// That thread has its name only once it has run, so one that is not seen is waited for. Words that must be there are
+/// better waited for themselves (`TestMount::until_said`).
 pub(crate) fn all_said(daemon: u32) {
-    let tasks = || std::fs::read_dir(format!("/proc/{daemon}/task")).into_iter().flatten().flatten();
-    let is_writing = |task: std::fs::DirEntry| {
-        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-        ["R", "D"].iter().any(|state| stat.contains(&format!(" (log) {state} ")))
-    };
-    // One that never stops talking is read as it is.
-    let _written = within(Duration::from_secs(20), || (!tasks().any(is_writing)).then_some(()));
+    let is_log = |stat: &String| stat.contains(" (log) ");
+    let sleeps = |stat: &String| stat.contains(" (log) S ");
+    // One that never stops talking, or has ended, is read as it is.
+    let _written = within(Duration::from_secs(20), || {
+        let tasks = std::fs::read_dir(format!("/proc/{daemon}/task")).ok().into_iter().flatten().flatten();
+        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+        let threads: Vec<String> = stats.collect();
+        let lives = threads.iter().any(|stat| !stat.contains(") Z "));
+        let has_log = threads.iter().any(is_log);
+        (!lives || (has_log && threads.iter().filter(|stat| is_log(stat)).all(|stat| sleeps(stat)))).then_some(())
+    });
 }
 
 /// Runs a command that must end by itself soon; one that does not is killed, and the test fails.

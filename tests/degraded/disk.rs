@@ -72,6 +72,7 @@ fn fails_and_comes_back(disk: &LoopFs, mount: TestMount, user: Option<&User>) {
         put(mount.path("dir/deep/er/new"), "as ever");
         assert_eq!(names(mount.path("dir")), ["deep", "fast", "slow"]);
     });
+    mount.until_said("its filesystem fails");
     let log = mount.log();
     assert_eq!(log.matches("its filesystem fails").count(), 1, "{log}");
     mount.unmount();

@@ -53,10 +53,12 @@ fn damaged_only(mount: &TestMount, name: &str, at: usize, size: usize, bad: &[us
 /// The log and `check --read-data` both name what is damaged.
 #[track_caller]
 fn told_of(mount: TestMount, damaged: &[(&str, &Path)]) {
-    let log = mount.log();
     for (name, real) in damaged {
         let base = real.file_name().and_then(|name| name.to_str()).expect("text");
-        assert!(log.contains(base) || log.contains(name), "{name} ({base}) is not in the log:\n{log}");
+        wait::until(&format!("{name} ({base}) is in the log"), || {
+            let log = mount.log();
+            (log.contains(base) || log.contains(name)).then_some(())
+        });
     }
     let setup = mount.unmount();
     let union = setup.union();

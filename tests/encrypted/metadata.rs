@@ -38,10 +38,12 @@ fn a_damaged_link_is_an_error_and_hides_nothing() {
     assert_eq!(stat(mount.path("good")).len(), "target of good".len() as u64);
     // What is damaged can be removed.
     std::fs::remove_file(mount.path("bad")).expect("unlink");
-    let log = mount.log();
-    let setup = mount.unmount();
     let base = paths[1].file_name().and_then(|name| name.to_str()).expect("text");
-    assert!(log.contains(base) || log.contains("cut"), "{log}");
+    crate::common::wait::until("the link is in the log", || {
+        let log = mount.log();
+        (log.contains(base) || log.contains("cut")).then_some(())
+    });
+    let setup = mount.unmount();
     let words = told(&tierfs(&setup, &["check", "--read-data", setup.union().to_str().expect("text")]));
     assert!(words.contains("cut"), "check does not name the link: {words}");
 }

@@ -51,7 +51,7 @@ fn foreign_files_are_left_alone() {
     std::fs::write(setup.place(0).join(".DS_Store"), "foreign").expect("write");
     let Some(mount) = setup.mount() else { return };
     assert_eq!(names(mount.root()), ["file"]);
-    assert!(mount.log().contains(".DS_Store"), "{}", mount.log());
+    mount.until_said(".DS_Store");
     let setup = mount.unmount();
     assert_eq!(get(setup.place(0).join(".DS_Store")), "foreign");
 }

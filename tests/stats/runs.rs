@@ -19,6 +19,14 @@ fn run_lines(mount: &TestMount) -> Vec<String> {
     mount.log().lines().filter(|line| line.contains("run ended")).map(str::to_owned).collect()
 }
 
+/// The same, once there are so many.
+fn until_lines(mount: &TestMount, many: usize) -> Vec<String> {
+    wait::until(&format!("{many} runs are in the log"), || {
+        let lines = run_lines(mount);
+        (lines.len() >= many).then_some(lines)
+    })
+}
+
 #[test]
 fn a_run_is_one_line_of_fields_and_one_without_work_is_none() {
     let Some(mount) = Setup::new()
@@ -38,7 +46,7 @@ fn a_run_is_one_line_of_fields_and_one_without_work_is_none() {
     assert_eq!(run_lines(&mount), [""; 0], "a dry run leaves no line");
     migrate(&mount, &[]);
     assert!(exists(mount.tier(1, "a")) && exists(mount.tier(0, "b")));
-    let lines = run_lines(&mount);
+    let lines = until_lines(&mount, 1);
     let [line] = &lines[..] else { panic!("{lines:?}") };
     for field in [
         "run=\"2",
@@ -62,7 +70,8 @@ fn a_run_is_one_line_of_fields_and_one_without_work_is_none() {
         assert!(wait::output(scheduled.env("TRIGGER_UNIT", "x.timer")).status.success());
         exists(mount.tier(1, "b")).then_some(())
     });
-    assert!(run_lines(&mount)[1].contains("trigger=\"schedule\""), "{:?}", run_lines(&mount));
+    let lines = until_lines(&mount, 2);
+    assert!(lines[1].contains("trigger=\"schedule\""), "{lines:?}");
     let told = stats(&mount);
     assert_eq!(told["moves"], serde_json::json!([{"from": "primary", "to": "secondary", "files": 2, "bytes": 10000}]));
     assert!(told["skipped"]["in use"].as_u64() >= Some(2), "{told}");
