@@ -41,16 +41,15 @@ pub(crate) fn within_steps<T>(limit: Duration, pause: Duration, mut look: impl F
 /// That thread has its name only once it has run, so one that is not seen is waited for. Words that must be there are
 /// better waited for themselves (`TestMount::until_said`).
 pub(crate) fn all_said(daemon: u32) {
-    let is_log = |stat: &String| stat.contains(" (log) ");
-    let sleeps = |stat: &String| stat.contains(" (log) S ");
-    // One that never stops talking, or has ended, is read as it is.
+    // One that never stops talking is read as it is.
     let _written = within(Duration::from_secs(20), || {
-        let tasks = std::fs::read_dir(format!("/proc/{daemon}/task")).ok().into_iter().flatten().flatten();
-        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
-        let threads: Vec<String> = stats.collect();
-        let lives = threads.iter().any(|stat| !stat.contains(") Z "));
-        let has_log = threads.iter().any(is_log);
-        (!lives || (has_log && threads.iter().filter(|stat| is_log(stat)).all(|stat| sleeps(stat)))).then_some(())
+        let tasks = std::fs::read_dir(format!("/proc/{daemon}/task")).into_iter().flatten().flatten();
+        let stats: Vec<String> =
+            tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok()).collect();
+        let has_ended = stats.iter().all(|stat| stat.contains(") Z "));
+        let mut logs = stats.iter().filter(|stat| stat.contains(" (log) ")).peekable();
+        let has_written = logs.peek().is_some() && logs.all(|stat| stat.contains(" (log) S "));
+        (has_ended || has_written).then_some(())
     });
 }
 

@@ -55,7 +55,7 @@ fn damaged_only(mount: &TestMount, name: &str, at: usize, size: usize, bad: &[us
 fn told_of(mount: TestMount, damaged: &[(&str, &Path)]) {
     for (name, real) in damaged {
         let base = real.file_name().and_then(|name| name.to_str()).expect("text");
-        wait::until(&format!("{name} ({base}) is in the log"), || {
+        crate::common::wait::until(&format!("{name} ({base}) is in the log"), || {
             let log = mount.log();
             (log.contains(base) || log.contains(name)).then_some(())
         });
