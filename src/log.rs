@@ -5,10 +5,10 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -32,8 +32,11 @@ static DETACHED: AtomicBool = AtomicBool::new(false);
 /// Messages that wait for a reader of standard error. What comes beyond that is dropped and counted.
 const WAITING_MAX: usize = 1024;
 
-/// How long the end of the process waits for that reader.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the end of the process waits for a reader that takes nothing.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// How often the end of the process looks whether something was taken.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What writes to standard error, once requests are served.
 static WRITER: OnceLock<Waiting> = OnceLock::new();
@@ -71,25 +74,19 @@ pub fn detach() {
 /// From now on nobody waits for whoever reads standard error, which may be a program that waits for this very
 /// filesystem: a thread of its own writes there.
 pub fn queue() {
-    let (sender, receiver) = sync_channel(WAITING_MAX);
-    let started = std::thread::Builder::new().name("log".into()).spawn(move || write_all(&receiver, io::stderr));
+    let (waiting, jobs) = Waiting::new(WAITING_MAX);
+    let taken = Arc::clone(&waiting.taken);
+    let started = std::thread::Builder::new().name("log".into()).spawn(move || write_all(&jobs, &taken, io::stderr));
     match started {
-        Ok(_) => drop(WRITER.set(Waiting::new(sender))),
+        Ok(_) => drop(WRITER.set(waiting)),
         Err(error) => tracing::warn!("messages may have to wait for their reader: no thread could be started: {error}"),
     }
 }
 
-/// Waits, but not for long, until all messages so far are written. For the end of the process.
+/// Waits until all messages so far are written, or nobody has read any for some seconds. For the end of the process.
 pub fn flush() {
-    let Some(waiting) = WRITER.get() else { return };
-    let (written, is_written) = channel();
-    if waiting
-        .queue
-        .try_send(Job { dropped: waiting.dropped.swap(0, Ordering::Relaxed), then: Then::Tell(written) })
-        .is_ok()
-    {
-        // Whoever does not read by then is not waited for.
-        let _in_time = is_written.recv_timeout(LAST_WORDS);
+    if let Some(waiting) = WRITER.get() {
+        let _read_by_somebody = waiting.flush(LAST_WORDS);
     }
 }
 
@@ -99,6 +96,8 @@ struct Waiting {
     queue: SyncSender<Job>,
     /// How many found no room since the last that did.
     dropped: AtomicU64,
+    /// How many jobs the writer has done.
+    taken: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -115,8 +114,10 @@ enum Then {
 }
 
 impl Waiting {
-    fn new(queue: SyncSender<Job>) -> Waiting {
-        Waiting { queue, dropped: AtomicU64::new(0) }
+    /// A queue for so many messages, and its other end.
+    fn new(room: usize) -> (Waiting, Receiver<Job>) {
+        let (queue, jobs) = sync_channel(room);
+        (Waiting { queue, dropped: AtomicU64::new(0), taken: Arc::default() }, jobs)
     }
 
     /// Never waits.
@@ -128,10 +129,36 @@ impl Waiting {
             self.dropped.fetch_add(job.dropped + 1, Ordering::Relaxed);
         }
     }
+
+    /// Whether all so far was written before the writer had done nothing for as long as `patience`.
+    fn flush(&self, patience: Duration) -> bool {
+        let (written, is_written) = channel();
+        let mut asked = Some(Job { dropped: self.dropped.swap(0, Ordering::Relaxed), then: Then::Tell(written) });
+        let (mut taken, mut since) = (self.taken.load(Ordering::Relaxed), Instant::now());
+        while since.elapsed() < patience {
+            // A full queue gets its question when there is room.
+            if let Some(job) = asked.take()
+                && let Err(TrySendError::Full(job)) = self.queue.try_send(job)
+            {
+                asked = Some(job);
+            }
+            match is_written.recv_timeout(LOOK) {
+                Ok(()) => return true,
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let now = self.taken.load(Ordering::Relaxed);
+            if now != taken {
+                (taken, since) = (now, Instant::now());
+            }
+        }
+        self.dropped.fetch_add(asked.map_or(0, |job| job.dropped), Ordering::Relaxed);
+        false
+    }
 }
 
-/// Writes what comes, for as long as something can come.
-fn write_all<W: Write>(jobs: &Receiver<Job>, to: impl Fn() -> W) {
+/// Writes what comes, for as long as something can come, and counts it.
+fn write_all<W: Write>(jobs: &Receiver<Job>, taken: &AtomicU64, to: impl Fn() -> W) {
     for Job { dropped, then } in jobs {
         if dropped > 0 {
             // Nobody is left to tell of a failure here.
@@ -141,6 +168,7 @@ fn write_all<W: Write>(jobs: &Receiver<Job>, to: impl Fn() -> W) {
             Then::Write(line) => drop(to().write_all(&line)),
             Then::Tell(written) => drop(written.send(())),
         }
+        taken.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -292,21 +320,15 @@ mod tests {
     /// A request that was refused waited for a journal that waited for the disk.
     #[test]
     fn a_message_waits_for_no_reader_and_what_was_dropped_is_told() {
-        let (sender, jobs) = sync_channel(2);
-        let waiting = Waiting::new(sender);
+        let (waiting, jobs) = Waiting::new(2);
         (0..5).for_each(|number| waiting.put(format!("{number}\n").into_bytes()));
+        assert!(!waiting.flush(Duration::from_millis(20)), "nobody reads");
         // Somebody reads again.
         let read = Read::default();
         std::thread::scope(|scope| {
-            let to = read.clone();
-            scope.spawn(move || write_all(&jobs, || to.clone()));
-            let (written, is_written) = channel();
-            let mut job = Job { dropped: waiting.dropped.swap(0, Ordering::Relaxed), then: Then::Tell(written) };
-            while let Err(TrySendError::Full(back)) = waiting.queue.try_send(job) {
-                job = back;
-                std::thread::yield_now();
-            }
-            is_written.recv().unwrap();
+            let (to, taken) = (read.clone(), Arc::clone(&waiting.taken));
+            scope.spawn(move || write_all(&jobs, &taken, || to.clone()));
+            assert!(waiting.flush(Duration::from_secs(60)));
             waiting.put(b"last\n".to_vec());
             drop(waiting);
         });
