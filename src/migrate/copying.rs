@@ -116,7 +116,7 @@ impl<'r> Run<'r> {
         if let Some(whole) = &syncing
             && self.union.clones() != clones
         {
-            whole.sync().map_err(at(to))?;
+            self.union.sync_whole(to, whole.as_ref()).map_err(at(to))?;
         }
         Ok((staging, syncing, ways))
     }

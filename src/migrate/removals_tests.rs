@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::race_tests::{Bench, go, name, request, union_of};
+use super::race_tests::{Bench, down, go, name, request, union_of};
 use super::spy_tests::{Call, Spy};
 use super::*;
 use crate::tier::Rename;
@@ -11,6 +11,9 @@ use crate::types::errno::Result as Outcome;
 use crate::types::ids::{Fh, Ino};
 use crate::union::create::Create;
 use crate::union::{Access, Found, Union};
+
+/// More than a run syncs one by one.
+const MANY_DIRS: usize = 20;
 
 fn me() -> Caller {
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
@@ -159,6 +162,17 @@ fn a_name_is_not_used_on_another_tier_while_its_removal_cannot_be_made_durable()
     assert!(!bench.on(0, "x").exists());
     let made = calls(&bench.spy, || create(bench.union, Ino::ROOT, "x").unwrap());
     assert_eq!(made, ["sync 1", "create 0 x"], "it is tried again");
+}
+
+/// A run syncs both tiers as a whole when its files are in many directories.
+#[test]
+fn what_a_run_has_made_durable_costs_no_sync_afterwards() {
+    let paths: Vec<String> = (0..MANY_DIRS).map(|at| format!("d{at}/x")).collect();
+    let files: Vec<(usize, &str, &str)> = paths.iter().map(|path| (0, path.as_str(), "v1")).collect();
+    let bench = Bench::new(&files);
+    assert_eq!(go(bench.union, &down()).moved, files.len() as u64);
+    let d = dir(bench.union, "d0");
+    assert_eq!(calls(&bench.spy, || bench.union.unlink(d, &name("x")).unwrap()), ["unlink 1 x"]);
 }
 
 /// The faster of three tiers would bring the first contents back, to hide what was saved later and moved to the slowest.

@@ -21,6 +21,7 @@ use crate::sys::process;
 use crate::tier::{Dir, Syncing};
 use crate::types::errno::Result;
 use crate::types::ids::Rank;
+use crate::union::Union;
 
 /// Up to so many copies are made durable one by one; more, all at once.
 const FILES_SYNCED_MAX: usize = 4;
@@ -62,7 +63,7 @@ impl<'r> Run<'r> {
         if batch.ready.is_empty() {
             return None;
         }
-        if let Err(errno) = make_durable(&batch) {
+        if let Err(errno) = make_durable(self.union, &batch) {
             discard_all(&batch);
             let broken = Broken { rank: batch.to, errno };
             self.break_off(paths(&batch.ready), (broken, "making copies durable"), summary);
@@ -192,11 +193,11 @@ fn discard_all(batch: &Batch<'_>) {
 }
 
 /// Contents, attributes and names of the copies.
-fn make_durable(batch: &Batch<'_>) -> Result<()> {
+fn make_durable(union: &Union, batch: &Batch<'_>) -> Result<()> {
     if let Some(whole) = &batch.syncing
         && batch.ready.len() > FILES_SYNCED_MAX
     {
-        return whole.sync();
+        return union.sync_whole(batch.to, whole.as_ref());
     }
     each_durable(&batch.ready, |ready| ready.copied.sync())?;
     batch.staging.fsync()

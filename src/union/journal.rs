@@ -209,7 +209,7 @@ impl Union {
     fn sync_seen(&self, rank: Rank, record: &Record) -> Result<()> {
         let tier = self.tier(rank)?;
         if let Some(whole) = tier.syncing()? {
-            return whole.sync();
+            return self.sync_whole(rank, whole.as_ref());
         }
         let names = [(&record.old_dir, &record.old_name), (&record.new_dir, &record.new_name)];
         for (dir, name) in names {

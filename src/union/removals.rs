@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 use super::Union;
 use super::dirs::Node;
-use crate::tier::Dir;
+use crate::tier::{Dir, Syncing};
 use crate::types::errno::Result;
 use crate::types::ids::{Ino, Rank};
 use crate::types::name::Name;
@@ -228,7 +228,6 @@ impl Union {
 
     fn make_gone(&self, node: &Node, went: Went) -> Result<()> {
         let rank = went.rank;
-        let begun = self.removals.now();
         let to = match went.into {
             Into::Here => None,
             Into::Dir(ino) => Some(self.dir(ino).ok().and_then(|node| node.find(rank).cloned())),
@@ -240,14 +239,24 @@ impl Union {
             // Where that cannot be believed what is open is synced below, here and whenever it is asked for again: the rest
             // is left to its server.
             if let Some(whole) = self.tier(rank)?.syncing()? {
-                whole.sync()?;
-                self.removals.synced_whole(rank, begun);
+                self.sync_whole(rank, whole.as_ref())?;
             }
         }
         if let Some(Some(to)) = to {
             to.fsync()?;
         }
         here.map_or(Ok(()), |dir| self.sync_copy(node.ino, rank, dir))
+    }
+
+    /// Makes everything on a tier durable, and with it what went from there.
+    ///
+    /// # Errors
+    /// Those of [`Syncing::sync`].
+    pub fn sync_whole(&self, rank: Rank, whole: &dyn Syncing) -> Result<()> {
+        let begun = self.removals.now();
+        whole.sync()?;
+        self.removals.synced_whole(rank, begun);
+        Ok(())
     }
 
     /// Makes the entries of a directory durable on a tier.

@@ -137,7 +137,7 @@ impl Union {
     fn sync_renamed(&self, rank: Rank, rename: &Unfinished) -> Result<()> {
         let tier = self.tier(rank)?;
         if let Some(whole) = tier.syncing()? {
-            return whole.sync();
+            return self.sync_whole(rank, whole.as_ref());
         }
         let Record { old_dir, new_dir, .. } = &rename.record;
         for (ino, path) in [(rename.dirs.0, old_dir), (rename.dirs.1, new_dir)] {

@@ -25,7 +25,7 @@ pub(super) fn make_durable(union: &Union, record: &Record) -> Fallible<()> {
 fn on_tier(union: &Union, record: &Record, rank: Rank) -> Result<()> {
     let tier = union.tier_of(rank)?;
     if let Some(whole) = tier.syncing()? {
-        return whole.sync();
+        return union.sync_whole(rank, whole.as_ref());
     }
     let root = tier.root();
     let mut dirs: BTreeSet<UnionPath> = BTreeSet::new();

@@ -161,7 +161,7 @@ impl<'u> Swap<'u, '_> {
             other => other,
         };
         let done = match whole {
-            Some(whole) if dirs.len() > DIRS_SYNCED_MAX => whole.sync(),
+            Some(whole) if dirs.len() > DIRS_SYNCED_MAX => self.union.sync_whole(rank, whole),
             _ => each_durable(&dirs, sync_dir).and_then(|()| own.fsync()),
         };
         done.map_err(|errno| Broken { rank, errno })
