@@ -240,7 +240,7 @@ fn open_one(
     let lock = lock(tier, &root, patience)?;
     // Whoever had the lock may have written it anew since it was read.
     let marker = match root.look() {
-        What::Marker(now) if (now.union, now.tier) == (marker.union, marker.tier) => now,
+        What::Marker(now) if now.is_at_the_place_of(marker) => now,
         _ => {
             let line = "has changed its .tierfs/marker just now: try again";
             return Err(Error::new(BUSY, format!("{} {line}", tier.path.display())));
@@ -300,6 +300,21 @@ mod tests {
             assert_eq!(both[0], both[1]);
             assert_eq!(both[0], open_all(&config, &places));
         }
+    }
+
+    /// A mount that waited for an `init` served the tiers it had looked at, one too few.
+    #[test]
+    fn a_tier_whose_union_has_become_another_meanwhile_is_not_served() {
+        let home = tempfile::tempdir().unwrap();
+        let (config, places) = union(home.path());
+        let marker = open_all(&config, &places)[1];
+        let open_as = |before: &Marker| {
+            let root = Root::open(&places[1]).unwrap();
+            open_one(&config.tiers[1], root, before, (config.options.track_access, Duration::ZERO))
+        };
+        assert!(open_as(&Marker { stamps: !marker.stamps, ..marker }).is_ok());
+        assert_eq!(open_as(&Marker { tiers: 3, ..marker }).unwrap_err().code, BUSY);
+        assert_eq!(open_as(&Marker { rank: Rank(0), ..marker }).unwrap_err().code, BUSY);
     }
 
     /// What a run announced while a mount waited for it was not known to the mount: moved files had other numbers.

@@ -110,6 +110,13 @@ pub struct Marker {
 }
 
 impl Marker {
+    /// Whether it puts the tier at the same place of the same union as one that was read before. What starts and
+    /// mounts write of their own, such as [`Marker::given`], may differ.
+    pub fn is_at_the_place_of(&self, before: &Marker) -> bool {
+        let place = |marker: &Marker| (marker.union, marker.tier, marker.rank, marker.tiers, marker.volume);
+        place(self) == place(before)
+    }
+
     /// What the tier itself must know of it.
     pub fn known(&self) -> Known {
         let id = self.tier.0;
