@@ -172,7 +172,7 @@ impl Filesystem for Adapter {
             match on.count_given(ask, || on.union().open(ino, access, pid, with), late) {
                 Ok(opened) => match backing(&opened) {
                     Some(id) => reply.opened_passthrough(FileHandle(opened.fh.0), FopenFlags::empty(), id),
-                    None => reply.opened(FileHandle(opened.fh.0), on.kept_of_file()),
+                    None => reply.opened(FileHandle(opened.fh.0), on.kept_of_file(access)),
                 },
                 Err(errno) => reply.error(convert::errno(errno)),
             }
@@ -201,7 +201,7 @@ impl Filesystem for Adapter {
                 let (ttl, fh) = (&attr.name_ttl, FileHandle(opened.fh.0));
                 match backing(&opened) {
                     Some(id) => reply.created_passthrough(ttl, &file, generation, fh, FopenFlags::empty(), id),
-                    None => reply.created(ttl, &file, generation, fh, self.kept_of_file()),
+                    None => reply.created(ttl, &file, generation, fh, self.kept_of_file(access)),
                 }
             }
             Err(errno) => reply.error(convert::errno(errno)),
@@ -246,9 +246,9 @@ impl Filesystem for Adapter {
         }
     }
 
-    /// Nothing is held back until close: after this answer the kernel no longer asks.
-    fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
-        reply.error(fuser::Errno::ENOSYS);
+    fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+        let (ask, _) = ask(Op::Flush, req, ino);
+        self.closing(ask, Fh(fh.0), reply);
     }
 
     fn release(

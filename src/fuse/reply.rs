@@ -12,6 +12,7 @@ use fuser::{
 };
 
 use super::convert;
+use super::counted::Ask;
 use super::session::Adapter;
 use crate::types::attr::Kind;
 use crate::types::caller::Caller;
@@ -20,7 +21,7 @@ use crate::types::ids::{Fh, Ino};
 use crate::types::name::Name;
 use crate::union::open::Opened;
 use crate::union::passthrough::{Registrar, Token};
-use crate::union::{Attr, Found, Union};
+use crate::union::{Access, Attr, Found, Union};
 
 /// Runs one request. A panic is a bug; it costs this request and not the thread that serves others.
 pub(super) fn guard<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -104,8 +105,20 @@ impl Adapter {
 
     /// How the kernel may serve a file from its memory. The union has had outdated pages dropped: see
     /// [`crate::union::Union::on_outdated`].
-    pub(super) fn kept_of_file(&self) -> FopenFlags {
-        if self.behaviour.uncached { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::FOPEN_KEEP_CACHE }
+    pub(super) fn kept_of_file(&self, access: Access) -> FopenFlags {
+        let kept = if self.behaviour.uncached { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::FOPEN_KEEP_CACHE };
+        // The close of a handle that writes nothing is not asked for.
+        let heard = access.writes() || !self.union().hears_of_closes();
+        if heard { kept } else { kept | FopenFlags::FOPEN_NOFLUSH }
+    }
+
+    /// The answer to FLUSH. Where nothing is held back until close it is ENOSYS, after which the kernel asks no more.
+    pub(super) fn closing(&self, ask: Ask, fh: Fh, reply: ReplyEmpty) {
+        if self.union().hears_of_closes() {
+            empty(reply, self.count(ask, || self.union().flush(fh)));
+        } else {
+            reply.error(fuser::Errno::ENOSYS);
+        }
     }
 
     pub(super) fn kept(&self) -> FopenFlags {

@@ -42,6 +42,7 @@ ops! {
     Create "create" "A file is made and opened.",
     Read "read" "Data is read through tierfs.",
     Write "write" "Data is written through tierfs.",
+    Flush "flush" "A file that was written on a server or in a program is closed.",
     Release "release" "The last close of a handle of a file.",
     Fsync "fsync" "A file is made durable.",
     Opendir "opendir" "A directory is opened.",

@@ -56,6 +56,22 @@ pub fn append(fd: BorrowedFd<'_>, data: &[u8]) -> Result<usize> {
     check_len(unsafe { libc::pwritev2(fd.as_raw_fd(), &raw const part, 1, 0, libc::RWF_APPEND) })
 }
 
+/// Has what a server or a filesystem in a program is still to be told of a file told now, as the close of a
+/// descriptor does, and says what comes of it. Nothing of it is durable by that.
+///
+/// # Errors
+/// Those of `close(2)`: EIO, ENOSPC, EDQUOT of what was written before. The file stays open.
+pub fn flush(fd: BorrowedFd<'_>) -> Result<()> {
+    retry(|| {
+        // SAFETY: plain calls; the descriptor that is closed was made here, and is gone also where that fails (`close(2)`).
+        unsafe {
+            let copy = libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 0);
+            if copy < 0 { copy } else { libc::close(copy) }
+        }
+    })?;
+    Ok(())
+}
+
 /// Makes a file durable.
 pub fn fsync(fd: BorrowedFd<'_>, data_only: bool) -> Result<()> {
     retry(|| {

@@ -67,6 +67,12 @@ pub trait Tier: std::fmt::Debug + Send + Sync {
     /// the first that does. A body made later never gets a number that was given away.
     fn announce_given(&self) -> Result<()>;
 
+    /// Whether what is written may be held back until a file is closed, so that only the close tells of a full disk
+    /// or a quota: on a server (NFS, SMB) or in a program (FUSE). True also while the tier is away.
+    fn holds_back(&self) -> bool {
+        false
+    }
+
     /// Makes what is written to the tier from here on durable when asked; `None` where each file and each directory
     /// must be made durable by itself, since the storage cannot be believed when it is asked for all.
     fn syncing(&self) -> Result<Option<Box<dyn Syncing>>>;
@@ -249,6 +255,14 @@ pub trait File: std::fmt::Debug + Send + Sync {
 
     /// Writes all of `data` at the end, atomically against other appenders.
     fn append(&self, data: &[u8]) -> Result<usize>;
+
+    /// Has what was written reach the storage's own server, if it is held back from it ([`Tier::holds_back`]).
+    ///
+    /// # Errors
+    /// What `close(2)` would say: EIO, ENOSPC, EDQUOT of what was written before.
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Makes contents (and, unless `data_only`, attributes) durable.
     fn fsync(&self, data_only: bool) -> Result<()>;

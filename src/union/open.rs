@@ -118,6 +118,17 @@ impl Handles {
         })?
     }
 
+    /// The same, if the handle may have written to it.
+    fn written(&self, fh: Fh) -> Option<Arc<dyn File>> {
+        self.with(fh, |handle| match handle {
+            Handle::Plain { file, rank, writes: true, .. } => {
+                touch(*rank);
+                Some(Arc::clone(file))
+            }
+            Handle::Plain { .. } | Handle::Writer { .. } | Handle::Dir(_) => None,
+        })?
+    }
+
     /// The stream behind a directory's handle.
     pub(super) fn stream(&self, fh: Fh) -> Result<Arc<Stream>> {
         self.with(fh, |handle| match handle {
@@ -269,6 +280,19 @@ impl Union {
         };
         let closed = self.inodes.released(ino, writes, plain, counted);
         self.tell_closed(ino, closed);
+    }
+
+    /// Whether a close may have something to tell: else [`Union::flush`] does nothing, whatever the handle.
+    pub fn hears_of_closes(&self) -> bool {
+        self.slots.iter().any(|slot| slot.tier.as_ref().is_none_or(|tier| tier.holds_back()))
+    }
+
+    /// A program closes a handle, or one of several descriptors of it: has what it wrote reach the tier's server.
+    ///
+    /// # Errors
+    /// What `close(2)` says on the tier; EIO where the tier has gone since.
+    pub fn flush(&self, fh: Fh) -> Result<()> {
+        self.handles.written(fh).map_or(Ok(()), |file| file.flush())
     }
 
     /// Makes a file durable.

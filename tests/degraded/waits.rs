@@ -214,19 +214,42 @@ fn a_listing_that_waits_for_one_that_hangs_is_answered() {
     drop((server, setup));
 }
 
+/// How strace is to know the files of the server, which the daemon sees in its own view of the mount, if it has one.
+fn paths(mount: &TestMount, names: &[String]) -> Vec<String> {
+    let seen = names.iter().flat_map(|name| [mount.tier(1, name).display().to_string(), format!("/{name}")]);
+    seen.flat_map(|path| ["-P".to_owned(), path]).collect()
+}
+
+/// A full server may say so only at the close, which was not passed on: `mv` then took its source away.
+#[test]
+fn what_a_server_says_at_a_close_is_told_to_who_has_written() {
+    let Some((mount, server)) = union("tier_timeout=30s") else { return };
+    let path = mount.path("slow/file");
+    let mut dd = Command::new("dd");
+    dd.args(["if=/dev/zero", "bs=10", "count=1", "oflag=append", "conv=notrunc"]);
+    dd.arg(format!("of={}", path.display())).env("LC_ALL", "C");
+    let arguments = ["-e", "trace=close", "-e", "inject=close:error=ENOSPC"].map(str::to_owned);
+    let arguments = [paths(&mount, &["slow/file".to_owned()]), arguments.to_vec()].concat();
+    let Some(traced) = Traced::new(mount.pid(), &arguments) else { return };
+    assert_eq!(get(&path), "slow", "who has only read is told nothing");
+    let refused = wait::output(&mut dd);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && told.contains("No space left on device"), "{told}{}", traced.log());
+    drop(traced);
+    assert!(wait::output(&mut dd).status.success());
+    assert_eq!(get(&path).len(), "slow".len() + 20, "what was written is there all the same");
+    let setup = mount.unmount();
+    drop((server, setup));
+}
+
 /// A server's file is written out at its close, which may take as long as the server is away.
 #[test]
 fn more_closes_than_threads_that_do_not_come_back_keep_nobody() {
     let Some((mount, server)) = union("tier_timeout=30s") else { return };
     let names: Vec<_> = (0..MORE).map(|at| format!("slow/dir{at}/file")).collect();
     let open: Vec<_> = names.iter().map(|name| std::fs::File::open(mount.path(name)).expect("open")).collect();
-    let paths = names.iter().flat_map(|name| {
-        // As the daemon sees them: in its own view of the mount, if it has one.
-        let seen = [mount.tier(1, name).display().to_string(), format!("/{name}")];
-        seen.into_iter().flat_map(|path| ["-P".to_owned(), path])
-    });
     let inject = ["-e", "trace=close", "-e", "inject=close:delay_enter=600s"].map(str::to_owned);
-    let arguments: Vec<_> = paths.chain(inject).collect();
+    let arguments = [paths(&mount, &names), inject.to_vec()].concat();
     let Some(traced) = Traced::new(mount.pid(), &arguments) else { return };
     drop(open);
     wait::until("as many close as there are threads", || (traced.log().matches("close(").count() >= 4).then_some(()));

@@ -45,6 +45,10 @@ impl File for DirectoryFile {
         io::append(self.fd.as_fd(), data)
     }
 
+    fn flush(&self) -> Result<()> {
+        io::flush(self.fd.as_fd())
+    }
+
     fn fsync(&self, data_only: bool) -> Result<()> {
         io::fsync(self.fd.as_fd(), data_only)
     }

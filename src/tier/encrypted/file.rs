@@ -134,6 +134,10 @@ impl File for EncryptedFile {
         blocks.write(data, None)
     }
 
+    fn flush(&self) -> Result<()> {
+        self.inner.flush()
+    }
+
     fn fsync(&self, data_only: bool) -> Result<()> {
         self.inner.fsync(data_only)
     }

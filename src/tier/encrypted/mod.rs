@@ -102,6 +102,10 @@ impl Tier for EncryptedTier {
         self.inner.announce_given()
     }
 
+    fn holds_back(&self) -> bool {
+        self.inner.holds_back()
+    }
+
     fn syncing(&self) -> Result<Option<Box<dyn Syncing>>> {
         self.inner.syncing()
     }

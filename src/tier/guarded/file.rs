@@ -69,6 +69,10 @@ impl File for GuardedFile {
         self.call(|file| file.append(data))
     }
 
+    fn flush(&self) -> Result<()> {
+        if self.guard.proof.is_some() { self.call(|file| file.flush()) } else { Ok(()) }
+    }
+
     fn fsync(&self, data_only: bool) -> Result<()> {
         self.call(|file| file.fsync(data_only))
     }

@@ -294,6 +294,10 @@ impl Tier for Guarded {
         Ok(())
     }
 
+    fn holds_back(&self) -> bool {
+        self.instance().map_or(true, |instance| instance.guard.proof.is_some())
+    }
+
     fn syncing(&self) -> Result<Option<Box<dyn Syncing>>> {
         let Instance { tier, guard } = self.instance()?;
         let inner = guard.call(|| tier.syncing())?;
