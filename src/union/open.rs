@@ -171,6 +171,16 @@ impl Union {
         self.must_be_there(ino)?;
         let quiet = self.opens_quietly(ino, access, pid);
         let (how, with) = if quiet { (Open::ReadQuiet, None) } else { (access.how(), with) };
+        self.open_told(ino, access, how, (with, era, &losses)).inspect_err(|_| self.tell_not_opened(ino))
+    }
+
+    fn open_told(
+        &self,
+        ino: Ino,
+        access: Access,
+        how: Open,
+        (with, era, losses): (Option<&dyn Registrar>, u64, &Losses),
+    ) -> Result<Opened> {
         let serving = loop {
             // Once it is counted the migrator leaves the file alone.
             let passing = self.gates.file(ino);
@@ -184,7 +194,7 @@ impl Union {
             break self.inodes.opened(ino, access)?;
         };
         let opened =
-            self.keep_leaving(ino).and_then(|()| self.open_counted(ino, access, how, serving, (with, era, &losses)));
+            self.keep_leaving(ino).and_then(|()| self.open_counted(ino, access, how, serving, (with, era, losses)));
         if opened.is_err() {
             self.inodes.released(ino, access.writes(), false, None);
         }

@@ -357,6 +357,9 @@ impl uses::Observer for Unwilling {
     fn opens(&self, _: Ino, _: Rank, _: Access, _: u32) -> uses::Trace {
         panic!("told of an open")
     }
+    fn not_opened(&self, _: Ino) {
+        panic!("told of a failed open")
+    }
     fn closed(&self, _: Ino, _: Rank) {
         panic!("told of a close")
     }
@@ -369,6 +372,46 @@ fn regression_an_observer_that_wants_nothing_costs_an_open_nothing() {
     let ino = tree.find("f").ino;
     let fh = tree.union.open(ino, Access::Read, 0, None).unwrap().fh;
     tree.union.release(ino, fh);
+}
+
+/// Remembers what is open.
+#[derive(Debug, Clone, Default)]
+struct Willing(Arc<parking_lot::Mutex<Vec<Ino>>>);
+
+impl uses::Observer for Willing {
+    fn is_wanted(&self) -> bool {
+        true
+    }
+    fn opens(&self, ino: Ino, _: Rank, _: Access, _: u32) -> uses::Trace {
+        self.0.lock().push(ino);
+        uses::Trace::Usual
+    }
+    fn not_opened(&self, ino: Ino) {
+        self.0.lock().retain(|open| *open != ino);
+    }
+    fn closed(&self, ino: Ino, _: Rank) {
+        self.0.lock().retain(|open| *open != ino);
+    }
+}
+
+/// Each open that failed was remembered for ever, and when there were too many no use counted any more.
+#[test]
+fn regression_an_open_that_fails_is_not_taken_for_a_use() {
+    let tree = tree(&["0/f", "0/g"]);
+    let open = Willing::default();
+    tree.union.observe(Box::new(open.clone()));
+    let (f, g) = (tree.find("f").ino, tree.find("g").ino);
+    let others = tree.union.open(g, Access::Read, 0, None).unwrap().fh;
+    for file in ["f", "g"] {
+        let path = tree.tiers[0].path().join(file);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+    }
+    assert!(tree.union.open(f, Access::Write, 0, None).is_err());
+    assert!(tree.union.open(g, Access::Write, 0, None).is_err());
+    assert_eq!(*open.0.lock(), [g, g], "somebody else has it open");
+    tree.union.release(g, others);
+    assert!(open.0.lock().is_empty());
 }
 
 /// Changes beside the mount were not told in a directory that was forgotten and looked up again at once.

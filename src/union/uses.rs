@@ -21,6 +21,9 @@ pub trait Observer: std::fmt::Debug + Send + Sync {
     /// The process (or thread) `pid` opens a file that is on `rank`.
     fn opens(&self, ino: Ino, rank: Rank, access: Access, pid: u32) -> Trace;
 
+    /// What was told to open did not, and nobody else has it open.
+    fn not_opened(&self, ino: Ino);
+
     /// The last handle of a file on `rank` is closed.
     fn closed(&self, ino: Ino, rank: Rank);
 }
@@ -64,6 +67,15 @@ impl Union {
         let tier = || self.inodes.rank(ino).and_then(|rank| self.tier(rank));
         stat.atime.sec.saturating_add(DAY) <= i64::try_from(now).unwrap_or(i64::MAX)
             && tier().is_ok_and(|tier| tier.keeps_access_times())
+    }
+
+    /// Takes back what was told of an open that failed.
+    pub(super) fn tell_not_opened(&self, ino: Ino) {
+        if let Some(observer) = self.wanting()
+            && self.inodes.is_idle(ino)
+        {
+            observer.not_opened(ino);
+        }
     }
 
     /// Tells of the last close.

@@ -182,6 +182,10 @@ impl Observer for Arc<Used> {
         Trace::Usual
     }
 
+    fn not_opened(&self, ino: Ino) {
+        self.state.lock().open.remove(&ino);
+    }
+
     fn closed(&self, ino: Ino, rank: Rank) {
         if rank == Rank::PRIMARY {
             return;
