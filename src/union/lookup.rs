@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::dirs::Node;
 use super::identity::{self, Shown};
-use super::inodes::{Place, Seen, Spot};
+use super::inodes::{Place, Seen, Since, Spot};
 use super::resolve::Resolution;
 use super::{Attr, Found, Union};
 use crate::tier::{Dir, File, Open};
@@ -24,7 +24,7 @@ impl Union {
             return Ok(Found::Absent(self.trusted()));
         }
         let quiet = self.gates.quiet();
-        let clones = self.inodes.clones();
+        let since = self.inodes.since();
         let node = self.dir(parent)?;
         let found = self.resolve(&node, name)?;
         let certain = || self.gates.is_quiet_since(quiet) && self.states.is_era(node.era);
@@ -32,7 +32,7 @@ impl Union {
             Resolution::Absent if certain() => return Ok(Found::Absent(self.ttl_in(&node))),
             Resolution::Absent => {}
             ref found => {
-                if let Some(attr) = self.enter_since(clones, &node, name, found, &certain)? {
+                if let Some(attr) = self.enter_since(since, &node, name, found, &certain)? {
                     return Ok(Found::Object(attr));
                 }
             }
@@ -54,12 +54,12 @@ impl Union {
             None => parent,
         };
         let _passing = self.gates.both_names(parent, below);
-        let clones = self.inodes.clones();
+        let since = self.inodes.since();
         let node = self.dir(parent)?;
         match self.resolve(&node, name)? {
             Resolution::Absent => Ok(Found::Absent(self.ttl_in(&node))),
             found => {
-                let entered = self.enter_since(clones, &node, name, &found, &|| self.states.is_era(node.era))?;
+                let entered = self.enter_since(since, &node, name, &found, &|| self.states.is_era(node.era))?;
                 entered.map(Found::Object).ok_or(Errno::ESTALE)
             }
         }
@@ -99,7 +99,7 @@ impl Union {
     /// EIO where it has gone with its tier meanwhile; what a tier says.
     pub(super) fn enter(&self, node: &Node, name: &Name, found: &Resolution) -> Result<Attr> {
         let certain = || self.states.is_era(node.era);
-        let entered = self.enter_since(self.inodes.clones(), node, name, found, &certain)?;
+        let entered = self.enter_since(self.inodes.since(), node, name, found, &certain)?;
         entered.map_or_else(|| self.enter_again(node.ino, name, found), Ok)
     }
 
@@ -107,7 +107,7 @@ impl Union {
     /// kernel, which tries again, that somebody else has.
     fn enter_again(&self, parent: Ino, name: &Name, found: &Resolution) -> Result<Attr> {
         let node = self.dir(parent)?;
-        let clones = self.inodes.clones();
+        let since = self.inodes.since();
         let same = |rank: Rank, before: &Stat| -> Result<Stat> {
             let now = node.copy(rank)?.stat(Some(name))?.ok_or(Errno::EIO)?;
             if (now.body, now.generation) == (before.body, before.generation) { Ok(now) } else { Err(Errno::EIO) }
@@ -120,15 +120,15 @@ impl Union {
                 Resolution::Dir(there.map(|(rank, stat)| Ok((*rank, same(*rank, stat)?))).collect::<Result<_>>()?)
             }
         };
-        let entered = self.enter_since(clones, &node, name, &now, &|| self.states.is_era(node.era))?;
+        let entered = self.enter_since(since, &node, name, &now, &|| self.states.is_era(node.era))?;
         entered.ok_or(Errno::EIO)
     }
 
-    /// Counts a lookup of what was found under `name` when there had been so many clones; nothing if
-    /// what was found is not `certain`.
+    /// Counts a lookup of what was found under `name` by a look that began at `since`; nothing if what was found is
+    /// not `certain`.
     pub(super) fn enter_since(
         &self,
-        clones: u64,
+        since: Since,
         node: &Node,
         name: &Name,
         found: &Resolution,
@@ -159,7 +159,7 @@ impl Union {
             kind: stat.kind(),
             nlink: stat.nlink,
             shown,
-            clones,
+            since,
         };
         if let Resolution::Dir(copies) = found
             && self.states.mixed()

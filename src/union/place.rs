@@ -9,6 +9,7 @@ use std::sync::Arc;
 use parking_lot::MutexGuard;
 
 use super::Union;
+use super::chain::Upwards;
 use super::dirs::Node;
 use crate::tier::small::{set_times_back, unique_name};
 use crate::tier::{Dir, Rename, SetXattr, acl, split_keys};
@@ -125,7 +126,7 @@ impl Union {
     /// Clones what is missing, top down. The lock on clones is held.
     fn clone_chain(&self, ino: Ino, rank: Rank, durable: Durable) -> Result<Arc<Node>> {
         let mut chain = Vec::new();
-        let mut at = ino;
+        let (mut at, mut upwards) = (ino, Upwards::from(ino));
         let mut node = loop {
             let node = self.dir(at)?;
             if node.find(rank).is_some() {
@@ -137,6 +138,7 @@ impl Union {
             if at == Ino::ROOT {
                 return Err(Errno::EIO);
             }
+            upwards.to(parent)?;
             at = parent;
         };
         for (source, spot) in chain.into_iter().rev() {

@@ -21,6 +21,8 @@ struct Tree {
 
 #[path = "away_tests.rs"]
 mod away;
+#[path = "late_tests.rs"]
+mod late;
 
 fn name(text: &str) -> Name {
     Name::new(text.as_bytes()).unwrap()
@@ -277,33 +279,6 @@ fn an_open_file_is_found_while_it_is_renamed() {
     std::fs::rename(tree.on(1).join("b"), tree.on(1).join("a")).unwrap();
     tree.union.inodes.renamed(ino, (Ino::ROOT, &name("b")), (Ino::ROOT, &name("a")), Rank(1));
     assert_eq!(tree.union.getattr(ino).map(|attr| attr.ino), Ok(ino));
-}
-
-#[test]
-fn a_late_lookup_does_not_hide_a_clone() {
-    let tree = tree(&["1/d/s"]);
-    let (dir, root) = (tree.find("d").ino, tree.union.dirs.root());
-    let clones = tree.union.inodes.clones();
-    let found = tree.union.resolve(&root, &name("d")).unwrap();
-    tree.create(dir, "new").unwrap();
-    tree.union.enter_since(clones, &root, &name("d"), &found, &|| true).unwrap();
-    assert_eq!(tree.union.dir(dir).unwrap().ranks(), Ranks(0b11));
-    assert!(matches!(tree.union.lookup(dir, &name("new")), Ok(Found::Object(_))));
-    // One that looked after it is believed.
-    std::fs::remove_dir_all(tree.on(0).join("d")).unwrap();
-    tree.find("d");
-    assert_eq!(tree.union.dir(dir).unwrap().ranks(), Ranks(0b10));
-}
-
-#[test]
-fn a_late_lookup_does_not_hide_a_rename() {
-    let tree = tree(&["1/a"]);
-    let (ino, root) = (tree.find("a").ino, tree.union.dirs.root());
-    let found = tree.union.resolve(&root, &name("a")).unwrap();
-    tree.union.rename((Ino::ROOT, &name("a")), (Ino::ROOT, &name("b")), Rename::Replace).unwrap();
-    tree.union.enter(&root, &name("a"), &found).unwrap();
-    assert_eq!(tree.union.getattr(ino).map(|attr| attr.ino), Ok(ino));
-    assert_eq!(tree.union.inodes.named(ino).unwrap().name, name("b"));
 }
 
 #[test]

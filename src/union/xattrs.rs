@@ -4,6 +4,7 @@ use std::ffi::{CStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
+use super::chain::Upwards;
 use super::inodes::Place;
 use super::{Union, dos};
 use crate::tier::{Dir, SetXattr, acl, split_keys};
@@ -258,10 +259,11 @@ impl Union {
     /// The names from the root down to a directory.
     pub(super) fn path_of(&self, dir: Ino) -> Result<Vec<Name>> {
         let mut names = Vec::new();
-        let mut at = dir;
+        let (mut at, mut upwards) = (dir, Upwards::from(dir));
         while at != Ino::ROOT {
             let (spot, _) = self.inodes.dir(at)?;
             names.push(spot.name);
+            upwards.to(spot.parent)?;
             at = spot.parent;
         }
         names.reverse();

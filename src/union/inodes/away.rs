@@ -68,7 +68,7 @@ impl Inodes {
             return Err(Errno::ESTALE);
         }
         inode.lookups += 1;
-        let (ranks, maybe) = inode.ranks_after(seen, seen.clones != self.clones());
+        let (ranks, maybe) = inode.ranks_after(seen, seen.since.clones != self.clones());
         let changed = inode.ranks != ranks;
         (inode.ranks, inode.maybe) = (ranks, maybe);
         Ok(Some((inode.generation, changed)))

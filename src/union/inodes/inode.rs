@@ -61,6 +61,8 @@ pub(super) struct Rare {
     pub(super) errors: u64,
     /// The change time to show, of a moved file.
     pub(super) shown: Option<Shown>,
+    /// Of a directory: which of all renames of directories was its last.
+    pub(super) renamed: u64,
     /// Of a directory whose copies differ: what the fastest says.
     pub(super) front: Option<Front>,
     /// Of a directory: its access ACL ([`Inode::acl_of`]).
@@ -234,6 +236,16 @@ impl Inode {
 
     pub(super) fn is_at(&self, parent: Ino, name: &[u8]) -> bool {
         self.parent == parent && &*self.name == name
+    }
+
+    /// Whether `seen` has this directory where it was when it was looked at, before it was renamed. A place that is
+    /// not its own any more would make it its own ancestor by the next rename.
+    pub(super) fn was_renamed_since(&self, seen: &Seen<'_>) -> bool {
+        let renamed = self.rare.as_ref().map_or(0, |rare| rare.renamed);
+        self.kind == Kind::Dir
+            && seen.kind == Kind::Dir
+            && renamed > seen.since.renames
+            && !self.is_at(seen.parent, seen.name.as_bytes())
     }
 
     pub(super) fn drop_alias(&mut self, place: (Ino, &Name)) {

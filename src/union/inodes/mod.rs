@@ -65,8 +65,17 @@ pub(in crate::union) struct Seen<'a> {
     pub kind: Kind,
     pub nlink: u32,
     pub shown: Option<Shown>,
-    /// How many clones there had been when the tiers were looked at.
-    pub clones: u64,
+    /// When the tiers were looked at.
+    pub since: Since,
+}
+
+/// A moment, by what had happened until then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::union) struct Since {
+    /// How many directories had been cloned.
+    clones: u64,
+    /// How many had been renamed.
+    renames: u64,
 }
 
 /// How to reach a file.
@@ -121,6 +130,8 @@ pub(in crate::union) struct Inodes {
     shards: Vec<Mutex<Shard>>,
     /// Directories cloned so far.
     clones: AtomicU64,
+    /// Directories renamed so far.
+    renames: AtomicU64,
     /// Open handles of files, and those of them whose data tierfs serves itself.
     open: AtomicU64,
     open_plain: AtomicU64,
@@ -161,6 +172,7 @@ impl Inodes {
         Inodes {
             shards,
             clones: none(),
+            renames: none(),
             open: none(),
             open_plain: none(),
             remembered,
@@ -202,16 +214,18 @@ impl Inodes {
     }
 
     /// Counts one lookup of what was seen. Returns whether the directory's ranks have changed; nothing
-    /// if what was seen is not `certain`, which is asked when nobody can note a move meanwhile.
+    /// if what was seen is not `certain`, which is asked when nobody can note a move meanwhile, or is a directory where
+    /// it was before a rename.
     pub(in crate::union) fn remember(&self, seen: &Seen<'_>, certain: &dyn Fn() -> bool) -> Option<bool> {
         let mut shard = self.shard(seen.ino).lock();
         if !certain() {
             return None;
         }
         let (changed, closed) = match shard.get_mut(&seen.ino.0) {
+            Some(inode) if inode.was_renamed_since(seen) => return None,
             Some(inode) => {
                 inode.lookups += 1;
-                inode.refresh(seen, seen.clones != self.clones())
+                inode.refresh(seen, seen.since.clones != self.clones())
             }
             None => {
                 shard.insert(seen.ino.0, Inode::new(seen));
@@ -222,6 +236,11 @@ impl Inodes {
         // Not under the lock.
         drop(closed);
         Some(changed)
+    }
+
+    /// Now, to be asked before the tiers are looked at.
+    pub(in crate::union) fn since(&self) -> Since {
+        Since { clones: self.clones(), renames: self.renames.load(Ordering::SeqCst) }
     }
 
     /// How many directories were cloned so far, to be asked before the tiers are looked at.
@@ -376,7 +395,12 @@ impl Inodes {
         let _forgotten = self.with(ino, |inode| {
             inode.drop_alias(old);
             inode.drop_alias(new);
-            if inode.is_at(old.0, old.1.as_bytes()) {
+            if inode.kind == Kind::Dir {
+                // It has been renamed on its tiers: who looks from here on finds the new name.
+                inode.rare().renamed = self.renames.fetch_add(1, Ordering::SeqCst) + 1;
+            }
+            // A directory has no other name, wherever it was last seen.
+            if inode.kind == Kind::Dir || inode.is_at(old.0, old.1.as_bytes()) {
                 inode.parent = new.0;
                 inode.name = new.1.as_bytes().into();
                 inode.rank = rank;

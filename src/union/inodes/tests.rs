@@ -80,7 +80,7 @@ impl Setting {
             kind: Kind::File,
             nlink: 1,
             shown: None,
-            clones: 0,
+            since: Since::default(),
         };
         assert!(self.inodes.remember(&seen, &|| true).is_some());
     }
