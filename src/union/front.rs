@@ -60,16 +60,18 @@ impl Union {
             && is_fastest(*first, above.missing)
             && let Some(dir) = above.find(*first)
         {
-            self.note_acl(ino, *first, &dir.get_xattr(Some(name), ACCESS_ACL));
+            let changes = self.inodes.acl_changes();
+            self.note_acl(ino, *first, changes, &dir.get_xattr(Some(name), ACCESS_ACL));
         }
         self.fronted(ino, above.missing, copies, stat)
     }
 
-    /// An error of the tier tells nothing: what is known stays.
-    fn note_acl(&self, ino: Ino, rank: Rank, answer: &Result<Vec<u8>>) {
+    /// The `answer` to a question that was asked when there had been so many `changes`. An error of the tier tells
+    /// nothing: what is known stays.
+    fn note_acl(&self, ino: Ino, rank: Rank, changes: u64, answer: &Result<Vec<u8>>) {
         match answer {
-            Ok(acl) => self.inodes.set_acl(ino, rank, Some(acl.clone())),
-            Err(Errno::ENODATA | Errno::EOPNOTSUPP) => self.inodes.set_acl(ino, rank, None),
+            Ok(acl) => self.inodes.set_acl(ino, rank, changes, Some(acl.clone())),
+            Err(Errno::ENODATA | Errno::EOPNOTSUPP) => self.inodes.set_acl(ino, rank, changes, None),
             Err(_) => {}
         }
     }
@@ -78,9 +80,10 @@ impl Union {
     pub(super) fn access_acl(&self, node: &Node) -> Result<Vec<u8>> {
         let (first, dir) = node.copies().next().ok_or(Errno::EIO)?;
         if is_fastest(first, node.missing) {
+            let changes = self.inodes.acl_changes();
             let answer = dir.get_xattr(None, ACCESS_ACL);
             if node.copies().len() > 1 || !node.missing.is_empty() {
-                self.note_acl(node.ino, first, &answer);
+                self.note_acl(node.ino, first, changes, &answer);
             }
             return answer;
         }
@@ -92,6 +95,12 @@ impl Union {
 
     /// The access ACL of a directory may have changed, on all copies or on some.
     pub(super) fn after_acl(&self, node: &Node) {
+        self.inodes.acl_changed();
+        self.learn_acl(node);
+    }
+
+    /// Has the access ACL of a directory known for when a tier is away.
+    pub(super) fn learn_acl(&self, node: &Node) {
         if node.copies().len() > 1 {
             // What it says is only to be known.
             let _learned = self.access_acl(node);

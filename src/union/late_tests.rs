@@ -59,3 +59,18 @@ fn a_late_lookup_does_not_hide_a_rename() {
     assert_eq!(tree.union.getattr(ino).map(|attr| attr.ino), Ok(ino));
     assert_eq!(tree.union.inodes.named(ino).unwrap().name, name("b"));
 }
+
+/// A lookup that had read an ACL before it was changed had the former one kept for when its tier is away: who had been
+/// shut out was let in.
+#[test]
+fn a_late_lookup_does_not_bring_an_acl_back() {
+    let tree = tree(&["0/d/a", "1/d/b"]);
+    let (inodes, d) = (&tree.union.inodes, tree.find("d").ino);
+    let changes = inodes.acl_changes();
+    tree.union.after_acl(&tree.union.dir(d).unwrap());
+    let known = inodes.acl(d);
+    inodes.set_acl(d, Rank(0), changes, Some(b"of before".to_vec()));
+    assert_eq!(inodes.acl(d), known);
+    inodes.set_acl(d, Rank(0), inodes.acl_changes(), Some(b"of now".to_vec()));
+    assert_eq!(inodes.acl(d), Some((Rank(0), Some(b"of now".as_slice().into()))));
+}

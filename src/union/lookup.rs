@@ -232,7 +232,7 @@ impl Union {
             let stat = self.fronted(ino, node.missing, &copies, self.merged(&copies)?);
             if ino == Ino::ROOT {
                 // Nobody looks it up.
-                self.after_acl(&node);
+                self.learn_acl(&node);
             }
             let generation = copies.last().map_or(0, |(_, stat)| stat.generation);
             return Ok(Union::attr(ino, generation, stat, self.ttl_in(&node)));

@@ -1,5 +1,7 @@
 //! What is known of files while a tier is away, and what of it still holds when the tier is back.
 
+use std::sync::atomic::Ordering;
+
 use super::{Front, Inodes, Seen};
 use crate::types::attr::Kind;
 use crate::types::errno::{Errno, Result};
@@ -88,9 +90,23 @@ impl Inodes {
         self.with(ino, |inode| inode.rare.as_ref().and_then(|rare| rare.front)).ok().flatten()
     }
 
-    /// The access ACL of a directory, as its copy on `rank` has it.
-    pub(in crate::union) fn set_acl(&self, ino: Ino, rank: Rank, acl: Option<Vec<u8>>) {
+    /// How many access ACLs of directories were changed so far, to be asked before one is read.
+    pub(in crate::union) fn acl_changes(&self) -> u64 {
+        self.acls.load(Ordering::SeqCst)
+    }
+
+    /// One has been changed: what was read before does not count any more.
+    pub(in crate::union) fn acl_changed(&self) {
+        self.acls.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The access ACL of a directory, as its copy on `rank` has it; nothing if one was changed since there had been
+    /// so many `changes`.
+    pub(in crate::union) fn set_acl(&self, ino: Ino, rank: Rank, changes: u64, acl: Option<Vec<u8>>) {
         let _forgotten = self.with(ino, |inode| {
+            if changes != self.acl_changes() {
+                return;
+            }
             inode.acl_of = Some(rank);
             if acl.is_some() || inode.rare.is_some() {
                 inode.rare().acl = acl.map(Vec::into_boxed_slice);

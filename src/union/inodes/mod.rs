@@ -132,6 +132,8 @@ pub(in crate::union) struct Inodes {
     clones: AtomicU64,
     /// Directories renamed so far.
     renames: AtomicU64,
+    /// Access ACLs of directories changed so far.
+    acls: AtomicU64,
     /// Open handles of files, and those of them whose data tierfs serves itself.
     open: AtomicU64,
     open_plain: AtomicU64,
@@ -173,6 +175,7 @@ impl Inodes {
             shards,
             clones: none(),
             renames: none(),
+            acls: none(),
             open: none(),
             open_plain: none(),
             remembered,
