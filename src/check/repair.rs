@@ -38,7 +38,7 @@ pub fn mend(union: &Union, what: &Mend, stop: &dyn Fn() -> bool) -> std::result:
             levelled.map_err(|errno| errno.to_string())
         }
         Mend::Leftovers => migrate::clear_leftovers(union).map_err(|(rank, errno)| match errno {
-            Errno::EBUSY => "moves that were cut short are on record: unmount and mount again first".into(),
+            Errno::EBUSY => "moves that were cut short are on record: unmount and mount again first; remove one whose name begins with copied- when nothing is missing".into(),
             errno => format!("the {rank} says: {errno}"),
         }),
     }

@@ -89,6 +89,9 @@ impl Words<'_> {
                     shown::escape(has.as_bytes())
                 )
             }
+            What::Leftover { rank, own: own @ ("moves" | "renames"), name } if name.starts_with("copied-") => {
+                format!("a record that came with a copy or a backup of the tier: {}", told(&self.own(*rank, own, name)))
+            }
             What::Leftover { rank, own: own @ ("moves" | "renames"), name } => {
                 format!("work that was cut short, on record in {}", told(&self.own(*rank, own, name)))
             }
@@ -140,6 +143,12 @@ impl Words<'_> {
             }
             What::CaseFold(_) => "--repair leaves them; rename one".into(),
             What::Attributes { visible, other, .. } => format!("--repair makes that on {other} like that on {visible}"),
+            What::Leftover { rank, own: own @ ("moves" | "renames"), name } if name.starts_with("copied-") => {
+                let path = quoted(&self.own(*rank, own, name));
+                format!(
+                    "--repair leaves it; take from .tierfs/trash and .tierfs/staging what the mount does not have, then: rm -- {path}"
+                )
+            }
             What::Leftover { own: "moves" | "renames", .. } => {
                 "--repair leaves it; the next mount finishes it: unmount and mount again".into()
             }

@@ -117,7 +117,8 @@ pub fn moving(primary: &dyn Dir) -> Result<HashSet<UnionPath>> {
     };
     let mut names = Vec::new();
     dir.survey(&mut |entry| {
-        let is_record = ![small::DRAFT, times::PREFIX, DONE].iter().any(|prefix| entry.name.starts_with(prefix));
+        let is_record =
+            ![small::DRAFT, small::COPIED, times::PREFIX, DONE].iter().any(|prefix| entry.name.starts_with(prefix));
         names.extend(Name::new(entry.name).ok().filter(|_| is_record));
         ControlFlow::Continue(())
     })?;

@@ -12,6 +12,12 @@ use crate::types::name::Name;
 /// What the name of a file begins with that is not whole yet.
 pub const DRAFT: &[u8] = b"draft-";
 
+/// What the name of a record begins with that is a copy of one ([`is_copied`]), and is kept aside.
+pub const COPIED: &[u8] = b"copied-";
+
+/// Before the mark at the end of a name ([`write_marked`]): eight hexadecimal digits follow.
+const MARK: &str = ".b";
+
 /// A name no other has in the private directories of a tier, also after a crash.
 ///
 /// # Errors
@@ -33,12 +39,64 @@ pub fn unique_name() -> Result<Name> {
 pub fn write(dir: &dyn Dir, name: &Name, bytes: &[u8]) -> Result<()> {
     let draft = Name::new(&[DRAFT, name.as_bytes()].concat())?;
     let file = dir.create(&draft, 0o600, Open::ReadWrite, &Caller::DAEMON)?;
+    publish(dir, file.as_ref(), &draft, name, bytes)
+}
+
+/// As [`write`], of a file that a later start must tell from a copy of itself: one that has come back with a backup,
+/// say. For that a mark is appended to `name`, which is on return what the file is called or, after an error,
+/// would have been called. The mark is made of the time at which the file was made: nobody can set that, so a copy
+/// has another, and it is on the disk with the file. Where the filesystem tells none there is no mark.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_marked(dir: &dyn Dir, name: &mut Name, bytes: &[u8]) -> Result<()> {
+    let draft = Name::new(&[DRAFT, name.as_bytes()].concat())?;
+    let file = dir.create(&draft, 0o600, Open::ReadWrite, &Caller::DAEMON)?;
+    // Without it the file is as good as ever.
+    let born = file.stat().map_or(0, |stat| stat.generation);
+    if born != 0 {
+        *name = Name::new(&[name.as_bytes(), format!("{MARK}{born:08x}").as_bytes()].concat())?;
+    }
+    publish(dir, file.as_ref(), &draft, name, bytes)
+}
+
+/// Whether a file has the mark of another, of which it is a copy then. One without a mark (of an earlier version,
+/// or of a filesystem that tells no birth times) is none. A copy that brings the birth times along (an image of
+/// the disk, a snapshot of the volume) cannot be told.
+///
+/// # Errors
+/// What the tier says.
+pub fn is_copied(dir: &dyn Dir, name: &Name) -> Result<bool> {
+    let Some(marked) = mark(name.as_bytes()) else { return Ok(false) };
+    let born = dir.stat(Some(name))?.map_or(0, |stat| stat.generation);
+    Ok(born != 0 && born != marked)
+}
+
+fn mark(name: &[u8]) -> Option<u32> {
+    let (_, digits) = std::str::from_utf8(name).ok()?.rsplit_once(MARK)?;
+    u32::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 8)
+}
+
+/// Calls a copy of a record what it is, in its directory. Where that cannot be it keeps its name: it is known again.
+pub fn set_aside(dir: &dyn Dir, name: &Name) -> Name {
+    let kept = Name::new(&[COPIED, name.as_bytes()].concat());
+    let moved = kept.and_then(|kept| {
+        dir.rename(name, dir, &kept, Rename::NoReplace)?;
+        dir.fsync().map(|()| kept)
+    });
+    moved.unwrap_or_else(|errno| {
+        tracing::debug!(%name, "a copy of a record keeps its name: {errno}");
+        name.clone()
+    })
+}
+
+fn publish(dir: &dyn Dir, file: &dyn File, draft: &Name, name: &Name, bytes: &[u8]) -> Result<()> {
     let written =
         file.write_at(bytes, 0).and_then(|len| if len < bytes.len() { Err(Errno::ENOSPC) } else { file.fsync(false) });
-    let published = written.and_then(|()| dir.rename(&draft, dir, name, Rename::NoReplace)).and_then(|()| dir.fsync());
+    let published = written.and_then(|()| dir.rename(draft, dir, name, Rename::NoReplace)).and_then(|()| dir.fsync());
     if let Err(errno) = published {
         // A file of that name that was there before is another's.
-        let ours = if errno == Errno::EEXIST { &[&draft][..] } else { &[&draft, name] };
+        let ours = if errno == Errno::EEXIST { &[draft][..] } else { &[draft, name] };
         for left in ours {
             match dir.unlink(left) {
                 Ok(()) | Err(Errno::ENOENT) => {}

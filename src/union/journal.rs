@@ -15,6 +15,7 @@
 //! there; one without `end` is none. It goes when all its steps are durable. At the start every
 //! record found is rolled forward: a step is done if what it would move or remove is still where
 //! it was before, and skipped otherwise. So the roll-forward can itself be cut short and repeated.
+//! A record that is known to be a copy ([`small::is_copied`]) is set aside: it is about names of another day.
 
 use std::sync::Arc;
 
@@ -117,9 +118,20 @@ impl Union {
         self.private(rank, DIRECTORY)
     }
 
+    /// Writes a record on the primary, durably, with a mark by which a copy of it is known. Only where the filesystem
+    /// is one of those that are known to do what they say: there a file tells the same birth time after every
+    /// mount, and an original is never taken for a copy. `name` becomes what the record is called.
+    ///
+    /// # Errors
+    /// As [`small::write`].
+    pub fn put_record(&self, dir: &dyn Dir, name: &mut Name, text: &str) -> Result<()> {
+        let marks = self.tier(Rank::PRIMARY).and_then(|tier| tier.syncing()).is_ok_and(|whole| whole.is_some());
+        if marks { small::write_marked(dir, name, text.as_bytes()) } else { small::write(dir, name, text.as_bytes()) }
+    }
+
     pub(super) fn write_journal(&self, record: Record, dirs: (Ino, Ino)) -> Result<Unfinished> {
-        let (dir, name) = (self.journal_dir()?, small::unique_name()?);
-        let written = small::write(dir.as_ref(), &name, record.to_text().as_bytes());
+        let (dir, mut name) = (self.journal_dir()?, small::unique_name()?);
+        let written = self.put_record(dir.as_ref(), &mut name, &record.to_text());
         let there = written.is_err() && dir.stat(Some(&name)) != Ok(None);
         let rename = Unfinished { written: Written { dir, name }, record, dirs, undo: 0 };
         if there {
@@ -144,9 +156,9 @@ impl Union {
     /// What the primary says.
     pub fn has_cut_renames(&self) -> Result<bool> {
         let Some(dir) = self.private_if_any(Rank::PRIMARY, DIRECTORY)? else { return Ok(false) };
-        Ok(small::names(dir.as_ref())?
-            .iter()
-            .any(|name| ![small::DRAFT, UNREADABLE].iter().any(|other| name.as_bytes().starts_with(other))))
+        Ok(small::names(dir.as_ref())?.iter().any(|name| {
+            ![small::DRAFT, small::COPIED, UNREADABLE].iter().any(|other| name.as_bytes().starts_with(other))
+        }))
     }
 
     /// Removes records that were never finished, of renames that were never begun: their tier went while they
@@ -168,7 +180,12 @@ impl Union {
     pub(super) fn recover(&self) -> Result<()> {
         let Some(dir) = self.private_if_any(Rank::PRIMARY, DIRECTORY)? else { return Ok(()) };
         for name in small::names(dir.as_ref())? {
-            if name.as_bytes().starts_with(UNREADABLE) {
+            if [small::COPIED, UNREADABLE].iter().any(|kept| name.as_bytes().starts_with(kept)) {
+                continue;
+            }
+            if small::is_copied(dir.as_ref(), &name)? {
+                let name = small::set_aside(dir.as_ref(), &name);
+                tracing::error!(%name, "a record in .tierfs/renames of the primary has come with a copy or a backup of the tier: no name is changed because of it. See `tierfs check`, then remove it.");
                 continue;
             }
             if !name.as_bytes().starts_with(small::DRAFT) {

@@ -21,6 +21,8 @@
 //! hidden, with a warning: `tierfs check` lists it. Whatever is in the trash without a record has
 //! moved, and whatever is in staging is worth nothing.
 //!
+//! A record that is known to be a copy ([`small::is_copied`]) is set aside, and trash and staging stay as they are.
+//!
 //! A record that says done is of a batch that has moved. What lies in the trash is compared with it all the
 //! same: when a process dies, who had found a source before it went gets at it, and may write. What is
 //! saved goes to `.tierfs/lost` under the name it had in the trash, by which a second recovery knows that
@@ -89,7 +91,7 @@ pub fn cut_short(union: &Union) -> crate::types::errno::Result<Cut> {
     let Some(records) = union.own_dir_if_any(Rank::PRIMARY, DIRECTORY)? else { return Ok(Cut::Nothing) };
     let mut cut = Cut::Nothing;
     for name in small::names(records.as_ref())? {
-        if [small::DRAFT, DONE, times::PREFIX].iter().any(|prefix| name.as_bytes().starts_with(prefix)) {
+        if [small::DRAFT, small::COPIED, DONE, times::PREFIX].iter().any(|prefix| name.as_bytes().starts_with(prefix)) {
             continue;
         }
         let raw = small::read(records.as_ref(), &name, LEN_MAX)?;
@@ -119,6 +121,10 @@ fn bring_to_rest(union: &Union, served: bool) -> std::result::Result<(), (Rank, 
         if name.as_bytes().starts_with(times::PREFIX) {
             continue;
         }
+        if set_copy_aside(records.as_ref(), &name).map_err(primary)? {
+            unread = true;
+            continue;
+        }
         let raw = small::read(records.as_ref(), &name, LEN_MAX).map_err(primary)?;
         match raw.and_then(|raw| Record::parse(std::str::from_utf8(&raw).ok()?)) {
             Some(record) if usize::from(record.from.0.max(record.to.0)) < union.tiers() => {
@@ -142,6 +148,20 @@ fn bring_to_rest(union: &Union, served: bool) -> std::result::Result<(), (Rank, 
     }
     directories.set_back(union, records.as_ref())?;
     if unread { Ok(()) } else { clear(union) }
+}
+
+/// Sees to a record that is a copy: one that came back with a backup of the primary is about files as they were
+/// then, and what has their names now is not to be touched because of it.
+fn set_copy_aside(records: &dyn Dir, name: &Name) -> Result<bool> {
+    let name = if name.as_bytes().starts_with(small::COPIED) {
+        name.clone()
+    } else if small::is_copied(records, name)? {
+        small::set_aside(records, name)
+    } else {
+        return Ok(false);
+    };
+    tracing::error!(%name, "a record in .tierfs/moves of the primary has come with a copy or a backup of the tier: no file is touched because of it, and all in .tierfs/trash and .tierfs/staging of the tiers stays. Take from there what the mount does not have, then remove the record.");
+    Ok(true)
 }
 
 /// Directories whose times a process was about to set back when it died.

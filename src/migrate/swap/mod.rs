@@ -256,8 +256,8 @@ impl<'u, 'a> Swap<'u, 'a> {
     fn write_record(&self, records: &dyn Dir) -> Result<Name> {
         let files = self.open().into_iter().map(|at| self.batch[at].moving()).collect();
         let record = Record { from: self.from, to: self.to, files };
-        let name = small::unique_name()?;
-        small::write(records, &name, record.to_text().as_bytes())?;
+        let mut name = small::unique_name()?;
+        self.union.put_record(records, &mut name, &record.to_text())?;
         Ok(name)
     }
 
