@@ -21,6 +21,8 @@ mod between_tests;
 mod book;
 mod claims;
 mod contents;
+#[cfg(test)]
+mod copied_tests;
 mod copying;
 mod digest;
 mod durable;

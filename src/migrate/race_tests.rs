@@ -123,29 +123,6 @@ pub(super) fn go(union: &Union, request: &Request) -> Summary {
     run(union, request, &mut |_| Go::On).unwrap()
 }
 
-/// Puts a copy in place of the record in a directory, as a restored backup has it; its name. None where the
-/// filesystem does not tell a copy.
-pub(super) fn copied(records: &std::path::Path) -> Option<String> {
-    let paths = std::fs::read_dir(records).unwrap().map(|entry| entry.unwrap().path());
-    let mut records = paths.filter(|path| !path.file_name().unwrap().to_str().unwrap().starts_with("times-"));
-    let record = records.next().expect("the case that is tested");
-    assert_eq!(records.next(), None, "one record");
-    let name = record.file_name().unwrap().to_str().unwrap().to_owned();
-    if !name.contains(".b") {
-        eprintln!("skipped: the temporary directory tells no birth times");
-        return None;
-    }
-    let born = |path: &std::path::Path| path.metadata().unwrap().created().unwrap();
-    let copy = record.with_extension("copy");
-    // The clock of a filesystem goes in ticks.
-    while !copy.exists() || born(&copy) == born(&record) {
-        let _first = std::fs::remove_file(&copy);
-        std::fs::copy(&record, &copy).unwrap();
-    }
-    std::fs::rename(copy, record).unwrap();
-    Some(name)
-}
-
 pub(super) fn name(text: &str) -> Name {
     Name::new(text.as_bytes()).unwrap()
 }

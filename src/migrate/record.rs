@@ -14,6 +14,8 @@
 //! link appended, of the source in its tier's `.tierfs/trash`; BODY and COPY are the bodies of
 //! source and copy; the rest are the attributes, the modification time and the hash that both have.
 //!
+//! Its own name ends with a mark by which a copy of it is known ([`Union::put_record`](crate::union::Union::put_record)).
+//!
 //! It is durable before the first name of the batch changes. When the batch is durable it gets a name that
 //! says so, and goes when the sources are deleted.
 //! One without `end`, or of another version, is told and stays, and with it everything in

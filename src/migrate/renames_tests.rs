@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::race_tests::{Bench, copied, look};
+use super::race_tests::{Bench, look};
 use super::spy_tests::Spy;
 use super::*;
 use crate::tier::Rename;
@@ -172,24 +172,6 @@ fn a_record_that_cannot_be_read_stays() {
         assert_eq!(std::fs::read_to_string(dir.join("unreadable-17")).unwrap(), "tierfs-rename 2\n");
     }
     assert_eq!(records(&bench), 1);
-}
-
-/// It was rolled forward on the tier that was not restored, whose files are still those it names: a name that
-/// came since was replaced.
-#[test]
-fn a_record_of_a_rename_that_came_back_with_a_backup_is_not_believed() {
-    let bench = Bench::new(&[(1, "a", "of a"), (0, "b", "of b")]);
-    bench.spy.before("rename from", 1, "a", || panic!("planted by the test"));
-    let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| rename(bench.union, "a", "b")));
-    assert!(died.is_err(), "the case that is tested");
-    let dir = bench.on(0, ".tierfs/renames");
-    let Some(copy) = copied(&dir) else { return };
-    for _ in 0..2 {
-        let union = bench.next_start();
-        assert_eq!(union.has_cut_renames(), Ok(false), "nothing can be finished");
-        assert_eq!((bench.read(0, "b").as_deref(), bench.read(1, "a").as_deref()), (Some("of b"), Some("of a")));
-        assert!(dir.join(format!("copied-{copy}")).exists());
-    }
 }
 
 /// The note of a record that stayed kept its directory open: a dead primary could not be unmounted, and did not come

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{TryRecvError, channel};
 
-use super::race_tests::{Bench, PATIENCE, copied, down, go, look, name, request, union_of, up};
+use super::race_tests::{Bench, PATIENCE, down, go, look, name, request, union_of, up};
 use super::spy_tests::{Spy, beside};
 use super::*;
 use crate::tier::Rename;
@@ -159,39 +159,6 @@ fn recovery_deletes_no_copy_with_other_contents() {
     bench.next_start();
     assert_eq!((bench.read(0, "f").as_deref(), bench.read(1, "f")), (Some("text"), None));
     assert_eq!(lost(&bench, 1), ["TEXT"]);
-}
-
-/// A file whose only copy is on the slower tier left the tree for `.tierfs/lost`, and what lay in the trash was deleted.
-#[test]
-fn a_record_that_came_back_with_a_backup_is_not_believed() {
-    let bench = Bench::new(&[(0, "f", "text")]);
-    dies(&bench, &down(), "rename from", 0);
-    let records = bench.on(0, ".tierfs/moves");
-    let Some(copy) = copied(&records) else { return };
-    fs::remove_file(bench.on(0, "f")).unwrap();
-    let trash = bench.on(0, ".tierfs/trash/1");
-    fs::write(&trash, "restored").unwrap();
-    for _ in 0..2 {
-        let union = bench.next_start();
-        assert_eq!(bench.read(1, "f").as_deref(), Some("text"), "{:?}", lost(&bench, 1));
-        assert_eq!(cut_short(&union), Ok(Cut::Nothing), "a tier that went can come back");
-        assert_eq!(clear_leftovers(&union), Err((Rank::PRIMARY, Errno::EBUSY)));
-        assert!(trash.exists() && records.join(format!("copied-{copy}")).exists());
-    }
-    fs::remove_file(records.join(format!("copied-{copy}"))).unwrap();
-    bench.next_start();
-    assert!(!trash.exists(), "the copy has gone, so all is as ever");
-}
-
-/// Its mark is one that the next start knows, also when the batch has moved.
-#[test]
-fn an_original_record_is_believed() {
-    let bench = Bench::new(&[(0, "f", "text")]);
-    dies(&bench, &down(), "rename from", 0);
-    fs::remove_file(bench.on(1, "f")).unwrap();
-    bench.next_start();
-    assert_eq!(fs::read_dir(bench.on(0, ".tierfs/moves")).unwrap().count(), 0);
-    assert_eq!(bench.read(0, "f").as_deref(), Some("text"));
 }
 
 /// The same while a file moves up and the name of the copy was lost with the power.

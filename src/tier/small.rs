@@ -215,6 +215,32 @@ mod tests {
     use crate::tier::place::{Place, Root};
 
     #[test]
+    fn only_a_whole_mark_is_one() {
+        assert_eq!(mark(b"17-2-0.b0000001f"), Some(0x1f));
+        assert_eq!(mark(b"done-17-2-0.b7fffffff"), Some(0x7fff_ffff));
+        for other in
+            [&b"17-2-0"[..], b"17-2-0.b", b"17-2-0.b1f", b"17-2-0.b0000001f0", b"17.b0000001g", b"\xff.b0000001f"]
+        {
+            assert_eq!(mark(other), None, "{other:?}");
+        }
+    }
+
+    /// A record of an earlier version, or of a filesystem that tells no birth times.
+    #[test]
+    fn a_file_without_a_mark_is_no_copy() {
+        let home = tempfile::tempdir().unwrap();
+        let opened = Root::open(&Place::plain(home.path().into())).unwrap();
+        let (root, old) = (opened.dir(), Name::new(b"17-2-0").unwrap());
+        write(root, &old, b"text").unwrap();
+        assert_eq!(is_copied(root, &old), Ok(false));
+        let mut new = Name::new(b"17-2-1").unwrap();
+        write_marked(root, &mut new, b"text").unwrap();
+        assert_eq!(is_copied(root, &new), Ok(false));
+        assert_eq!(is_copied(root, &Name::new(b"gone.b00000001").unwrap()), Ok(false));
+        assert_eq!(names(root).unwrap(), [old, new]);
+    }
+
+    #[test]
     fn a_file_is_replaced_whole_whatever_a_crash_has_left() {
         let home = tempfile::tempdir().unwrap();
         let opened = Root::open(&Place::plain(home.path().into())).unwrap();
