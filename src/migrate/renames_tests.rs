@@ -196,3 +196,17 @@ fn nothing_of_a_lost_primary_is_kept_open_for_a_record() {
     assert!(!is_open());
     assert_eq!(records(&bench), 1, "what the disk has of it is found when it is back");
 }
+
+/// The former `f` could not be made gone for good, so nothing was done; then the program wrote to `f` in place.
+#[test]
+fn a_rename_that_waits_in_vain_for_a_removal_leaves_no_record() {
+    let bench = Bench::new(&[(1, "tmp", "of tmp"), (1, "f", "former")]);
+    bench.union.unlink(Ino::ROOT, &name("f")).unwrap();
+    std::fs::write(bench.on(0, "f"), "made beside the mount").unwrap();
+    fail(&bench.spy, "fsync", 1, 2);
+    assert_eq!(rename(bench.union, "tmp", "f"), Err(Errno::EIO));
+    std::fs::write(bench.on(0, "f"), "written in place").unwrap();
+    let _union = bench.next_start();
+    assert_eq!(bench.read(0, "f").as_deref(), Some("written in place"));
+    assert_eq!((bench.read(1, "tmp").as_deref(), records(&bench)), (Some("of tmp"), 0));
+}

@@ -204,6 +204,8 @@ impl Union {
             }
         }
         self.make_ready(old, new, &plan, held.alone.as_ref())?;
+        // Before the record: one of a rename that was refused could be carried out at the next start.
+        self.order_steps(old, new, &plan, from.era)?;
         let record = if plan.journal { Some(self.write_record(old, new, &plan)?) } else { None };
         self.expect_renamed(old, new, &sides, inos, how);
         let done = self.perform((old, new, how), &plan, from.era);

@@ -33,7 +33,6 @@ impl Union {
         plan: &Plan,
         era: u64,
     ) -> std::result::Result<(), Failed> {
-        self.order_steps(old, new, plan, era).map_err(|errno| Failed { errno, undo: 0 })?;
         for (at, step) in plan.steps.iter().enumerate() {
             let done = self.take((old, new, how), step, era);
             self.note_step(old, new, step, done.is_ok());
@@ -54,7 +53,7 @@ impl Union {
     }
 
     /// What went under either name before this rename is durable before the name is changed on another tier.
-    fn order_steps(&self, old: Place<'_>, new: Place<'_>, plan: &Plan, era: u64) -> Result<()> {
+    pub(super) fn order_steps(&self, old: Place<'_>, new: Place<'_>, plan: &Plan, era: u64) -> Result<()> {
         let (old_dir, new_dir) = (self.dir_in(old.dir, era)?, self.dir_in(new.dir, era)?);
         plan.steps.iter().try_for_each(|step| {
             if !matches!(step.act, Act::Unlink(Side::New) | Act::Rmdir(Side::New)) {
