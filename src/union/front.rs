@@ -95,8 +95,11 @@ impl Union {
 
     /// The access ACL of a directory may have changed, on all copies or on some.
     pub(super) fn after_acl(&self, node: &Node) {
-        self.inodes.acl_changed();
-        self.learn_acl(node);
+        // Nothing is known of one that has a single copy.
+        if node.copies().len() > 1 {
+            self.inodes.acl_changed(node.ino);
+            self.learn_acl(node);
+        }
     }
 
     /// Has the access ACL of a directory known for when a tier is away.

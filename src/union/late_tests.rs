@@ -64,13 +64,15 @@ fn a_late_lookup_does_not_hide_a_rename() {
 /// shut out was let in.
 #[test]
 fn a_late_lookup_does_not_bring_an_acl_back() {
-    let tree = tree(&["0/d/a", "1/d/b"]);
+    let tree = tree(&["0/d/a", "1/d/b", "0/e/a"]);
     let (inodes, d) = (&tree.union.inodes, tree.find("d").ino);
     let changes = inodes.acl_changes();
     tree.union.after_acl(&tree.union.dir(d).unwrap());
     let known = inodes.acl(d);
     inodes.set_acl(d, Rank(0), changes, Some(b"of before".to_vec()));
     assert_eq!(inodes.acl(d), known);
-    inodes.set_acl(d, Rank(0), inodes.acl_changes(), Some(b"of now".to_vec()));
+    let changes = inodes.acl_changes();
+    inodes.acl_changed(tree.find("e").ino);
+    inodes.set_acl(d, Rank(0), changes, Some(b"of now".to_vec()));
     assert_eq!(inodes.acl(d), Some((Rank(0), Some(b"of now".as_slice().into()))));
 }

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::fs::{errno, get, names, put};
+use crate::common::loopfs::LoopFs;
 use crate::common::mount::{Setup, TestMount};
 use crate::common::{mount, need, wait};
 use crate::gone::{check_away, everything, until_back, until_same};
@@ -16,6 +17,8 @@ pub(crate) struct Server {
     pub(crate) daemon: Child,
     pub(crate) from: PathBuf,
     at: PathBuf,
+    /// A filesystem that the test uses beside it, and as long.
+    pub(crate) disk: Option<LoopFs>,
 }
 
 impl Server {
@@ -24,7 +27,7 @@ impl Server {
         let (from, at) = (home.join("server"), home.join("t1"));
         std::fs::create_dir_all(&from).expect("mkdir");
         let daemon = Server::run(&from, &at);
-        Some(Server { daemon, from, at })
+        Some(Server { daemon, from, at, disk: None })
     }
 
     fn run(from: &Path, at: &Path) -> Child {

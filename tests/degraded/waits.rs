@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::common::fs::{errno, get, put};
+use crate::common::loopfs::LoopFs;
 use crate::common::mount::{Setup, TestMount};
 use crate::common::{need, wait};
 use crate::gone::{everything, until_back, until_same};
@@ -29,7 +30,15 @@ fn union(timeout: &str) -> Option<(TestMount, Server)> {
         return None;
     }
     let setup = Setup::new().plain().option(timeout).option(THREADS).option("ttl=60s");
-    let server = Server::start(setup.home())?;
+    let mut server = Server::start(setup.home())?;
+    // Of its own: where many others write, the kernel drops what changed there, and all names are looked up again,
+    // on the server too.
+    let disk = LoopFs::new("tmpfs", 256)?;
+    let setup = {
+        let roots = [disk.path().join("t0"), setup.tier(1).to_owned()];
+        setup.roots(&roots)
+    };
+    server.disk = Some(disk);
     let setup = setup.seed(|tiers| {
         put(tiers[0].join("fast"), "fast");
         put(tiers[1].join("slow/file"), "slow");

@@ -78,6 +78,7 @@ impl Auto {
         let waker = Arc::clone(&signal);
         let watch = standing.path().and_then(|path| file::start(path, move || waker.file_changed()));
         let used = Arc::new(Used::new(Arc::downgrade(union), Arc::clone(&signal)));
+        standing.followed_by(&used);
         // Before the first request: the thread may be late.
         let followed = standing.policy();
         used.follow(&followed, standing.promotes_writes(&followed));

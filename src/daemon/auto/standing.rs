@@ -1,11 +1,12 @@
 //! The policy that stands: the last good version of its file.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::uses::Used;
 use crate::config::{MountConfig, OnWrite, load};
 use crate::control::wire::What;
 use crate::daemon::{CONFIG, Error, runs};
@@ -25,6 +26,8 @@ pub(in crate::daemon) struct Standing {
     on_write: bool,
     /// Held by the one that looks at the file; before `state`.
     looking: Mutex<()>,
+    /// What must know a policy before it is in force.
+    used: OnceLock<Arc<Used>>,
     state: Mutex<State>,
 }
 
@@ -47,7 +50,8 @@ impl Standing {
         let on_write = config.options.on_write == OnWrite::Promote;
         let state = State { policy: Arc::default(), seen: Ok(String::new()), refused: None };
         let looking = Mutex::default();
-        let standing = Standing { path: config.policy.clone(), tiers, on_write, looking, state: Mutex::new(state) };
+        let (path, used, state) = (config.policy.clone(), OnceLock::new(), Mutex::new(state));
+        let standing = Standing { path, tiers, on_write, looking, used, state };
         let seen = standing.read();
         let policy = standing.parse(&seen).map_err(|line| Error::new(CONFIG, line))?;
         *standing.state.lock() = State { policy, seen, refused: None };
@@ -57,6 +61,12 @@ impl Standing {
     /// The policy in force.
     pub(in crate::daemon) fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.state.lock().policy)
+    }
+
+    /// From here on `used` knows each new policy before it is in force: no use after that is missed.
+    pub(super) fn followed_by(&self, used: &Arc<Used>) {
+        // There is one for each mount, and it starts once.
+        let _already_set = self.used.set(Arc::clone(used));
     }
 
     /// Its file.
@@ -108,12 +118,15 @@ impl Standing {
         state.seen = seen;
         match parsed {
             Ok(policy) => {
-                tracing::info!("the policy was read again and is in force");
                 state.refused = None;
                 // Whoever follows the old one goes on with it unless this is another.
                 if state.policy != policy {
+                    if let Some(used) = self.used.get() {
+                        used.follow(&policy, self.promotes_writes(&policy));
+                    }
                     state.policy = policy;
                 }
+                tracing::info!("the policy was read again and is in force");
             }
             Err(line) => {
                 tracing::error!("{line} (the policy that was read before stays in force)");
@@ -153,4 +166,28 @@ pub fn check_policy(config: &MountConfig) -> Result<(), String> {
     let policy = runs::policy(&What::Configured, Some(path)).map_err(|problem| problem.line)?;
     let tiers = u8::try_from(config.tiers.len()).unwrap_or(u8::MAX);
     policy.check_tiers(tiers).map_err(|line| format!("{}: {line}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Weak;
+
+    use super::*;
+    use crate::daemon::auto::signal::Signal;
+    use crate::union::uses::Observer;
+
+    /// A file written between the word that a policy is in force and the next look of the thread was not promoted.
+    #[test]
+    fn regression_uses_count_as_soon_as_a_policy_is_in_force() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let state = State { policy: Arc::default(), seen: Ok(String::new()), refused: None };
+        let (path, used, state) = (Some(file.path().to_owned()), OnceLock::new(), Mutex::new(state));
+        let standing = Standing { path, tiers: 2, on_write: false, looking: Mutex::default(), used, state };
+        let used = Arc::new(Used::new(Weak::new(), Arc::<Signal>::default()));
+        standing.followed_by(&used);
+        assert!(!used.is_wanted());
+        std::fs::write(file.path(), "version: 1\npromote: {when: write}\n").unwrap();
+        standing.settled().unwrap();
+        assert!(used.is_wanted(), "{:?}", standing.refused());
+    }
 }

@@ -95,16 +95,19 @@ impl Inodes {
         self.acls.load(Ordering::SeqCst)
     }
 
-    /// One has been changed: what was read before does not count any more.
-    pub(in crate::union) fn acl_changed(&self) {
-        self.acls.fetch_add(1, Ordering::SeqCst);
+    /// That of a directory has been changed, and is not known any more: what was read before does not count.
+    pub(in crate::union) fn acl_changed(&self, ino: Ino) {
+        let _forgotten = self.with(ino, |inode| {
+            inode.acl_of = None;
+            inode.rare().acl_changed = self.acls.fetch_add(1, Ordering::SeqCst) + 1;
+        });
     }
 
-    /// The access ACL of a directory, as its copy on `rank` has it; nothing if one was changed since there had been
+    /// The access ACL of a directory, as its copy on `rank` has it; nothing if it was changed since there had been
     /// so many `changes`.
     pub(in crate::union) fn set_acl(&self, ino: Ino, rank: Rank, changes: u64, acl: Option<Vec<u8>>) {
         let _forgotten = self.with(ino, |inode| {
-            if changes != self.acl_changes() {
+            if inode.rare.as_ref().is_some_and(|rare| rare.acl_changed > changes) {
                 return;
             }
             inode.acl_of = Some(rank);

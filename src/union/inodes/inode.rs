@@ -65,6 +65,8 @@ pub(super) struct Rare {
     pub(super) renamed: u64,
     /// Of a directory whose copies differ: what the fastest says.
     pub(super) front: Option<Front>,
+    /// Of a directory: which of all changes of access ACLs was its last.
+    pub(super) acl_changed: u64,
     /// Of a directory: its access ACL ([`Inode::acl_of`]).
     pub(super) acl: Option<Box<[u8]>>,
     /// How often its tier was lost while the kernel served it past tierfs.
