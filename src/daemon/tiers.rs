@@ -12,7 +12,7 @@ use crate::sys::overlap::{self, Spot};
 use crate::sys::tree;
 use crate::tier::Tier;
 use crate::tier::marker::verify::{Found, Verdict, What, verify};
-use crate::tier::marker::{self, Id, Marker};
+use crate::tier::marker::{self, Id, Marker, State};
 use crate::tier::place::{Place, Root};
 use crate::types::errno::Errno;
 use crate::types::ids::{Rank, Ranks};
@@ -65,8 +65,8 @@ pub(super) fn open(config: &MountConfig, places: &[Place], purpose: Purpose) -> 
     let paths: Vec<_> = config.tiers.iter().map(|tier| tier.path.as_path()).collect();
     overlap::check(&paths, &config.mountpoint).map_err(|error| Error::new(CONFIG, error.to_string()))?;
     let (markers, _adopting) = match markers(config, &look(config, &roots), purpose)? {
-        Some(markers) => (markers, Vec::new()),
-        None => adopt(config, &roots, purpose)?,
+        Some(markers) if !is_in_the_making(&markers) => (markers, Vec::new()),
+        Some(_) | None => adopt(config, &roots, purpose)?,
     };
     roots
         .into_iter()
@@ -100,7 +100,13 @@ fn look(config: &MountConfig, roots: &[Result<Root, Errno>]) -> Vec<Found> {
 /// What [`open`] goes by: the markers of the tiers that are there, and what keeps others from adopting them.
 type Adopted = (Vec<Option<Marker>>, Vec<durable::Lock>);
 
-/// Makes the tiers a union, unless somebody else has done it meanwhile.
+/// Whether some tier is no member yet: another start may be about to write its marker once more, over what a mount that
+/// did not wait for it would have announced there.
+fn is_in_the_making(markers: &[Option<Marker>]) -> bool {
+    markers.iter().flatten().any(|marker| marker.state == State::New)
+}
+
+/// Makes the tiers a union, unless somebody else has done it meanwhile or does it now.
 fn adopt(config: &MountConfig, roots: &[Result<Root, Errno>], purpose: Purpose) -> Result<Adopted, Error> {
     let mut locks = Vec::new();
     for (tier, root) in config.tiers.iter().zip(roots) {
@@ -252,7 +258,7 @@ fn open_one(
 }
 
 /// How long a mount that was just taken down may need to let go.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 60 } else { 5 });
 
 /// Two mounts of one tier would not know of each other's open files and renames.
 fn lock(tier: &TierConfig, root: &Root, patience: Duration) -> Result<durable::Lock, Error> {
@@ -300,6 +306,32 @@ mod tests {
             assert_eq!(both[0], both[1]);
             assert_eq!(both[0], open_all(&config, &places));
         }
+    }
+
+    /// A start between another's last two writes served with a marker that was written anew after that: what it had
+    /// announced there could be lost.
+    #[test]
+    fn regression_a_union_in_the_making_is_waited_for() {
+        let home = tempfile::tempdir().unwrap();
+        let (config, places) = union(home.path());
+        let made = open_all(&config, &places);
+        marker::announce(Root::open(&places[0]).unwrap().dir(), |marker| Marker { state: State::New, ..marker })
+            .unwrap();
+        let lock = Root::open(&places[1]).unwrap().lock_to_adopt(Duration::ZERO).unwrap().unwrap();
+        let second = std::thread::scope(|scope| {
+            let start = scope.spawn(|| open_all(&config, &places));
+            // It cannot get on: a slow one is seen waiting in vain, never the reverse.
+            let end = std::time::Instant::now() + Duration::from_millis(300);
+            while std::time::Instant::now() < end && !start.is_finished() {
+                std::thread::yield_now();
+            }
+            assert!(!start.is_finished(), "it serves");
+            let root = Root::open(&places[0]).unwrap();
+            marker::announce(root.dir(), |marker| Marker { state: State::Member, ..marker }).unwrap();
+            drop(lock);
+            start.join().unwrap()
+        });
+        assert_eq!(second, made);
     }
 
     /// A mount that waited for an `init` served the tiers it had looked at, one too few.
