@@ -142,7 +142,8 @@ pub fn ask_once(path: &Path, command: Command, patience: Duration) -> Result<(u3
 
 fn exchange(path: &Path, command: &[u8], patience: Duration) -> Result<(u32, Response), NoAnswer> {
     let broken = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => NoAnswer::Absent,
+        // Reset: the mount ended before it took the connection.
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => NoAnswer::Absent,
         ErrorKind::PermissionDenied => NoAnswer::Denied,
         ErrorKind::WouldBlock | ErrorKind::TimedOut => NoAnswer::Silent,
         _ => NoAnswer::Unreadable(error.to_string()),
