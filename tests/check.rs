@@ -14,7 +14,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use common::fs::{exists, get, put, set_times, set_xattr, stat, xattr};
 use common::mount::{Setup, TestMount, program, spec};
-use common::need;
+use common::{need, wait};
 use serde_json::Value;
 
 const OLD: i64 = 1_400_000_000;
@@ -309,6 +309,7 @@ fn damaged_contents_are_found_by_the_manifest() {
         put(mount.tier(0, format!("a/{name}")), "0123456789".repeat(1000));
         set_times(mount.tier(0, format!("a/{name}")), OLD, OLD);
     }
+    wait::let_go(mount.roots());
     let (output, text) = tierfs(
         &["migrate", "--older-than", "1y"]
             .map(OsStr::new)
@@ -340,6 +341,7 @@ fn objects_that_share_a_number_are_told() {
         put(mount.tier(0, name), name);
         set_times(mount.tier(0, name), OLD, OLD);
     }
+    wait::let_go(mount.roots());
     let migrate = ["migrate", "--older-than", "1y"].map(OsStr::new);
     tierfs(&migrate.into_iter().chain([mount.root().as_os_str()]).collect::<Vec<_>>());
     assert_eq!(check(mount.root().as_os_str(), &[]).0, []);

@@ -26,7 +26,8 @@ fn now() -> i64 {
 /// A file of so many bytes and days since access and change.
 fn aged(path: impl AsRef<Path>, bytes: usize, atime: i64, mtime: i64) {
     put(&path, vec![b'x'; bytes]);
-    set_times(path, now() - atime * DAY, now() - mtime * DAY);
+    // A second more: times have a fraction that the rest of this second may lack.
+    set_times(path, now() - atime * DAY - 1, now() - mtime * DAY - 1);
 }
 
 /// Two tiers with five files: one young, one read lately, two old, one on the secondary.

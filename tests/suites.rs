@@ -181,15 +181,25 @@ impl Pjdfstest<'_> {
 }
 
 /// A search path on which `mount` asks the kernel itself. The suite remounts with `mount -o
-/// remount,ro`, and mount(8) would hand that to `/sbin/mount.fuse`, which can only mount anew.
+/// remount,ro`, and mount(8) would hand that to `/sbin/mount.fuse`, which can only mount anew. Until the RELEASE of what
+/// was removed last is answered, such a remount is busy: then it is tried again.
 fn plain_mount(home: &Path) -> OsString {
     let script = home.join("mount");
-    common::fs::put_script(&script, "#!/bin/sh\nexec /usr/bin/mount -i \"$@\"\n");
+    common::fs::put_script(&script, TRY_MOUNT);
     let mut path = home.as_os_str().to_owned();
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
     path
 }
+
+const TRY_MOUNT: &str = r#"#!/bin/sh
+for i in $(seq 100); do
+    words=$(/usr/bin/mount -i "$@" 2>&1) && exit
+    sleep 0.1
+done
+echo "$words" >&2
+exit 1
+"#;
 
 /// Lines are `name  ok`, `name  FAILED` or `name  skipped`, coloured; words follow, indented.
 fn parse_verdicts(text: &str) -> BTreeMap<String, Verdict> {

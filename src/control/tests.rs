@@ -55,9 +55,13 @@ fn run() -> Command {
 }
 
 fn start(dir: &tempfile::TempDir) -> (Server, mpsc::Receiver<&'static str>) {
+    start_with(dir, PATIENCE)
+}
+
+fn start_with(dir: &tempfile::TempDir, patience: Patience) -> (Server, mpsc::Receiver<&'static str>) {
     let (seen, told) = mpsc::channel();
     let fake = Fake { seen: Some(Mutex::new(seen)) };
-    (Server::start(&dir.path().join("d/s.sock"), Arc::new(fake)).unwrap(), told)
+    (Server::start_with(&dir.path().join("d/s.sock"), Arc::new(fake), patience).unwrap(), told)
 }
 
 fn ask(server: &Server, command: Command) -> Response {
@@ -108,7 +112,7 @@ fn a_run_ends_when_its_command_dies() {
 #[test]
 fn the_end_of_the_mount_ends_runs_and_waits_for_commands() {
     let dir = tempfile::tempdir().unwrap();
-    let (server, told) = start(&dir);
+    let (server, told) = start_with(&dir, Patience { client: CLIENT_PATIENCE, last: Duration::from_secs(60) });
     let path = server.path().to_path_buf();
     let _silent = UnixStream::connect(&path).unwrap();
     let client = client::connect(&path).unwrap();

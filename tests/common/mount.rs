@@ -139,6 +139,8 @@ impl Setup {
     /// Mounts, or says with which words and exit code it was refused.
     pub(crate) fn try_mount(mut self) -> Result<TestMount, Box<Refused>> {
         assert!(self.ready(), "gocryptfs is missing");
+        let places: Vec<PathBuf> = (0..self.roots.len()).map(|rank| self.place(rank)).collect();
+        wait::let_go(&places);
         let mut daemon = self.command().spawn().expect("tierfs starts");
         let point = self.mountpoint();
         let ended = wait::until("the mount appears or tierfs ends", || {

@@ -1,7 +1,9 @@
 //! Waiting for something that happens by itself: always with a deadline, never a fixed pause.
 
 use std::io::Read;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -51,6 +53,42 @@ pub(crate) fn all_said(daemon: u32) {
         let has_written = logs.peek().is_some() && logs.all(|stat| stat.contains(" (log) S "));
         (has_ended || has_written).then_some(())
     });
+}
+
+/// Raises a flag when dropped, by a panic, too: threads that go on until then would otherwise keep their scope for ever.
+pub(crate) struct AtEnd<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Waits a while until no other process can write to a file below `dirs`, for as long as it may take a child of another
+/// test to run its program: until then it has copies of what this process had open. So may a FUSE server that has not
+/// handled a release. Such a file counts as in use.
+pub(crate) fn let_go(dirs: &[impl AsRef<Path>]) {
+    let _held_by_the_test = within(Duration::from_secs(5), || (!is_written(dirs)).then_some(()));
+}
+
+/// Whether another process has a file below `dirs` open for writing.
+fn is_written(dirs: &[impl AsRef<Path>]) -> bool {
+    let own = std::process::id().to_string();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let others = processes.filter(|entry| {
+        let name = entry.file_name();
+        name.as_encoded_bytes().first().is_some_and(u8::is_ascii_digit) && name != *own
+    });
+    let fds = others.flat_map(|entry| std::fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten());
+    let mut below = fds
+        .map(|fd| fd.path())
+        .filter(|fd| std::fs::read_link(fd).is_ok_and(|file| dirs.iter().any(|dir| file.starts_with(dir.as_ref()))));
+    below.any(|fd| {
+        let info = fd.to_string_lossy().replace("/fd/", "/fdinfo/");
+        let info = std::fs::read_to_string(info).unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or_default().trim();
+        u32::from_str_radix(flags, 8).is_ok_and(|flags| flags & 3 != 0)
+    })
 }
 
 /// Runs a command that must end by itself soon; one that does not is killed, and the test fails.

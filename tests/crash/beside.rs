@@ -107,6 +107,13 @@ impl Beside {
         short::exists(path(&self.roots[0], at)) && possible.iter().any(|tag| block(*tag) == below)
     }
 
+    /// Whether it is where what was moved from under a writer is kept: who opened it while it went.
+    fn is_lost(&self, possible: &[u64]) -> bool {
+        let lost = self.roots.iter().filter_map(|root| std::fs::read_dir(root.join(".tierfs/lost")).ok());
+        let kept = lost.flatten().flatten().filter_map(|entry| std::fs::read(entry.path()).ok());
+        kept.into_iter().any(|bytes| possible.iter().any(|tag| block(*tag) == bytes))
+    }
+
     pub(crate) fn check(&mut self, root: &Path, power: bool) -> Vec<String> {
         let mut wrong = Vec::new();
         for at in 0..FILES {
@@ -114,7 +121,7 @@ impl Beside {
             let possible = &self.possible[at][if power { 0 } else { self.done[at] }..];
             match possible.iter().find(|tag| block(**tag) == bytes) {
                 Some(tag) => self.possible[at] = vec![*tag],
-                None if self.is_hidden(at, possible) => {
+                None if self.is_hidden(at, possible) || self.is_lost(possible) => {
                     let tag = bytes.first_chunk().map(|raw| u64::from_le_bytes(*raw));
                     self.possible[at] = vec![tag.unwrap_or_default()];
                     self.hidden += 1;

@@ -23,8 +23,21 @@ struct Said {
 
 impl Said {
     /// Runs `tierfs doctor --json` with these words.
+    ///
+    /// It waits a few seconds for each answer: what a busy machine holds up for longer is asked again.
     fn by(command: &mut Command, words: &[&OsStr]) -> Said {
-        let output = common::wait::output(command.args(["doctor", "--json"]).args(words));
+        command.args(["doctor", "--json"]).args(words);
+        let late = |said: &Said| said.list.iter().any(|value| value.to_string().contains("does not answer"));
+        (0..5).map(|_| Said::run(command)).find(|said| !late(said)).unwrap_or_else(|| Said::run(command))
+    }
+
+    /// The same where something is not to answer.
+    fn once(command: &mut Command, words: &[&OsStr]) -> Said {
+        Said::run(command.args(["doctor", "--json"]).args(words))
+    }
+
+    fn run(command: &mut Command) -> Said {
+        let output = common::wait::output(command);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         let value: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{told}"));

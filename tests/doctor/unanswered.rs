@@ -45,7 +45,7 @@ impl Drop for Stopped {
 fn a_mount_that_hangs_does_not_hang_doctor() {
     let Some(mount) = Setup::new().option("out_of_band=never").mount() else { return };
     let stopped = Stopped::new(mount.pid());
-    let said = Said::of(&mount);
+    let said = Said::once(&mut mount.tierfs(), &[mount.root().as_os_str()]);
     drop(stopped);
     assert_eq!(said.told("mount"), Some(("trouble", "it does not answer")));
     assert_eq!(said.code, Some(3));
@@ -67,7 +67,7 @@ fn a_tier_that_hangs_does_not_hang_doctor_and_the_others_are_looked_at() {
     );
     std::fs::write(&file, text).expect("written");
     let stopped = Stopped::new(below.pid());
-    let said = Said::by(&mut below.tierfs(), &[file.as_os_str()]);
+    let said = Said::once(&mut below.tierfs(), &[file.as_os_str()]);
     drop(stopped);
     let (level, found) = said.told("tier").expect("told");
     assert_eq!((level, found), ("trouble", format!("{} does not answer", below.root().display()).as_str()));

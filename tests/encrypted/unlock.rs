@@ -201,13 +201,17 @@ fn a_mount_takes_commands_without_a_key() {
         let home = mount.home().to_owned();
         let (passfile, away) = (home.join("passphrase"), home.join("away"));
         std::fs::rename(&passfile, &away).expect("rename");
-        for union in [mount.union().into_string().expect("UTF-8"), path(&mount.root()).to_owned()] {
-            let mut command = mount.tierfs();
-            let output = wait::output(command.args(["migrate", "--older-than", "0", &union]));
-            assert_eq!(output.status.code(), Some(0), "{union}: {}", told(&output));
-        }
-        let real =
-            PathBuf::from(wait::output(mount.tierfs().arg("where").arg(mount.path("dir/file"))).line(": secondary "));
+        let look = || wait::output(mount.tierfs().arg("where").arg(mount.path("dir/file")));
+        // Who has written it may let go of it late.
+        wait::until("the file moves", || {
+            for union in [mount.union().into_string().expect("UTF-8"), path(&mount.root()).to_owned()] {
+                let mut command = mount.tierfs();
+                let output = wait::output(command.args(["migrate", "--older-than", "0", &union]));
+                assert_eq!(output.status.code(), Some(0), "{union}: {}", told(&output));
+            }
+            told(&look()).contains(": secondary ").then_some(())
+        });
+        let real = PathBuf::from(look().line(": secondary "));
         assert!(real.starts_with(mount.place(1, "")) && exists(&real), "{real:?}");
         // To read the tiers beside the mount takes the key, by the configuration of the mount.
         let output = wait::output(mount.tierfs().arg("history").arg(mount.root()));

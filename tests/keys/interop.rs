@@ -26,7 +26,7 @@ fn gocryptfs_opens_volumes_of_every_kind_and_their_files_prove_the_master_key() 
         drop(mounted);
         volume.is_clean(&kind);
         home.key("test --master-key --passfile @master VOLUME").done();
-        home.secret("wrong", &before.replace('a', "b").replace('0', "1"));
+        home.secret("wrong", &super::master::another(&before));
         home.key("test --master-key --passfile @wrong VOLUME").refused(77, "not the master key");
         home.key("passwd --passfile OLD --new-passfile NEW VOLUME").done();
         let mounted = home.stock("new").mount(&home.path("plain"));
@@ -91,7 +91,6 @@ fn a_reverse_view_of_gocryptfs_takes_our_configuration() {
     let output = wait::output(&mut command);
     assert!(output.status.success(), "{output:?}");
     let names = fs::names(&point);
-    let unmounted = wait::output(Command::new("fusermount3").arg("-u").arg(&point));
-    assert!(unmounted.status.success());
+    mount::unmount_for_sure(&point);
     assert!(names.iter().any(|name| name == "gocryptfs.conf") && names.len() == 3, "{names:?}");
 }

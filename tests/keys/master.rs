@@ -16,9 +16,14 @@ fn with_files(kind: &str) -> Option<Home> {
     drop(mounted);
     let master = home.master("old");
     home.secret("master", &master);
-    let other = if master.starts_with('0') { "1" } else { "0" };
-    home.secret("wrong", &format!("{other}{}", &master[1..]));
+    home.secret("wrong", &another(&master));
     Some(home)
+}
+
+/// Another key than this one.
+pub(crate) fn another(master: &str) -> String {
+    let first = if master.starts_with('0') { "1" } else { "0" };
+    format!("{first}{}", &master[1..])
 }
 
 #[test]
@@ -116,7 +121,7 @@ fn gocryptfs_takes_the_master_key_as_it_is_shown() {
     let output = wait::output(command.args(["-q", &key, "--"]).arg(home.volume()).arg(&point));
     assert!(output.status.success(), "{output:?}");
     let text = std::fs::read_to_string(point.join("file"));
-    wait::output(Command::new("fusermount3").arg("-u").arg(&point));
+    mount::unmount_for_sure(&point);
     assert_eq!(text.expect("file"), "words");
 }
 

@@ -82,7 +82,7 @@ fn regression_a_read_only_target_is_known_before() {
     let Some(mount) = setup.mount() else { return };
     let turn = || Command::new("mount").args(["-o", "remount,ro"]).arg(tiers[1].path()).output().expect("mount");
     // For a moment the mount may have something open there to write.
-    let turned = wait::within(std::time::Duration::from_secs(20), || turn().status.success().then_some(()));
+    let turned = wait::within(wait::PATIENCE, || turn().status.success().then_some(()));
     if turned.is_none() {
         return need::skip("cannot turn a filesystem in use read-only");
     }

@@ -107,6 +107,8 @@ fn a_target_with_a_quota() {
     let volume = slow.path().join("tier");
     run(Command::new(&btrfs).args(["subvolume", "create"]).arg(&volume));
     run(Command::new(&btrfs).args(["quota", "enable"]).arg(slow.path()));
+    // What is there is counted by a thread of the kernel; until then nothing is.
+    run(Command::new(&btrfs).args(["quota", "rescan", "-w"]).arg(slow.path()));
     run(Command::new(&btrfs).args(["qgroup", "limit", "6m"]).arg(&volume));
     let Some((_fast, _slow, setup)) = two("ext4", slow, 256) else { return };
     fill(&setup, 60);
@@ -129,7 +131,7 @@ fn a_read_only_target() {
     // The mount holds clones of its own: the filesystem itself must be turned.
     let turn = || Command::new("mount").args(["-o", "remount,ro"]).arg(tiers[1].path()).output().expect("mount");
     // For a moment the mount may have something open there to write.
-    let turned = wait::within(std::time::Duration::from_secs(20), || turn().status.success().then_some(()));
+    let turned = wait::within(wait::PATIENCE, || turn().status.success().then_some(()));
     if turned.is_none() {
         return need::skip("cannot turn a filesystem in use read-only");
     }

@@ -130,13 +130,20 @@ fn beside(mount: &TestMount, path: &Path, write: bool) -> (File, usize) {
     for _ in 0..1000 {
         for rank in [0, 1] {
             match options.open(mount.tier(rank, path)) {
-                Ok(file) => return (file, rank),
+                // What is open does not move; it may have gone between the look for its name and the open.
+                Ok(file) if is_named(&file, &mount.tier(rank, path)) => return (file, rank),
+                Ok(_) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => panic!("{} on tier {rank}: {error}", path.display()),
             }
         }
     }
     panic!("{} is on no tier", path.display());
+}
+
+fn is_named(file: &File, path: &Path) -> bool {
+    let number = file.metadata().expect("fstat").ino();
+    path.symlink_metadata().is_ok_and(|named| named.ino() == number)
 }
 
 /// The same beside the mount.

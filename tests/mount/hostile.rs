@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use crate::common::fs::{get, names, put, rename, stat};
 use crate::common::mount::{Setup, TestMount};
 use crate::common::user::User;
+use crate::common::wait;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 const SECRET: &str = "the secret outside of every tier";
@@ -65,6 +66,7 @@ impl Field {
     fn race(&self, homes: &[std::path::PathBuf; 2]) {
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let _end = wait::AtEnd(&done);
             for (home, pair) in homes.iter().zip([("dir", "dirlink"), ("file", "filelink")]) {
                 let swap = |pair: (&str, &str)| {
                     let names = (home.join(pair.0), home.join(pair.1));
@@ -83,7 +85,6 @@ impl Field {
             for round in 0..ROUNDS {
                 self.victim(round);
             }
-            done.store(true, Ordering::Relaxed);
         });
         self.check();
     }

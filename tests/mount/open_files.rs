@@ -198,7 +198,7 @@ fn sqlite_works_on_the_slower_tier() {
             for _ in 0..3 {
                 scope.spawn(|| {
                     for _ in 0..10 {
-                        let insert = "pragma busy_timeout=20000; insert into t values (2);";
+                        let insert = "pragma busy_timeout=600000; insert into t values (2);";
                         sql(&mount.path("db"), insert);
                     }
                 });

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::common::fs::{exists, get, names, put, stat};
 use crate::common::mount::{Setup, TestMount};
-use crate::common::wait::until;
+use crate::common::wait::{AtEnd, until};
 
 /// Each way in which such changes are noticed.
 const WAYS: [&[&str]; 2] = [&["out_of_band=watch"], &["out_of_band=ttl", "ttl=100ms"]];
@@ -132,6 +132,7 @@ fn a_storm_of_changes_leaves_nothing_stale() {
         let done = std::sync::atomic::AtomicBool::new(false);
         let order = std::sync::atomic::Ordering::Relaxed;
         std::thread::scope(|scope| {
+            let _end = AtEnd(&done);
             for _ in 0..2 {
                 scope.spawn(|| {
                     while !done.load(order) {
@@ -150,7 +151,6 @@ fn a_storm_of_changes_leaves_nothing_stale() {
                     _ => std::fs::write(tier, "z".repeat(round)).expect("write"),
                 }
             }
-            done.store(true, order);
         });
         let expected = merged(mount);
         until("the end of the storm", || (seen(mount) == expected).then_some(()));

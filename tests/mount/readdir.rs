@@ -9,6 +9,7 @@ use crate::common::fs::{exists, names, open, put};
 use crate::common::loopfs::LoopFs;
 use crate::common::mount::{Setup, TestMount};
 use crate::common::setting::all_encrypted;
+use crate::common::wait;
 
 fn all(directory: &mut Dir) -> Vec<String> {
     let entries = directory.map(|entry| {
@@ -155,6 +156,7 @@ fn a_listing_beside_changes_keeps_what_stays() {
     let Some(mount) = setup.mount() else { return };
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _end = wait::AtEnd(&done);
         scope.spawn(|| {
             let order = std::sync::atomic::Ordering::Relaxed;
             for round in (0..).take_while(|_| !done.load(order)) {
@@ -170,6 +172,5 @@ fn a_listing_beside_changes_keeps_what_stays() {
             assert_eq!(unique.len(), listed.len());
             assert_eq!(listed.iter().filter(|name| name.starts_with("stays")).count(), 400);
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }

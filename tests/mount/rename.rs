@@ -6,6 +6,7 @@ use rustix::io::Errno;
 use crate::common::fs::{errno, exists, get, ino, names, put, rename, stat};
 use crate::common::mount::Setup;
 use crate::common::setting::only_plain;
+use crate::common::wait::AtEnd;
 
 /// The file stays on its tier; missing ancestors of the new name are cloned there.
 #[test]
@@ -208,6 +209,7 @@ fn a_reader_beside_renames_always_finds_a_whole_file() {
     let order = std::sync::atomic::Ordering::Relaxed;
     let seen = std::sync::atomic::AtomicU32::new(0);
     std::thread::scope(|scope| {
+        let end = AtEnd(&done);
         let reader = scope.spawn(|| {
             while !done.load(order) {
                 let text = get(mount.path("name"));
@@ -221,7 +223,7 @@ fn a_reader_beside_renames_always_finds_a_whole_file() {
             put(mount.path("tmp"), format!("{}", round % 10).repeat(5000));
             std::fs::rename(mount.path("tmp"), mount.path("name")).expect("rename");
         }
-        done.store(true, order);
+        drop(end);
         reader.join().expect("the reader finds whole files only");
     });
 }

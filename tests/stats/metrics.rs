@@ -77,7 +77,10 @@ fn a_scrape_tells_what_was_done_and_how_the_tiers_are() {
     for n in 0..7 {
         put(mount.path(format!("f{n}")), "content");
     }
-    let page = scrape(at);
+    let is_up = |line: &&str| line.starts_with("tierfs_tier_up{") && line.ends_with(" 1");
+    let page = wait::until("both tiers answer in time", || {
+        Some(scrape(at)).filter(|page| page.lines().filter(is_up).count() == 2)
+    });
     let label = label(&mount);
     assert_eq!(value(&page, &format!("tierfs_up{{mountpoint=\"{label}\"}}")), Some(1.0));
     assert_eq!(value(&page, &format!("tierfs_degraded{{mountpoint=\"{label}\"}}")), Some(0.0));
@@ -121,8 +124,8 @@ fn strangers_on_the_port_hold_nothing_up() {
 
 #[test]
 fn a_port_that_is_taken_is_told_and_had_when_it_is_free() {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let at = taken.local_addr().expect("its number");
+    let at = free_port();
+    let taken = TcpListener::bind(at).expect("nobody else takes it");
     let Some(mount) = Setup::new().verbose().option(&format!("metrics_listen={at}")).mount() else { return };
     put(mount.path("a"), "a");
     wait::until("the log tells of the port", || mount.log().contains("no metrics on http://").then_some(()));

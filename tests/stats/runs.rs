@@ -87,11 +87,11 @@ fn a_program_that_brings_a_file_back_is_named() {
     let script = format!("printf more >>'{}'", text(&mount.path("d/slow")));
     assert!(wait::output(shell.args(["-c", &script])).status.success());
     wait::until("it is promoted", || exists(mount.tier(0, "d/slow")).then_some(()));
+    // A first run may find it in use still.
     let told = wait::until("that is counted", || {
         let told = stats(&mount);
-        (told["runs"]["use"]["ended"] == 1).then_some(told)
+        (told["runs"]["use"]["ended"].as_u64() >= Some(1) && told["recalls"][0]["files"] == 1).then_some(told)
     });
-    assert_eq!(told["recalls"][0]["files"], 1);
     assert_eq!((&told["recalls"][0]["program"], &told["recalls"][0]["bytes"]), (&program_of_sh().into(), &8.into()));
     wait::until("the log tells", || run_lines(&mount).first().cloned().filter(|line| line.contains("trigger=\"use\"")));
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::common::fs::{put, put_script};
 use crate::common::mount::{program, temp_dir};
+use crate::common::wait;
 use crate::{Ran, ran};
 
 fn status(home: &Path, words: &[&str]) -> Ran {
@@ -34,6 +35,9 @@ fn what_is_configured_and_not_mounted_is_told() {
         "#!/bin/sh\nprintf 'Id=tierfs-migrate@docs.timer\\nActiveState=active\\nNextElapseUSecRealtime=@1900000000\\n\\n'\n\
          printf 'Id=tierfs-migrate@docs.service\\nActiveState=failed\\n'\n",
     );
+    // It is given two seconds.
+    let answered = || !status(home, &["docs", "--json"]).object()["timer"].is_null();
+    wait::until("systemctl answers in time", || answered().then_some(()));
     status(home, &["docs"]).says(
         0,
         &[

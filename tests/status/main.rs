@@ -49,8 +49,18 @@ fn ran(command: &mut Command) -> Ran {
     Ran::of(&wait::output(command))
 }
 
-/// `tierfs status` of this mount alone, with more options.
+/// `tierfs status` of this mount alone, with more options. After two seconds it gives up what a busy machine holds up:
+/// then it is asked again.
 fn status(mount: &TestMount, more: &[&str]) -> Ran {
+    wait::until("every tier answers", || {
+        let ran = status_once(mount, more);
+        let late = ["does not answer", "SILENT", "\"silent\""].iter().any(|word| ran.out.contains(word));
+        (!late).then_some(ran)
+    })
+}
+
+/// The same, asked once.
+fn status_once(mount: &TestMount, more: &[&str]) -> Ran {
     let root = mount.root();
     let mut command = mount.tierfs_with(&["status", root.to_str().unwrap()]);
     ran(command.args(more))
