@@ -7,11 +7,12 @@ use super::race_tests::{Bench, look};
 use super::spy_tests::Spy;
 use super::*;
 use crate::tier::Rename;
+use crate::types::attr::SetAttr;
 use crate::types::caller::Caller;
 use crate::types::errno::Result as Outcome;
 use crate::types::ids::Ino;
 use crate::types::name::Name;
-use crate::union::Union;
+use crate::union::{Access, Union};
 
 const ME: Caller = Caller { uid: 0, gid: 0, umask: 0, pid: 0 };
 
@@ -91,6 +92,32 @@ fn half_a_rename_is_taken_back_before_a_name_is_made() {
     let found = [(0, "d/f"), (1, "d/g")].map(|(rank, path)| bench.read(rank, path).is_some());
     assert_eq!((found, records(&bench)), ([true; 2], 0));
     assert!(look(bench.union, Ino::ROOT, "e").is_none());
+}
+
+/// What was written to the file that stayed visible went with it when the next start finished the rename.
+#[test]
+fn regression_a_file_that_half_a_rename_is_to_replace_is_not_written() {
+    let bench = Bench::new(&[(1, "a", "of a"), (0, "b", "of b"), (0, "c", "of c")]);
+    let spy = Arc::clone(&bench.spy);
+    bench.spy.before("unlink", 0, "b", move || {
+        // Every way back but the last.
+        (0..3).for_each(|_| spy.before("rename from", 1, "b", || Err(Errno::EIO)));
+        Err(Errno::EIO)
+    });
+    assert_eq!(rename(bench.union, "a", "b"), Err(Errno::EIO));
+    let [b, c] = ["b", "c"].map(|name| look(bench.union, Ino::ROOT, name).unwrap().ino);
+    assert_eq!((records(&bench), bench.read(1, "b").as_deref()), (1, Some("of a")), "the case that is tested");
+    let write = |ino| bench.union.open(ino, Access::Write, 1, None).map(|opened| opened.fh);
+    let cut = SetAttr { size: Some(0), ..SetAttr::default() };
+    assert_eq!(write(b), Err(Errno::EIO), "the tier still refuses");
+    assert_eq!(bench.union.setattr(b, None, &cut).map(|_| ()), Err(Errno::EIO));
+    assert!(bench.union.open(b, Access::Read, 1, None).is_ok());
+    assert!(write(c).is_ok(), "no other file is kept from being written");
+    assert!(write(b).is_ok(), "it is taken back first");
+    assert_eq!((records(&bench), bench.read(1, "a").as_deref()), (0, Some("of a")));
+    std::fs::write(bench.on(0, "b"), "written").unwrap();
+    let _union = bench.next_start();
+    assert_eq!(bench.read(0, "b").as_deref(), Some("written"));
 }
 
 /// The record was on its disk when its tier said that it was not, and would not have it removed.

@@ -144,6 +144,9 @@ impl Union {
             return self.getattr(ino);
         }
         self.may_change_data()?;
+        if change.size.is_some() {
+            self.may_keep_contents(ino)?;
+        }
         let _passing = self.gates.file(ino);
         self.settling.may_change(ino)?;
         // An open file is reached by its handle, whatever has become of its names.

@@ -166,6 +166,7 @@ impl Union {
     pub fn open(&self, ino: Ino, access: Access, pid: u32, with: Option<&dyn Registrar>) -> Result<Opened> {
         if access.writes() {
             self.may_change_data()?;
+            self.may_keep_contents(ino)?;
         }
         let (era, losses) = (self.states.era(), self.states.losses());
         self.must_be_there(ino)?;

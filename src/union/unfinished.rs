@@ -3,7 +3,8 @@
 //! A record ([`super::journal`]) is rolled forward at the next start, by what is found under its two names. That is right
 //! only as long as nothing has come to these names since. Where a tier refuses to remove the record, or to have a failed
 //! rename taken back, the record is noted here, and nobody makes or changes a name before it is gone: each who wants to
-//! tries first to bring the rename to rest, and gets EIO if the tier still refuses. Removing names is always possible:
+//! tries first to bring the rename to rest, and gets EIO if the tier still refuses. So does who opens the file for writing
+//! that was to be replaced; who had it open before is not kept from it. Removing names is always possible:
 //! a step that finds nothing does nothing.
 
 use std::sync::Arc;
@@ -59,6 +60,11 @@ impl Renames {
         std::mem::take(&mut *left)
     }
 
+    /// Whether the next start would have one of them take the place of what has this name.
+    fn replace(&self, parent: Ino, name: &Name) -> bool {
+        self.left.lock().iter().any(|rename| rename.dirs.1 == parent && rename.record.new_name == *name)
+    }
+
     fn take(&self) -> Option<Unfinished> {
         self.left.lock().pop()
     }
@@ -111,6 +117,19 @@ impl Union {
         }
         self.renames.recount();
         Ok(())
+    }
+
+    /// To be called, with no gate passed, before the contents of a file may change: those of one that is to be replaced
+    /// would go at the next start.
+    ///
+    /// # Errors
+    /// EIO where it is such a file and a tier still refuses to bring the rename to rest.
+    pub(super) fn may_keep_contents(&self, ino: Ino) -> Result<()> {
+        if self.renames.count.load(Ordering::SeqCst) == 0 {
+            return Ok(());
+        }
+        let is_replaced = self.inodes.named(ino).is_ok_and(|spot| self.renames.replace(spot.parent, &spot.name));
+        if is_replaced { self.finish_renames() } else { Ok(()) }
     }
 
     fn finish(&self, rename: &Unfinished) -> Result<()> {
