@@ -248,6 +248,8 @@ struct Look {
     busy: Option<Instant>,
     /// Whether it is asked, and not looked for.
     probing: bool,
+    /// Since when it is known that it does not answer in time.
+    late: Option<Instant>,
     /// It was given up because it does not answer, and may answer again.
     silent: bool,
     /// Not before then.
@@ -272,11 +274,15 @@ impl Keeper {
         let mut waiting = VecDeque::new();
         loop {
             match told.recv_timeout(TICK) {
-                Ok(Event::End) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(event) => waiting.push_back(event),
+                // All that has come: whose answer waits here is not silent.
+                Ok(event) => waiting.extend(std::iter::once(event).chain(told.try_iter())),
                 Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
             while let Some(event) = waiting.pop_front() {
+                if matches!(event, Event::End) {
+                    return;
+                }
                 self.hear(event);
             }
             self.hear_silence();

@@ -84,6 +84,13 @@ fn to_answer(long: &[(Call, Duration)], open: &[u32], patience: Option<Duration>
     answered.map(|(call, _)| *call).collect()
 }
 
+/// Whether a tier that `is_late` now was so a while ago, too: `since`. Where this process was stopped, or had no
+/// processor, the tier may have answered in time, and the thread that asked it may only now come to tell.
+fn stays_late(since: &mut Option<Instant>, is_late: bool, now: Instant) -> bool {
+    *since = is_late.then(|| since.unwrap_or(now));
+    since.is_some_and(|since| now.duration_since(since) >= TICK)
+}
+
 impl Silence {
     pub(super) fn new(shared: &Shared) -> Silence {
         let timeout = shared.config.options.tier_timeout;
@@ -121,7 +128,8 @@ impl Keeper {
             let waited = asked.map_or(Duration::ZERO, |since| now.duration_since(since));
             let late = self.silence.timeout.is_some_and(|timeout| waited >= timeout);
             let crowded = inside > 0 && inside + outside >= INSIDE_MAX && waited >= CROWDED;
-            if (late || crowded) && !self.shared.union.missing().has(rank) {
+            let is_late = (late || crowded) && !self.shared.union.missing().has(rank);
+            if stays_late(&mut look.late, is_late, now) {
                 look.silent = true;
                 self.shared.silence(rank, waited);
                 open.pop();
@@ -221,6 +229,17 @@ mod tests {
         assert_eq!(seen.long(after(4)), [(call(1, 0, 7), Duration::from_secs(4))]);
         seen.look(&[], after(5));
         assert!(seen.requests(after(9)) == 0 && seen.long(after(9)).is_empty());
+    }
+
+    /// A process that was stopped for longer than a tier may take gave up tiers that had answered.
+    #[test]
+    fn regression_one_late_look_gives_no_tier_up() {
+        let begin = Instant::now();
+        let after = |millis| begin + Duration::from_millis(millis);
+        let mut since = None;
+        assert!(!stays_late(&mut since, true, after(0)) && !stays_late(&mut since, true, after(900)));
+        assert!(!stays_late(&mut since, false, after(950)), "it had answered");
+        assert!(!stays_late(&mut since, true, after(1500)) && stays_late(&mut since, true, after(2500)));
     }
 
     #[test]
