@@ -225,7 +225,9 @@ impl Union {
             let quiet = self.gates.quiet();
             let node = self.dir(ino)?;
             let mut copies = node.stats()?;
-            if !self.gates.is_quiet_since(quiet) {
+            // A move that hangs in a tier that is away may keep a gate closed for as long as that hangs; nothing else
+            // moves meanwhile.
+            if !self.gates.is_quiet_since(quiet) && self.missing().is_empty() {
                 let _passing = self.gates.names(ino);
                 copies = node.stats()?;
             }
