@@ -19,9 +19,12 @@ fn a_line_of_fstab_is_a_unit() {
     let unit =
         machine.sh("systemctl show -P Before srv-docs.mount; systemctl show -P RequiresMountsFor srv-docs.mount");
     assert!(unit.contains("smbd.service") && unit.contains("/disks"), "{unit}");
-    machine.sh("systemctl stop srv-docs.mount; ! findmnt /srv/docs; ! pgrep -x tierfs");
+    machine.sh("systemctl stop srv-docs.mount");
+    machine.sh("! findmnt /srv/docs");
+    machine.until("! pgrep -x tierfs");
 
-    machine.sh("mount /srv/docs; grep x /srv/docs/file; umount /srv/docs; ! findmnt /srv/docs");
+    machine.sh("mount /srv/docs; grep x /srv/docs/file; umount /srv/docs");
+    machine.sh("! findmnt /srv/docs");
     let ran = machine.try_sh("systemctl start srv-gone.mount");
     assert_eq!(ran.code, Some(1), "{ran:?}");
     machine.until("journalctl -u srv-gone.mount -o cat | grep -q 'tierfs: /disks/gone/fast cannot be opened'");
@@ -100,7 +103,9 @@ fn a_remount_changes_what_it_can() {
     assert!(ran.err.contains("files are open for writing"), "{ran:?}");
     let ran = machine.try_sh("mount /srv/docs");
     assert!(ran.code == Some(75) && ran.err.contains("/srv/docs: is mounted already: "), "{ran:?}");
-    machine.sh("umount /srv/docs; mount -o ro /srv/docs; findmnt -n -O ro /srv/docs");
+    machine.sh("umount /srv/docs");
+    machine.until("! pgrep -x tierfs");
+    machine.sh("mount -o ro /srv/docs; findmnt -n -O ro /srv/docs");
     let ran = machine.try_sh("mount -o remount,rw /srv/docs");
     assert!(ran.code == Some(1) && ran.err.contains("was mounted with ro"), "{ran:?}");
     machine.sh("findmnt -n -O ro /srv/docs; umount /srv/docs");

@@ -124,7 +124,8 @@ impl Machine {
 
     /// Turns it off as an administrator does, and waits until it is.
     pub(crate) fn power_off(&mut self) {
-        self.sh("systemctl poweroff --no-block");
+        // It may end itself before it has said that it does.
+        let _done_or_killed = self.try_sh("systemctl poweroff --no-block");
         let off = wait::within_steps(PATIENCE, PAUSE, || self.has_ended().then_some(()));
         assert!(off.is_some(), "the machine is not off");
     }
