@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use super::entry::Look;
 use super::walk::{self, Part, Place};
 use super::{Checked, Finding, What};
+use crate::types::errno::Errno;
 use crate::types::ids::Ranks;
 use crate::types::name::Name;
 use crate::types::path::UnionPath;
@@ -17,8 +18,13 @@ use crate::types::path::UnionPath;
 /// Those of `findings` that still hold. `moving` are the paths that records named when the walk had
 /// ended.
 pub(super) fn confirmed(findings: Vec<Finding>, look: &Look<'_>, moving: &HashSet<UnionPath>) -> Vec<Finding> {
-    let held = findings.into_iter().filter(|finding| holds(finding, look, moving));
-    held.filter_map(|finding| compared(finding, look)).collect()
+    let names = Look { data: None, ..*look };
+    let holds = |finding: &Finding| match finding.what {
+        // A move had claimed it for longer than it was waited for, while a slow disk made it durable.
+        What::Unreadable { errno: Errno::EAGAIN, .. } => look_again(&finding.path, look).contains(finding),
+        _ => holds(finding, &names, moving),
+    };
+    findings.into_iter().filter(holds).filter_map(|finding| compared(finding, &names)).collect()
 }
 
 /// Leaves out what is on its way, where nobody can have changed anything since.

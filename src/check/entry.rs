@@ -8,7 +8,7 @@ use super::compare::{self, Attributes, Compared, Contents};
 use super::numbers::Numbers;
 use super::own::Expected;
 use super::read::{
-    OPEN_RETRY, OPEN_TRIES_MAX, attributes, dir_on, is_failure, list, of_dir, open_quietly, stamp_keys, without_stamps,
+    OPEN_RETRY, OPEN_TRIES_MAX, attributes, dir_on, list, of_dir, open_quietly, stamp_keys, without_stamps,
 };
 use super::walk::{Below, Merged, Part};
 use super::{Checked, Copy, Finding, What};
@@ -125,8 +125,9 @@ impl Look<'_> {
         if self.progress.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
+    /// What has gone meanwhile is no failure.
     pub(super) fn failed(&self, path: UnionPath, rank: Rank, errno: Errno, during: &'static str, seen: &mut Seen<'_>) {
-        if is_failure(errno, self.in_use) {
+        if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ESTALE | Errno::EINTR) {
             seen.findings.push(Finding { path, what: What::Unreadable { rank, errno, during } });
         }
     }

@@ -35,14 +35,6 @@ pub(super) fn open_quietly(dir: &dyn Dir, name: &Name) -> Result<Box<dyn File>> 
     dir.open(name, Open::ReadQuiet)
 }
 
-/// Whether a call that ended so means trouble. What has gone meanwhile is none, nor is, where files move, one that a
-/// move has claimed for longer than it is waited for: a slow disk makes it durable meanwhile.
-pub(super) fn is_failure(errno: Errno, in_use: bool) -> bool {
-    let has_gone = matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ESTALE | Errno::EINTR);
-    let is_claimed = in_use && errno == Errno::EAGAIN;
-    !has_gone && !is_claimed
-}
-
 pub(super) fn list(listed: Result<Vec<u8>>) -> Result<Vec<CString>> {
     match listed {
         Err(Errno::EOPNOTSUPP) => Ok(Vec::new()),

@@ -143,7 +143,7 @@ impl Check<'_> {
         let (fresh, _) = marker::open(self.roots, true);
         let fresh = fresh.unwrap_or_default();
         let (none, uncounted) = (Numbers::paths(HashSet::new()), Progress::default());
-        let again = Look { compare: false, data: None, ..self.look(&fresh, &none, &uncounted) };
+        let again = Look { compare: false, ..self.look(&fresh, &none, &uncounted) };
         let mut kept = again::confirmed(found, &again, &moving);
         if !shared.is_empty() {
             kept.extend(self.shared(&fresh, shared, &uncounted)?);

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::tier::place::Place;
-use crate::types::errno::Errno;
 use crate::types::path::UnionPath;
 
 fn shadowed(contents: Contents, newer: Newer, differs: &[&str]) -> Finding {
@@ -38,14 +37,6 @@ fn a_line_says_what_to_do_in_words_for_a_shell() {
     assert!(newer.ends_with(r"rm -- '/slow/it'\''s']"), "{newer}");
     let equal = line(&shadowed(Contents::Same, Newer::Neither, &[]));
     assert_eq!(equal, "the copy on primary hides an equal one on secondary [--repair removes the hidden copy]");
-}
-
-/// A file that a move had claimed for ten seconds, while it made a slow disk durable, was told as unreadable.
-#[test]
-fn regression_what_a_move_has_claimed_is_readable() {
-    assert!(!read::is_failure(Errno::EAGAIN, true));
-    assert!(read::is_failure(Errno::EAGAIN, false), "then somebody else has");
-    assert!(!read::is_failure(Errno::ENOENT, false) && read::is_failure(Errno::EIO, true));
 }
 
 #[test]
