@@ -64,9 +64,11 @@ pub(super) fn open(config: &MountConfig, places: &[Place], purpose: Purpose) -> 
     let roots: Vec<Result<Root, Errno>> = places.iter().map(Root::open).collect();
     let paths: Vec<_> = config.tiers.iter().map(|tier| tier.path.as_path()).collect();
     overlap::check(&paths, &config.mountpoint).map_err(|error| Error::new(CONFIG, error.to_string()))?;
-    let (markers, _adopting) = match markers(config, &look(config, &roots), purpose)? {
-        Some(markers) if !is_in_the_making(&markers) => (markers, Vec::new()),
-        Some(_) | None => adopt(config, &roots, purpose)?,
+    let found = look(config, &roots);
+    let (markers, _adopting) = if is_whole(config, &found) {
+        (found.iter().map(Found::marker).collect(), Vec::new())
+    } else {
+        adopt(config, &roots, purpose)?
     };
     roots
         .into_iter()
@@ -100,10 +102,16 @@ fn look(config: &MountConfig, roots: &[Result<Root, Errno>]) -> Vec<Found> {
 /// What [`open`] goes by: the markers of the tiers that are there, and what keeps others from adopting them.
 type Adopted = (Vec<Option<Marker>>, Vec<durable::Lock>);
 
-/// Whether some tier is no member yet: another start may be about to write its marker once more, over what a mount that
-/// did not wait for it would have announced there.
-fn is_in_the_making(markers: &[Option<Marker>]) -> bool {
-    markers.iter().flatten().any(|marker| marker.state == State::New)
+/// Whether every tier is there and a member. Of any other another start may be about to write the marker: what was
+/// looked at is of different moments then, and a mount that did not wait would have what it announces written over.
+fn is_whole(config: &MountConfig, found: &[Found]) -> bool {
+    let is_member = |tier: &Found| tier.marker().is_some_and(|marker| marker.state == State::Member);
+    verify(found, &expected(config)) == Verdict::Good && found.iter().all(is_member)
+}
+
+/// The tiers that the configuration names.
+fn expected(config: &MountConfig) -> Vec<Option<Id>> {
+    config.tiers.iter().map(|tier| tier.id.as_deref().and_then(Id::parse)).collect()
 }
 
 /// Makes the tiers a union, unless somebody else has done it meanwhile or does it now.
@@ -133,7 +141,6 @@ fn adopt(config: &MountConfig, roots: &[Result<Root, Errno>], purpose: Purpose) 
 
 /// `None` if the tiers are no union yet.
 fn markers(config: &MountConfig, found: &[Found], purpose: Purpose) -> Result<Option<Vec<Option<Marker>>>, Error> {
-    let expected: Vec<_> = config.tiers.iter().map(|tier| tier.id.as_deref().and_then(Id::parse)).collect();
     let known: Vec<Option<Marker>> = found.iter().map(Found::marker).collect();
     // Nothing was known of it when keys were asked for. Served like this it would be taken for missing, or adopted
     // with a marker in clear.
@@ -141,7 +148,7 @@ fn markers(config: &MountConfig, found: &[Found], purpose: Purpose) -> Result<Op
         let line = "came only after the keys were asked for: mount again now that it is there";
         return Err(Error::new(BUSY, format!("{} {line}", late.path.display())));
     }
-    match verify(found, &expected) {
+    match verify(found, &expected(config)) {
         Verdict::Good => Ok(Some(known)),
         Verdict::Foreign(reason) => Err(Error::new(CONFIG, reason)),
         Verdict::Missing(ranks) => missing(config, found, ranks, purpose).map(|()| {
@@ -203,8 +210,7 @@ pub(super) fn reopen(
             None => Found { path: tier.path.clone(), what: What::NoRoot(Errno::ENOENT) },
         })
         .collect();
-    let expected: Vec<_> = config.tiers.iter().map(|tier| tier.id.as_deref().and_then(Id::parse)).collect();
-    match verify(&found, &expected) {
+    match verify(&found, &expected(config)) {
         Verdict::Foreign(reason) => return Err(reason),
         Verdict::Good | Verdict::Missing(_) | Verdict::Fresh => {}
     }
