@@ -225,11 +225,16 @@ impl Union {
             let quiet = self.gates.quiet();
             let node = self.dir(ino)?;
             let mut copies = node.stats()?;
-            // A move that hangs in a tier that is away may keep a gate closed for as long as that hangs; nothing else
-            // moves meanwhile.
-            if !self.gates.is_quiet_since(quiet) && self.missing().is_empty() {
-                let _passing = self.gates.names(ino);
-                copies = node.stats()?;
+            let mut ttl = self.ttl_in(&node);
+            if !self.gates.is_quiet_since(quiet) {
+                if self.missing().is_empty() {
+                    let _passing = self.gates.names(ino);
+                    copies = node.stats()?;
+                } else {
+                    // A move that hangs in a tier that is away may keep the gate closed for as long as that hangs. What
+                    // a swap has not given its times back yet is not to be remembered.
+                    ttl = Duration::ZERO;
+                }
             }
             let stat = self.fronted(ino, node.missing, &copies, self.merged(&copies)?);
             if ino == Ino::ROOT {
@@ -237,7 +242,7 @@ impl Union {
                 self.learn_acl(&node);
             }
             let generation = copies.last().map_or(0, |(_, stat)| stat.generation);
-            return Ok(Union::attr(ino, generation, stat, self.ttl_in(&node)));
+            return Ok(Union::attr(ino, generation, stat, ttl));
         }
         let (stat, ttl) = self.reach(ino, self.inodes.place(ino)?, |place| match place {
             Place::Orphan(file) => Ok((file.stat()?, self.settings.ttl)),
