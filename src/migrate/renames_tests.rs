@@ -48,6 +48,9 @@ fn a_rename_whose_record_stays_is_not_made_again() {
     });
     assert_eq!(rename(bench.union, "a", "b"), Ok(()), "it took place");
     assert_eq!(records(&bench), 1, "the case that is tested");
+    let b = look(bench.union, Ino::ROOT, "b").unwrap().ino;
+    assert!(bench.union.open(b, Access::Write, 1, None).is_ok(), "nothing is to take its place");
+    assert_eq!(records(&bench), 1, "so that can wait");
     assert_eq!(rename(bench.union, "b", "a"), Ok(()));
     assert_eq!(records(&bench), 0);
     std::fs::write(bench.on(1, "b"), "another").unwrap();

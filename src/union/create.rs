@@ -144,7 +144,7 @@ impl Union {
             return self.getattr(ino);
         }
         self.may_change_data()?;
-        if change.size.is_some() {
+        if change.size.is_some() && fh.is_none() {
             self.may_keep_contents(ino)?;
         }
         let _passing = self.gates.file(ino);

@@ -13,9 +13,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::Union;
+use super::inodes::Spot;
 use super::journal::{Record, Written, walk};
-use super::rename::take_back;
+use super::rename::{Act, Side, Step, take_back};
 use crate::tier::Dir;
+use crate::types::attr::Body;
 use crate::types::errno::{Errno, Result};
 use crate::types::ids::{Ino, Rank, Ranks};
 use crate::types::name::Name;
@@ -35,10 +37,34 @@ pub(super) struct Unfinished {
 #[derive(Debug, Default)]
 pub(super) struct Renames {
     count: AtomicUsize,
-    /// The last is the newest.
-    left: Mutex<Vec<Unfinished>>,
+    left: Mutex<Left>,
     /// Held by who brings them to rest. No gate is held by who waits for it.
     finishing: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Left {
+    /// The last is the newest. One stays here until it is at rest: its file may not be written while that goes on.
+    renames: Vec<Arc<Unfinished>>,
+    /// What those were to replace that are on the tier which was lost: by directory and name, and where it is. It may
+    /// have them still, and the next start finds them.
+    lost: Vec<(Ino, Name, Vec<Step>)>,
+}
+
+impl Left {
+    fn lose(&mut self, rename: &Unfinished) {
+        let record = &rename.record;
+        self.lost.push((rename.dirs.1, record.new_name.clone(), record.steps.clone()));
+    }
+}
+
+/// Whether steps that are still to be done at the next start would take `body` on `rank` away from the new name.
+fn replace(steps: &[Step], rank: Rank, body: Body) -> bool {
+    steps.iter().filter(|step| step.rank == rank).any(|step| match step.act {
+        Act::Unlink(Side::New) => step.body == body,
+        Act::Forth => step.body != body,
+        Act::Unlink(Side::Old) | Act::Rmdir(_) | Act::Back | Act::Exchange => false,
+    })
 }
 
 impl Renames {
@@ -46,32 +72,49 @@ impl Renames {
     pub(super) fn add(&self, rename: Unfinished, lost: impl FnOnce() -> bool) {
         let mut left = self.left.lock();
         if lost() {
-            return;
+            left.lose(&rename);
+        } else {
+            left.renames.push(Arc::new(rename));
         }
-        left.push(rename);
-        self.count.store(left.len(), Ordering::SeqCst);
+        self.recount(&left);
     }
 
     /// The tier of the records is lost: what is kept open of it must go, or it could not be unmounted. Records that it
     /// still has when it is back are found then, before names can be changed.
     pub(super) fn clear(&self) -> impl Sized + use<> {
         let mut left = self.left.lock();
-        self.count.store(0, Ordering::SeqCst);
-        std::mem::take(&mut *left)
+        let renames = std::mem::take(&mut left.renames);
+        renames.iter().for_each(|rename| left.lose(rename));
+        self.recount(&left);
+        renames
     }
 
-    /// Whether the next start would have one of them take the place of what has this name.
-    fn replace(&self, parent: Ino, name: &Name) -> bool {
-        self.left.lock().iter().any(|rename| rename.dirs.1 == parent && rename.record.new_name == *name)
+    fn newest(&self) -> Option<Arc<Unfinished>> {
+        self.left.lock().renames.last().cloned()
     }
 
-    fn take(&self) -> Option<Unfinished> {
-        self.left.lock().pop()
+    fn remove(&self, rename: &Arc<Unfinished>) {
+        let mut left = self.left.lock();
+        left.renames.retain(|other| !Arc::ptr_eq(other, rename));
+        self.recount(&left);
     }
 
-    fn recount(&self) {
+    fn recount(&self, left: &Left) {
+        self.count.store(left.renames.len() + left.lost.len(), Ordering::SeqCst);
+    }
+
+    /// Whether the next start would have one of them take the place of what is there, and whether it is one that can
+    /// be brought to rest.
+    fn replacing(&self, spot: &Spot) -> Option<bool> {
         let left = self.left.lock();
-        self.count.store(left.len(), Ordering::SeqCst);
+        let is_it = |parent: Ino, name: &Name, steps: &[Step]| {
+            spot.parent == parent && spot.name == *name && replace(steps, spot.rank, spot.body)
+        };
+        if left.lost.iter().any(|(parent, name, steps)| is_it(*parent, name, steps)) {
+            return Some(false);
+        }
+        let mut renames = left.renames.iter().map(|rename| (rename.dirs.1, &rename.record));
+        renames.any(|(parent, record)| is_it(parent, &record.new_name, &record.steps)).then_some(true)
     }
 }
 
@@ -107,15 +150,14 @@ impl Union {
             return Ok(());
         }
         let _alone = self.renames.finishing.lock();
-        while let Some(rename) = self.renames.take() {
+        while let Some(rename) = self.renames.newest() {
             if let Err(errno) = self.finish(&rename) {
                 tracing::debug!(old = %rename.record.old_name, "a rename cannot be brought to rest: {errno}");
-                self.note_unfinished(rename);
                 return Err(Errno::EIO);
             }
+            self.renames.remove(&rename);
             tracing::info!(old = %rename.record.old_name, new = %rename.record.new_name, "a rename that was cut short is at rest");
         }
-        self.renames.recount();
         Ok(())
     }
 
@@ -128,8 +170,11 @@ impl Union {
         if self.renames.count.load(Ordering::SeqCst) == 0 {
             return Ok(());
         }
-        let is_replaced = self.inodes.named(ino).is_ok_and(|spot| self.renames.replace(spot.parent, &spot.name));
-        if is_replaced { self.finish_renames() } else { Ok(()) }
+        match self.inodes.named(ino).ok().and_then(|spot| self.renames.replacing(&spot)) {
+            Some(true) => self.finish_renames(),
+            Some(false) => Err(Errno::EIO),
+            None => Ok(()),
+        }
     }
 
     fn finish(&self, rename: &Unfinished) -> Result<()> {
