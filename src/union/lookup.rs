@@ -225,7 +225,7 @@ impl Union {
             let quiet = self.gates.quiet();
             let node = self.dir(ino)?;
             let mut copies = node.stats()?;
-            let mut ttl = self.ttl_in(&node);
+            let mut settled = true;
             if !self.gates.is_quiet_since(quiet) {
                 if self.missing().is_empty() {
                     let _passing = self.gates.names(ino);
@@ -233,7 +233,7 @@ impl Union {
                 } else {
                     // A move that hangs in a tier that is away may keep the gate closed for as long as that hangs. What
                     // a swap has not given its times back yet is not to be remembered.
-                    ttl = Duration::ZERO;
+                    settled = false;
                 }
             }
             let stat = self.fronted(ino, node.missing, &copies, self.merged(&copies)?);
@@ -242,6 +242,7 @@ impl Union {
                 self.learn_acl(&node);
             }
             let generation = copies.last().map_or(0, |(_, stat)| stat.generation);
+            let ttl = if settled { self.ttl_in(&node) } else { Duration::ZERO };
             return Ok(Union::attr(ino, generation, stat, ttl));
         }
         let (stat, ttl) = self.reach(ino, self.inodes.place(ino)?, |place| match place {
