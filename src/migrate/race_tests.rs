@@ -71,6 +71,14 @@ impl Bench {
         union
     }
 
+    /// Renames `a` over `b` in a process that dies of what the spy was told.
+    pub(super) fn dies_in_rename(&self) {
+        let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            self.union.rename((Ino::ROOT, &name("a")), (Ino::ROOT, &name("b")), crate::tier::Rename::Replace)
+        }));
+        assert!(died.is_err(), "the case that is tested");
+    }
+
     pub(super) fn staged(&self, rank: usize) -> usize {
         std::fs::read_dir(self.on(rank, ".tierfs/staging")).map_or(0, Iterator::count)
     }
