@@ -123,6 +123,23 @@ fn regression_a_file_that_half_a_rename_is_to_replace_is_not_written() {
     assert_eq!(bench.read(0, "b").as_deref(), Some("written"));
 }
 
+/// Once the tier of the record was lost, nothing kept the file of another tier from being written.
+#[test]
+fn regression_a_file_that_a_lost_record_is_to_replace_is_not_written() {
+    let bench = Bench::over(3, &[(2, "a", "of a"), (1, "b", "of b"), (1, "c", "of c")]);
+    let spy = Arc::clone(&bench.spy);
+    bench.spy.before("unlink", 1, "b", move || {
+        spy.before("rename from", 2, "b", || Err(Errno::EIO));
+        Err(Errno::EIO)
+    });
+    assert_eq!(rename(bench.union, "a", "b"), Err(Errno::EIO));
+    assert_eq!((records(&bench), bench.read(2, "b").as_deref()), (1, Some("of a")), "the case that is tested");
+    let [b, c] = ["b", "c"].map(|name| look(bench.union, Ino::ROOT, name).unwrap().ino);
+    drop(bench.union.lose(Rank::PRIMARY, crate::types::health::Condition::Failed, "pulled", false));
+    let write = |ino| bench.union.open(ino, Access::Write, 1, None).map(|_| ());
+    assert_eq!([write(b), write(b), write(c)], [Err(Errno::EIO), Err(Errno::EIO), Ok(())]);
+}
+
 /// The record was on its disk when its tier said that it was not, and would not have it removed.
 #[test]
 fn a_rename_whose_record_was_refused_is_never_made() {
